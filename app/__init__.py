@@ -1,0 +1,1 @@
+"""Everything a person touches: commands, settings, rendering; `engine` joins encoder and index."""

@@ -1,0 +1,1 @@
+"""Text to vectors: decoder LLMs made bidirectional, proved, pooled and batched."""

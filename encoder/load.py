@@ -1,0 +1,197 @@
+"""From a resolved model folder to a proved encoder on a device."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from . import proof
+from .adapters import merge_adapters
+from .batching import is_out_of_memory
+from .bidirectional import set_attention
+from .config import Attention, EncoderConfig, Pooling, Precision
+from .errors import EncoderError, ModelFilesError, NotBidirectionalError
+from .protocol import EncoderInfo
+from .resolve import ResolvedModel
+from .tokenize import TextTokenizer, load_tokenizer
+from .transformer import TransformerEncoder
+
+Notice = Callable[[str], None]
+
+# Padded tokens per forward pass. On a CPU more brings nothing once a matrix is larger than the caches (see
+# benchmarks/batch_tokens.py); on a GPU it fills the chip.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+# Below this many parameters adapters are merged in fp32 and rounded once; above, fp32 weights would not fit a laptop.
+MERGE_FP32_LIMIT = 2_000_000_000
+
+
+def load_transformer(
+    resolved: ResolvedModel, config: EncoderConfig, info: EncoderInfo, *, notice: Notice
+) -> TransformerEncoder:
+    """Return the encoder in `resolved.folder` as `config` wants it, proved.
+
+    Raises NotBidirectionalError when the proof fails, ModelFilesError for files that do not load, EncoderError for a
+    device or precision that is not there. `notice` gets a line for each choice made for the user.
+    """
+    device = choose_device(config.device)
+    dtype, reason = choose_dtype(config.precision, device)
+    model = _load_model(resolved, config, dtype)
+    model, device = _place(model, device, automatic=config.device == "auto", notice=notice)
+    if device.type == "cpu" and dtype is not choose_dtype(config.precision, device)[0]:
+        dtype, reason = choose_dtype(config.precision, device)
+        model = model.to(dtype)  # type: ignore[arg-type]
+    notice(f"{info.name}: {_dtype_name(dtype)} on {device} ({reason})")
+    proof.require(model, config.attention, name=info.name)
+    pooling = config.pooling or resolved.sidecar.pooling
+    texts = TextTokenizer(
+        tokenizer=load_tokenizer(resolved.folder),
+        prompt=resolved.sidecar.prompt,
+        max_tokens=info.max_tokens,
+        method=config.method,
+        eos=_eos(model.config, resolved.folder) if pooling is Pooling.LAST else None,
+    )
+    return TransformerEncoder(
+        model=model,
+        texts=texts,
+        info=info,
+        pooling=pooling,
+        batch_tokens=config.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]),
+        notice=notice,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; "auto" is CUDA where present. Raises EncoderError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EncoderError(f"device is {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise EncoderError(
+            f"device is {name!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices: "
+            "use --device cpu, or install a CUDA build of torch"
+        )
+    if device.type not in BATCH_TOKENS:
+        raise EncoderError(f"device is {name!r}: expected auto, cpu, cuda or cuda:N")
+    return device
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> tuple[torch.dtype, str]:
+    """Return the dtype to compute in and the reason. Raises EncoderError for bf16 on a GPU without it."""
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
+    where = "the GPU" if device.type == "cuda" else "the CPU"
+    if precision is Precision.FP32:
+        return torch.float32, "asked for"
+    if precision is Precision.BF16:
+        if device.type == "cuda" and not has_bf16:
+            raise EncoderError("precision is bf16, but this GPU has no bf16 units: use --precision fp32")
+        return torch.bfloat16, "asked for" if has_bf16 else f"asked for; {where} has no bf16 units, so it is slow"
+    if has_bf16:
+        return torch.bfloat16, f"{where} has bf16 units"
+    return torch.float32, f"{where} has no bf16 units"
+
+
+def _cpu_has_bf16() -> bool:
+    # mkldnn says yes on any AVX-512 CPU, where bf16 is emulated and slower than fp32: ask for the instructions.
+    if platform.machine().lower() in {"x86_64", "amd64"}:
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+
+
+def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        model_config = AutoConfig.from_pretrained(str(resolved.folder))
+        # Set before loading so that mask builders and attention are made for it; see bidirectional.py.
+        model_config.get_text_config().is_causal = config.attention is Attention.CAUSAL
+        wide = dtype
+        if resolved.adapters and _parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
+            wide = torch.float32
+        model, loading = AutoModel.from_pretrained(
+            str(resolved.folder),
+            config=model_config,
+            dtype=wide,
+            attn_implementation=_attention_implementation(dtype),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        _refuse_known_causal(error)
+        raise ModelFilesError(
+            f"{resolved.name}: {_first_line(error)}. Expected a decoder language model in transformers' format "
+            f"in {resolved.folder}."
+        ) from error
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise ModelFilesError(
+            f"{resolved.name}: {len(missing)} tensors are not in the weights of {resolved.folder}, first {missing[0]}: "
+            "transformers would fill them with random numbers. Fetch the model again."
+        )
+    model = merge_adapters(model, resolved.adapters)
+    model = model.to(dtype).eval().requires_grad_(False)
+    set_attention(model, config.attention)
+    text: PreTrainedModel = model.get_decoder() if hasattr(model, "language_model") else model
+    return text
+
+
+def _refuse_known_causal(error: Exception) -> None:
+    """Name missing kernels of linear-attention models for what they are."""
+    if "mamba" in str(error).lower() or "causal_conv1d" in str(error).lower():
+        raise NotBidirectionalError(
+            f"this model has state-space or convolutional layers ({_first_line(error)}), which stay causal: "
+            "choose a model with plain attention (`searchctl models list`)."
+        ) from error
+
+
+def _attention_implementation(dtype: torch.dtype) -> str | None:
+    """Return FlashAttention 2 where installed and usable, else None: transformers' own choice (sdpa, else eager)."""
+    if torch.cuda.is_available() and dtype is torch.bfloat16 and find_spec("flash_attn") is not None:
+        return "flash_attention_2"
+    return None
+
+
+def _place(
+    model: PreTrainedModel, device: torch.device, *, automatic: bool, notice: Notice
+) -> tuple[PreTrainedModel, torch.device]:
+    """Return the model on `device`, or on the CPU, with a loud notice, when an automatically chosen GPU is full."""
+    try:
+        return model.to(device), device  # type: ignore[arg-type]
+    except (RuntimeError, MemoryError) as error:
+        if not (is_out_of_memory(error) and automatic and device.type == "cuda"):
+            if is_out_of_memory(error):
+                raise EncoderError(f"{device} has too little free memory for the model: use --device cpu") from error
+            raise
+    torch.cuda.empty_cache()
+    notice(f"WARNING: {device} has too little free memory for the model; going on on the CPU, many times slower")
+    return model.to("cpu"), torch.device("cpu")  # type: ignore[arg-type]
+
+
+def _parameter_bound(folder: Path) -> int:
+    """Return an upper bound of the parameter count from the size of the weight files (2 bytes each at least)."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
+
+
+def _eos(config: PretrainedConfig, folder: Path) -> int:
+    eos = config.get_text_config().eos_token_id
+    eos = eos[0] if isinstance(eos, list) else eos
+    if not isinstance(eos, int):
+        raise ModelFilesError(
+            f"{folder / 'config.json'}: eos_token_id is {eos!r}, and pooling 'last' appends it: set it, or use mean"
+        )
+    return eos
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,262 @@
+"""The proof at load: a model said to be bidirectional is one, in every layer, with any padding and batch.
+
+"Looked bidirectional, was causal" is the commonest bug of this field (Qwen2 in llm2vec 0.2.3 was fully causal).
+The proof takes milliseconds, needs no trained weights and works on the weights and kernels that will be used.
+
+Shape suffixes: B batch, L tokens, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .bidirectional import decoder_layers
+from .config import Attention
+from .errors import NotBidirectionalError
+
+LENGTH = 8
+PADDING = 5
+# Relative L2 error between two kernels or batch shapes that compute the same: rounding, not leakage.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 8e-2}
+# Influence that is rounding: mixture-of-experts layers group tokens, so another token moves the last bits.
+NOISE = {torch.float32: 1e-6, torch.float16: 5e-4, torch.bfloat16: 2e-3}
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerProof:
+    """Influence of the last token on the ones before it in one layer taken alone."""
+
+    name: str
+    kind: str
+    """Layer class and, where the config tells, its layer type."""
+    least_influence: float
+    """Largest relative change of an earlier position's output when only the last position's input changes; the least
+    of the ways the layer is called (with and without padding)."""
+    most_influence: float
+    causal_parts: tuple[str, ...]
+    """Parts of the layer that mix tokens without looking ahead."""
+    noise: float
+    """Influence up to this is rounding."""
+
+    @property
+    def is_bidirectional(self) -> bool:
+        return self.least_influence > self.noise
+
+    @property
+    def is_causal(self) -> bool:
+        return self.most_influence <= self.noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What was measured; every error is a relative L2 distance between final hidden states."""
+
+    layers: tuple[LayerProof, ...]
+    pad_influence: float
+    """Change of text states when only the padding tokens change (same shapes): 0.0 when padding is masked."""
+    pad_error: float
+    """Padded against unpadded."""
+    mask_error: float
+    """No mask against a mask of ones."""
+    batch_error: float
+    """Alone against in a batch."""
+    tolerance: float
+
+    def failures(self, attention: Attention) -> list[str]:
+        """Return what contradicts `attention`, each as a sentence part; [] when proved."""
+        found = []
+        for layer in self.layers:
+            if attention is Attention.BIDIRECTIONAL and not layer.is_bidirectional:
+                found.append(f"layer {layer.name} ({layer.kind}) does not see the future")
+            elif attention is Attention.BIDIRECTIONAL:
+                found += [f"in layer {layer.name} ({layer.kind}) {p} stays causal" for p in layer.causal_parts]
+            elif not layer.is_causal:
+                found.append(f"layer {layer.name} ({layer.kind}) sees the future by {layer.most_influence:.1e}")
+        checks = (
+            ("padding tokens change the text's states", self.pad_influence, self.tolerance / 10),
+            ("right padding changes the text's states", self.pad_error, self.tolerance),
+            ("no mask and a mask of ones differ", self.mask_error, self.tolerance),
+            ("a batch of one and a batch of two differ", self.batch_error, self.tolerance),
+        )
+        found += [f"{what} by {value:.1e} (at most {limit:.0e})" for what, value, limit in checks if not value <= limit]
+        return found
+
+
+def prove(model: PreTrainedModel) -> Proof:
+    """Return the proof of `model` in its present attention mode, on its device and in its precision."""
+    was_training = model.training
+    model.train(False)
+    try:
+        with torch.inference_mode():
+            return _measure(model)
+    finally:
+        model.train(was_training)
+
+
+def require(model: PreTrainedModel, attention: Attention, *, name: str) -> Proof:
+    """Return the proof, or raise NotBidirectionalError naming each layer or property that fails."""
+    proof = prove(model)
+    failures = proof.failures(attention)
+    if failures:
+        shown = "; ".join(failures[:4]) + (f"; and {len(failures) - 4} more" if len(failures) > 4 else "")
+        raise NotBidirectionalError(
+            f"{name} ({type(model).__name__}) cannot be used with {attention} attention: {shown}. "
+            "Chunked, linear, convolutional and state-space layers stay causal whatever the mask says: "
+            "choose a model with plain attention (`searchctl models list`)"
+            + (", or use it causally with --attention causal." if attention is Attention.BIDIRECTIONAL else ".")
+        )
+    return proof
+
+
+def _measure(model: PreTrainedModel) -> Proof:
+    ids_BL = _probe_ids(model)
+    batch, length = ids_BL.shape
+    ones_BL = torch.ones_like(ids_BL)
+    plain = _states(model, ids_BL, ones_BL)
+    pad_BL = torch.zeros(batch, PADDING, dtype=torch.long, device=ids_BL.device)
+    mask_BL = torch.cat([ones_BL, pad_BL], dim=1)
+    padded = _states(model, torch.cat([ids_BL, pad_BL], dim=1), mask_BL)[:, :length]
+    other = _states(model, torch.cat([ids_BL, pad_BL + 1], dim=1), mask_BL)[:, :length]
+    single = _states(model, ids_BL[:1], ones_BL[:1])
+    return Proof(
+        layers=_isolated_layers(model, ids_BL[:1]),
+        pad_influence=_relative(other, padded),
+        pad_error=_relative(padded, plain),
+        # On the single row too: kernels choose their path by batch size (llm2vec was causal for a batch of one).
+        mask_error=max(
+            _relative(_states(model, ids_BL, None), plain), _relative(_states(model, ids_BL[:1], None), single)
+        ),
+        batch_error=_relative(plain[:1], single),
+        tolerance=TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16]),
+    )
+
+
+def _probe_ids(model: PreTrainedModel) -> Tensor:
+    """Return two rows of distinct ordinary token ids, short enough for every attention window."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    length = min(LENGTH, window) if isinstance(window, int) and window > 1 else LENGTH
+    step = max(1, (config.vocab_size - 8) // (2 * length + 1))
+    ids = torch.arange(2 * length) * step + 5
+    return ids.clamp(max=config.vocab_size - 1).reshape(2, length).to(model.device)
+
+
+def _states(model: PreTrainedModel, ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    states: Tensor = model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state
+    return states.float()
+
+
+def _isolated_layers(model: PreTrainedModel, ids_BL: Tensor) -> tuple[LayerProof, ...]:
+    """Call each layer, and each part of it, by itself with the very arguments the model gave it.
+
+    Only isolation finds a causal layer behind a bidirectional one, whose outputs already carry the future; and only
+    parts find a causal mixer (a state-space head, say) that runs beside bidirectional attention in one layer. Done
+    with and without padding: kernels and mask builders take different ways (chunked layers of llama4 do).
+    """
+    layers = decoder_layers(model)
+    pad_BL = torch.zeros(1, PADDING, dtype=torch.long, device=ids_BL.device)
+    ones_BL = torch.ones_like(ids_BL)
+    ways = [
+        _record_calls(model, layers, ids_BL, ones_BL),
+        _record_calls(model, layers, torch.cat([ids_BL, pad_BL], 1), torch.cat([ones_BL, pad_BL], 1)),
+    ]
+    last = ids_BL.shape[1] - 1
+    noise = NOISE.get(model.dtype, NOISE[torch.bfloat16])
+    types = getattr(model.config.get_text_config(), "layer_types", None)
+    proofs = []
+    for i, (name, layer) in enumerate(layers):
+        kind = type(layer).__name__ + (f", {types[i]}" if types and i < len(types) else "")
+        influence = [_influence(layer, calls[name], changed=last, end=last + 1) for calls in ways]
+        proofs.append(
+            LayerProof(
+                name=name,
+                kind=kind,
+                least_influence=min(influence),
+                most_influence=max(influence),
+                causal_parts=_causal_parts(name, layer, ways[0], noise),
+                noise=noise,
+            )
+        )
+    return tuple(proofs)
+
+
+def _record_calls(
+    model: PreTrainedModel, layers: Sequence[tuple[str, nn.Module]], ids_BL: Tensor, mask_BL: Tensor
+) -> dict[str, Call]:
+    """Return the arguments with which the model called its layers and their direct parts."""
+    modules = dict(layers)
+    modules |= {f"{name}.{part}": module for name, layer in layers for part, module in layer.named_children()}
+    calls: dict[str, Call] = {}
+
+    def remember(name: str) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls[name] = (args, dict(kwargs))
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(remember(name), with_kwargs=True) for name, module in modules.items()]
+    try:
+        _states(model, ids_BL, mask_BL)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _causal_parts(name: str, layer: nn.Module, calls: dict[str, Call], noise: float) -> tuple[str, ...]:
+    """Return the parts of a layer that mix tokens but never look ahead."""
+    found = []
+    for part, module in layer.named_children():
+        call = calls.get(f"{name}.{part}")
+        if call is None or not _takes_states(call):
+            continue
+        end = _hidden(call).shape[1]
+        looks_back = _influence(module, call, changed=0, end=end) > noise
+        if looks_back and not _influence(module, call, changed=end - 1, end=end) > noise:
+            found.append(f"{part} ({type(module).__name__})")
+    return tuple(found)
+
+
+def _hidden(call: Call) -> Any:
+    args, kwargs = call
+    return args[0] if args else kwargs.get("hidden_states")
+
+
+def _takes_states(call: Call) -> bool:
+    hidden = _hidden(call)
+    return isinstance(hidden, Tensor) and hidden.ndim == 3 and hidden.is_floating_point()
+
+
+def _influence(module: nn.Module, call: Call, *, changed: int, end: int) -> float:
+    """Return the largest relative change at any other position before `end` when the input at `changed` changes.
+
+    The largest over positions, because the first one hardly moves in trained models: it is the attention sink, and
+    its residual stream is hundreds of times larger than what attention adds.
+    """
+    args, kwargs = call
+    hidden_BLD = _hidden(call)
+    other_BLD = hidden_BLD.clone()
+    # Reversing the features keeps the scale and turns the direction: a norm inside the module cannot cancel it.
+    other_BLD[:, changed] = hidden_BLD[:, changed].flip(-1)
+    others = [position for position in range(end) if position != changed]
+
+    def states(hidden: Tensor) -> Tensor:
+        out = module(hidden, *args[1:], **kwargs) if args else module(**{**kwargs, "hidden_states": hidden})
+        state: Tensor = out[0] if isinstance(out, tuple) else out
+        return state[:, others].float()
+
+    before_BLD, after_BLD = states(hidden_BLD), states(other_BLD)
+    moved_BL = (after_BLD - before_BLD).norm(dim=-1) / before_BLD.norm(dim=-1).clamp_min(1e-30)
+    return float(moved_BL.max())
+
+
+def _relative(value: Tensor, reference: Tensor) -> float:
+    return float((value - reference).norm() / reference.norm().clamp_min(1e-30))

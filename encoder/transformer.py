@@ -1,0 +1,137 @@
+"""The LLM2Vec encoder: a decoder with its attention switched, its states pooled over the text and normalised.
+
+Shape suffixes: B batch, L tokens (right-padded), D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .batching import plan_batches, run_halving
+from .config import Pooling
+from .errors import NonFiniteError
+from .pooling import pool
+from .protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
+from .tokenize import TextTokenizer, TokenRow
+
+Notice = Callable[[str], None]
+
+
+class TransformerEncoder:
+    """Encodes texts with one resident model; made by `load_transformer`. Not safe for use from several threads."""
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        texts: TextTokenizer,
+        info: EncoderInfo,
+        pooling: Pooling,
+        batch_tokens: int,
+        notice: Notice,
+    ) -> None:
+        self.model = model
+        self.texts = texts
+        self.batch_tokens = batch_tokens
+        self._info = info
+        self._pooling = pooling
+        self._notice = notice
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.texts.tokenizer
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        instruction: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Vectors:
+        """Return float32 (n, dim) as the protocol says. Batches are cut by tokens and halved when memory runs out."""
+        rows = self.texts(texts, role=role, instruction=instruction)
+        out = np.empty((len(rows), self._info.dim), dtype=np.float32)
+        lengths = [len(row.ids) for row in rows]
+        total, truncated = sum(lengths), sum(row.truncated for row in rows)
+        texts_done = tokens_done = 0
+
+        def report() -> None:
+            if progress is not None:
+                progress(
+                    EncodeProgress(
+                        texts_done=texts_done,
+                        texts_total=len(rows),
+                        tokens_done=tokens_done,
+                        tokens_total=total,
+                        texts_truncated=truncated,
+                    )
+                )
+
+        def forward(batch: list[int]) -> None:
+            nonlocal texts_done, tokens_done
+            out[batch] = self._vectors([rows[i] for i in batch], batch)
+            texts_done += len(batch)
+            tokens_done += sum(lengths[i] for i in batch)
+            report()
+
+        def halved(count: int) -> None:
+            self.batch_tokens = max(1, self.batch_tokens // 2)
+            self._notice(f"out of memory: going on with {count} texts, then {self.batch_tokens:,} tokens a batch")
+
+        report()
+        # Planned anew after each halving: the budget that failed once would fail at each batch of that size.
+        left = list(range(len(rows)))
+        while left:
+            budget = self.batch_tokens
+            done: set[int] = set()
+            for batch in plan_batches([lengths[i] for i in left], budget):
+                run_halving([left[i] for i in batch], forward, halved=halved)
+                done.update(left[i] for i in batch)
+                if self.batch_tokens != budget:
+                    break
+            left = [i for i in left if i not in done]
+        return out
+
+    def _vectors(self, rows: Sequence[TokenRow], positions: Sequence[int]) -> NDArray[np.float32]:
+        """Return unit float32 (B, dim); `positions` name the texts in an error."""
+        with torch.inference_mode():
+            states_BLD, spans_B2 = self.states(rows)
+            pooled_BD = pool(states_BLD, spans_B2, self._pooling)[:, : self._info.dim]
+            norm_B1 = pooled_BD.norm(dim=1, keepdim=True)
+            vectors = (pooled_BD / norm_B1).cpu().numpy()
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise NonFiniteError(
+                f"{self._info.name} returned NaN or Inf for text {positions[int(bad[0])]} "
+                f"({len(bad)} of {len(rows)} in its batch): nothing was stored. Try --precision fp32."
+            )
+        return np.asarray(vectors, dtype=np.float32)
+
+    def states(self, rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:
+        """Return the final hidden states (B, L, D), right-padded, and the pooled spans int64 (B, 2)."""
+        lengths = [len(row.ids) for row in rows]
+        longest = max(lengths)
+        ids = np.zeros((len(rows), longest), dtype=np.int64)
+        for i, row in enumerate(rows):
+            ids[i, : lengths[i]] = row.ids
+        device = self.model.device
+        mask = None
+        if min(lengths) < longest:
+            # Without padding no mask is passed: the same result (proved at load) from a faster kernel.
+            mask = (torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]).long().to(device)
+        ids_BL = torch.from_numpy(ids).to(device)
+        states_BLD = self.model(input_ids=ids_BL, attention_mask=mask, use_cache=False).last_hidden_state
+        spans_B2 = torch.tensor([(row.start, row.end) for row in rows], dtype=torch.long, device=device)
+        return states_BLD, spans_B2

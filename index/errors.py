@@ -1,0 +1,39 @@
+"""Errors of the index room. Each message says what, which value, what was expected, and what to do next."""
+
+from __future__ import annotations
+
+
+class IndexRoomError(Exception):
+    """Base of everything this room raises for a user's eyes."""
+
+
+class ReadError(IndexRoomError, ValueError):
+    """A file is malformed or not of its format; the run goes on without it."""
+
+
+class CollectionNotFoundError(IndexRoomError, LookupError):
+    """There is no collection at or above a folder."""
+
+
+class CollectionLockedError(IndexRoomError):
+    """Another process is writing to the collection; `pid` owns the lock."""
+
+    def __init__(self, message: str, *, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class CollectionDamagedError(IndexRoomError):
+    """The SQLite file itself fails its integrity check: nothing derived can mend it."""
+
+
+class EncoderMismatchError(IndexRoomError, ValueError):
+    """A query's or run's encoder is not the one that filled the collection."""
+
+
+class QuerySyntaxError(IndexRoomError, ValueError):
+    """A query or filter cannot be understood."""
+
+
+class StorageError(IndexRoomError):
+    """The disk is full, read-only or failing, or the collection's files cannot be opened or locked."""

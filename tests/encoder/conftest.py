@@ -1,0 +1,75 @@
+"""Tiny random decoders with a real byte-level BPE tokenizer, written to folders as users have them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig
+
+SENTENCES = [
+    "The capital of France is Paris, a city on the Seine.",
+    "Rust has no garbage collector; ownership decides when memory is freed.",
+    "def add(a, b):\n    return a + b",
+    "A short one.",
+    "Bread rises because yeast turns sugar into carbon dioxide and alcohol, which the dough holds.",
+    "München liegt an der Isar; 東京 is the capital of Japan.",
+]
+
+SMALL = {
+    "vocab_size": 512,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def make_tokenizer(*, bos: bool = False) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES * 4, trainer)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def tiny_config(kind: str = "llama", **changes: object) -> PretrainedConfig:
+    return CONFIG_MAPPING[kind](**{**SMALL, **changes})
+
+
+@pytest.fixture(scope="session")
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a tiny random causal LM with its tokenizer and return the folder."""
+
+    def make(kind: str = "llama", *, bos: bool = False, seed: int = 0, **changes: object) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(tiny_config(kind, **changes))
+        model.save_pretrained(folder)
+        make_tokenizer(bos=bos).save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "<pad>"})
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(make_folder: Callable[..., Path]) -> Path:
+    return make_folder()

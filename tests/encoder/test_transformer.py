@@ -1,0 +1,171 @@
+"""The LLM2Vec encoder on tiny random models: against hand-made vectors, in any batch, and in failure."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel
+
+from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
+from searchctl.encoder.errors import EncoderError, ModelFilesError, NonFiniteError, NotBidirectionalError
+from searchctl.encoder.open import open_encoder
+from searchctl.encoder.protocol import EncodeProgress, Role
+
+TEXTS = [
+    "The capital of France is Paris, a city on the Seine.",
+    "Rust",
+    "Bread rises because yeast turns sugar into carbon dioxide and alcohol, which the dough holds. " * 3,
+    "東京 is the capital of Japan.",
+    "x",
+]
+
+
+def fp32(folder: Path, **changes: object) -> EncoderConfig:
+    return replace(EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu"), **changes)
+
+
+def silent(_line: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("attention", list(Attention))
+def test_vector_equals_the_one_made_by_hand(tiny_folder: Path, attention: Attention) -> None:
+    encoder = open_encoder(fp32(tiny_folder, attention=attention), notice=silent)
+    config = AutoConfig.from_pretrained(tiny_folder)
+    config.is_causal = attention is Attention.CAUSAL
+    model = AutoModel.from_pretrained(tiny_folder, config=config, dtype=torch.float32).eval()
+    ids = torch.tensor([encoder.tokenizer.encode(TEXTS[0]).ids])
+    with torch.no_grad():
+        state = model(input_ids=ids).last_hidden_state[0].mean(dim=0)
+    expected = (state / state.norm()).numpy()
+    assert np.abs(encoder.encode([TEXTS[0]], role=Role.DOCUMENT)[0] - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+@pytest.mark.parametrize("method", list(Method))
+def test_same_text_same_vector_in_any_batch(tiny_folder: Path, pooling: Pooling, method: Method) -> None:
+    together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method), notice=silent)
+    few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40), notice=silent)
+    all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
+    assert all_at_once.shape == (5, 32)
+    assert np.allclose(np.linalg.norm(all_at_once, axis=1), 1, atol=1e-6)
+    split = few.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
+    alone = np.concatenate([together.encode([t], role=Role.QUERY, instruction="Find the same") for t in TEXTS])
+    for other in (split, alone):
+        assert (np.sum(all_at_once * other, axis=1) >= 0.99999).all()
+
+
+def test_instruction_changes_the_vector_though_it_is_not_pooled(tiny_folder: Path) -> None:
+    encoder = open_encoder(fp32(tiny_folder), notice=silent)
+    plain = encoder.encode(TEXTS[:1], role=Role.QUERY)
+    guided = encoder.encode(TEXTS[:1], role=Role.QUERY, instruction="Classify the language")
+    assert 0.1 < float(np.sum(plain * guided)) < 0.99999
+
+
+def test_causal_prefix_is_blind_and_bidirectional_is_not(tiny_folder: Path) -> None:
+    """With FIRST pooling a causal model cannot tell texts that begin alike (paper, section 4.1)."""
+    pair = ["The capital of France", "The garbage collector"]
+    causal = open_encoder(fp32(tiny_folder, attention=Attention.CAUSAL, pooling=Pooling.FIRST), notice=silent)
+    both = open_encoder(fp32(tiny_folder, pooling=Pooling.FIRST), notice=silent)
+    a, b = causal.encode(pair, role=Role.DOCUMENT)
+    assert float(a @ b) == pytest.approx(1.0, abs=1e-6)
+    a, b = both.encode(pair, role=Role.DOCUMENT)
+    assert float(a @ b) < 0.9999
+
+
+def test_progress_counts_tokens_and_truncation(tiny_folder: Path) -> None:
+    encoder = open_encoder(fp32(tiny_folder, max_tokens=20, batch_tokens=20), notice=silent)
+    seen: list[EncodeProgress] = []
+    encoder.encode(TEXTS, role=Role.DOCUMENT, progress=seen.append)
+    assert seen[0].texts_done == 0
+    assert seen[-1].texts_done == seen[-1].texts_total == 5
+    assert seen[-1].tokens_done == seen[-1].tokens_total
+    assert {event.texts_truncated for event in seen} == {3}
+    assert [event.tokens_done for event in seen] == sorted(event.tokens_done for event in seen)
+
+
+def test_dim_keeps_the_first_components_and_renormalises(tiny_folder: Path) -> None:
+    whole = open_encoder(fp32(tiny_folder), notice=silent).encode(TEXTS, role=Role.DOCUMENT)[:, :8]
+    short = open_encoder(fp32(tiny_folder, dim=8), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
+    assert np.allclose(short, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_nan_weights_are_an_error_and_not_a_vector(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder(seed=3)
+    encoder = open_encoder(fp32(folder), notice=silent)
+    with torch.no_grad():
+        encoder.model.norm.weight[0] = float("nan")  # type: ignore[attr-defined]
+    with pytest.raises(NonFiniteError, match="NaN or Inf for text"):
+        encoder.encode(TEXTS, role=Role.DOCUMENT)
+
+
+def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(tiny_folder: Path) -> None:
+    lines: list[str] = []
+    encoder = open_encoder(fp32(tiny_folder, batch_tokens=4096), notice=lines.append)
+    expected = encoder.encode(TEXTS, role=Role.DOCUMENT)
+    forward = encoder.model.forward  # type: ignore[attr-defined]
+
+    def small_memory(input_ids: torch.Tensor, **kwargs: object) -> object:
+        if input_ids.numel() > 150:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **kwargs)
+
+    encoder.model.forward = small_memory  # type: ignore[attr-defined]
+    assert np.allclose(encoder.encode(TEXTS, role=Role.DOCUMENT), expected, atol=1e-6)
+    assert any("out of memory" in line for line in lines)
+
+
+def test_bf16_stays_near_fp32(tiny_folder: Path) -> None:
+    exact = open_encoder(fp32(tiny_folder), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
+    rough = open_encoder(fp32(tiny_folder, precision=Precision.BF16), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
+    assert (np.sum(exact * rough, axis=1) > 0.995).all()
+
+
+def test_notice_says_precision_device_and_why(tiny_folder: Path) -> None:
+    lines: list[str] = []
+    open_encoder(fp32(tiny_folder), notice=lines.append)
+    assert any("fp32 on cpu (asked for)" in line for line in lines)
+
+
+def test_unknown_device_is_an_error(tiny_folder: Path) -> None:
+    with pytest.raises(EncoderError, match="'warp': expected auto, cpu, cuda"):
+        open_encoder(fp32(tiny_folder, device="warp"), notice=silent)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where no GPU is")
+def test_missing_gpu_is_an_error_when_asked_for(tiny_folder: Path) -> None:
+    with pytest.raises(EncoderError, match="0 CUDA devices"):
+        open_encoder(fp32(tiny_folder, device="cuda"), notice=silent)
+
+
+def test_missing_weights_are_an_error_not_random_numbers(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder(seed=4)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFilesError, match=r"1 tensors are not in the weights.*layers.1.mlp.up_proj"):
+        open_encoder(fp32(folder), notice=silent)
+
+
+def test_a_model_that_stays_causal_is_refused_at_load(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder("lfm2", layer_types=["full_attention", "conv", "full_attention"])
+    with pytest.raises(NotBidirectionalError, match=r"layers\.1"):
+        open_encoder(fp32(folder), notice=silent)
+    encoder = open_encoder(fp32(folder, attention=Attention.CAUSAL), notice=silent)
+    assert encoder.encode(TEXTS, role=Role.DOCUMENT).shape == (5, 32)
+
+
+def test_d6_template_is_stored_with_the_model_not_keyed_on_its_name(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder(seed=5)
+    before = open_encoder(fp32(folder), notice=silent)
+    (folder / "searchctl.json").write_text(json.dumps({"prompt": {"prefix": "[INST] ", "suffix": " [/INST]"}}))
+    after = open_encoder(fp32(folder), notice=silent)
+    assert before.info.fingerprint != after.info.fingerprint
+    a = before.encode(["[INST] x [/INST]"], role=Role.DOCUMENT)
+    b = after.encode(["x"], role=Role.DOCUMENT)
+    assert not np.allclose(a, b)

@@ -1,0 +1,1 @@
+"""Makes encoders and measures them."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from . import proof
 from .adapters import merge_adapters
@@ -117,13 +119,14 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
         wide = dtype
         if resolved.adapters and _parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
             wide = torch.float32
-        model, loading = AutoModel.from_pretrained(
-            str(resolved.folder),
-            config=model_config,
-            dtype=wide,
-            attn_implementation=_attention_implementation(dtype),
-            output_loading_info=True,
-        )
+        with _quiet():
+            model, loading = AutoModel.from_pretrained(
+                str(resolved.folder),
+                config=model_config,
+                dtype=wide,
+                attn_implementation=_attention_implementation(dtype),
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
@@ -143,6 +146,20 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
     set_attention(model, config.attention)
     text: PreTrainedModel = model.get_decoder() if hasattr(model, "language_model") else model
     return text
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bar and load report off the terminal: rooms do not print, and the keys are checked here."""
+    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 def _refuse_known_causal(error: Exception) -> None:

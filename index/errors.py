@@ -37,3 +37,7 @@ class QuerySyntaxError(IndexRoomError, ValueError):
 
 class StorageError(IndexRoomError):
     """The disk is full, read-only or failing, or the collection's files cannot be opened or locked."""
+
+
+class PathNotFoundError(IndexRoomError, LookupError):
+    """A path to index does not exist."""

@@ -260,6 +260,10 @@ class Collection(Protocol):
 
     def skipped(self) -> Mapping[str, str]: ...
 
+    def files(self) -> Mapping[str, FileRecord]:
+        """Return all indexed files by path, as committed."""
+        ...
+
     def writer(self) -> AbstractContextManager[Writer]:
         """Take the write lock. Raises CollectionLockedError naming the owner's pid. Readers are not blocked."""
         ...

@@ -39,13 +39,13 @@ TRANSFORMERS = {
 
 
 @pytest.fixture(params=[*sorted(FACTORIES), *TRANSFORMERS], scope="module")
-def encoder(request: pytest.FixtureRequest, tiny_folder: Path) -> Encoder:
+def encoder(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     if request.param in FACTORIES:
         return FACTORIES[request.param]()
     config = EncoderConfig(
         model=str(tiny_folder), precision=Precision.FP32, device="cpu", max_tokens=64, **TRANSFORMERS[request.param]
     )
-    return open_encoder(config, notice=lambda _line: None)
+    return open_encoder(config, notice=lambda _line: None, cache=tmp_path_factory.mktemp("cache"))
 
 
 def documents(encoder: Encoder, texts: list[str]) -> np.ndarray:

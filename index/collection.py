@@ -1,0 +1,281 @@
+"""The collection in a folder: documents, chunks, vectors and words in `.searchctl/`, under one crash contract."""
+
+from __future__ import annotations
+
+import sqlite3
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import local
+
+from . import dense, lexical, schema
+from .catalogue import (
+    CATALOGUE_FILE,
+    ReadConnection,
+    connect_writer,
+    read_files,
+    read_state,
+    snapshot,
+    sqlite_errors,
+    transaction,
+    write_state,
+)
+from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
+from .filters import Candidate, matching_documents
+from .integrity import repair, verify
+from .lock import write_lock
+from .protocol import (
+    CollectionSettings,
+    CollectionStatus,
+    FileRecord,
+    Filter,
+    Ids,
+    Problem,
+    RepairReport,
+    Scored,
+    StoredChunk,
+    Vectors,
+)
+from .publish import Notice
+from .rows import read_candidates, read_chunks
+from .writing import FolderWriter
+
+COLLECTION_FOLDER = ".searchctl"
+
+_CREATE_TIMEOUT_S = 10.0
+
+
+def find_collection(start: Path) -> Path | None:
+    """Return the nearest `.searchctl` folder with a catalogue at or above `start`, None when there is none."""
+    here = start.resolve()
+    for folder in (here, *here.parents):
+        if (folder / COLLECTION_FOLDER / CATALOGUE_FILE).is_file():
+            return folder / COLLECTION_FOLDER
+    return None
+
+
+class FolderCollection:
+    """A Collection embedded in a folder: SQLite is the truth, the FAISS file a copy for speed.
+
+    Any number of threads may search one object: each has its own connection, the vectors in memory are shared.
+    Searching is never blocked by a writer and sees whole commits only. Writing and closing are for one thread.
+    """
+
+    def __init__(self, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> None:
+        """Open the collection whose folder (`.searchctl`) is `path`; same as `open`.
+
+        `notice` is told of what a person should know, such as a damaged FAISS file that is passed over. `step` is
+        told each step of writing; crash tests end the process there.
+        """
+        self._path = path.absolute()
+        self._catalogue = self._path / CATALOGUE_FILE
+        self._notice: Notice = notice or (lambda message: None)
+        self._step: Notice = step or (lambda name: None)
+        self._threads = local()
+        self._readers: weakref.WeakSet[ReadConnection] = weakref.WeakSet()
+        self._dense = dense.DenseIndex(self._path, self._notice)
+        self._candidates: tuple[int, list[Candidate]] = (-1, [])
+        self._filtered: tuple[int, Filter, Ids] | None = None
+        if not self._is_made():
+            self._make()
+
+    @classmethod
+    def open(cls, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> FolderCollection:
+        """Return the collection in the folder `path`. Raises CollectionNotFoundError when there is none."""
+        if not (path / CATALOGUE_FILE).is_file():
+            raise CollectionNotFoundError(
+                f"there is no collection in {path}: run `searchctl index PATH` to make one"
+            )
+        return cls(path, notice=notice, step=step)
+
+    @classmethod
+    def create(cls, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> FolderCollection:
+        """Return a collection in the folder `path`, made if it is not there; one that is there is opened."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            ignore = path / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+            (path / CATALOGUE_FILE).touch()
+        except OSError as error:
+            raise StorageError(
+                f"cannot make a collection in {path}: {error.strerror or error}. Make the folder writable, or name "
+                "another place with --collection PATH"
+            ) from error
+        return cls(path, notice=notice, step=step)
+
+    def _is_made(self) -> bool:
+        # Only a first run killed before the file was in WAL mode leaves a rollback journal, which a reader may not
+        # play back.
+        if self._catalogue.with_name(f"{CATALOGUE_FILE}-journal").exists():
+            return False
+        with self._reading() as connection:
+            return schema.is_current(connection)
+
+    def _make(self) -> None:
+        """Give the catalogue its tables, or the ones it lacks; a half-made one is completed."""
+        self._drop_readers()
+        with write_lock(self._path, timeout_s=_CREATE_TIMEOUT_S), sqlite_errors(self._catalogue):
+            connection = connect_writer(self._catalogue)
+            try:
+                schema.migrate(connection)
+                if read_state(connection).created is None:
+                    with transaction(connection):
+                        write_state(connection, created=datetime.now(UTC))
+            finally:
+                connection.close()
+
+    def _drop_readers(self) -> None:
+        for reader in list(self._readers):
+            reader.connection.close()
+        self._threads = local()
+
+    @property
+    def root(self) -> Path:
+        return self._path.parent
+
+    @property
+    def path(self) -> Path:
+        """The collection's own folder."""
+        return self._path
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with sqlite_errors(self._catalogue):
+            reader: ReadConnection | None = getattr(self._threads, "reader", None)
+            if reader is None or (reader.frozen and not reader.connection.in_transaction):
+                reader = ReadConnection(self._catalogue)
+                self._threads.reader = reader
+                self._readers.add(reader)
+            with snapshot(reader.connection):
+                yield reader.connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every search of this thread inside see one commit, so that a hit's chunk is there when it is shown."""
+        with self._reading():
+            yield
+
+    @property
+    def settings(self) -> CollectionSettings | None:
+        with self._reading() as connection:
+            return read_state(connection).settings
+
+    def status(self) -> CollectionStatus:
+        with self._reading() as connection:
+            state = read_state(connection)
+            counts = connection.execute(
+                "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM chunks),"
+                " (SELECT count(*) FROM vectors), (SELECT count(*) FROM skipped)"
+            ).fetchone()
+            formats = dict(connection.execute("SELECT format, count(*) FROM documents GROUP BY format ORDER BY format"))
+        return CollectionStatus(
+            path=self._path,
+            settings=state.settings,
+            generation=state.generation,
+            documents=counts[0],
+            chunks=counts[1],
+            vectors=counts[2],
+            bytes_sqlite=sum(_size(path) for path in self._path.glob(f"{CATALOGUE_FILE}*")),
+            bytes_faiss=sum(_size(path) for path in self._path.glob("vectors-*.faiss")),
+            formats=formats,
+            created=state.created,
+            updated=state.updated,
+            complete=state.complete,
+            skipped=counts[3],
+        )
+
+    def skipped(self) -> Mapping[str, str]:
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT path, reason FROM skipped ORDER BY path"))
+
+    def files(self) -> Mapping[str, FileRecord]:
+        with self._reading() as connection:
+            return read_files(connection)
+
+    @contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock and its connection."""
+        with write_lock(self._path) as unclean:
+            with sqlite_errors(self._catalogue):
+                connection = connect_writer(self._catalogue)
+            try:
+                if unclean:
+                    with sqlite_errors(self._catalogue):
+                        _quick_check(connection, self._catalogue)
+                yield connection
+            finally:
+                connection.close()
+
+    @contextmanager
+    def writer(self) -> Iterator[FolderWriter]:
+        with self._locked() as connection:
+            writer = FolderWriter(connection, self._path, notice=self._notice, step=self._step)
+            with sqlite_errors(self._catalogue):
+                writer.begin()
+            yield writer
+
+    def lexical(self, query: str, k: int, *, where: Filter | None = None) -> Scored:
+        with self._reading() as connection:
+            return lexical.search(connection, query, k, documents=self._documents(connection, where))
+
+    def dense(self, query: Vectors, k: int, *, where: Filter | None = None) -> Scored:
+        with self._reading() as connection:
+            return self._dense.search(connection, query, k, documents=self._documents(connection, where))
+
+    def cosines(self, query: Vectors, chunk_ids: Ids) -> Vectors:
+        with self._reading() as connection:
+            return dense.cosines(connection, query, chunk_ids)
+
+    def chunks(self, chunk_ids: Sequence[int]) -> list[StoredChunk]:
+        with self._reading() as connection:
+            return read_chunks(connection, chunk_ids)
+
+    def _documents(self, connection: sqlite3.Connection, where: Filter | None) -> Ids | None:
+        """Return the ids of the documents that pass, None when all do; remembered until the catalogue changes."""
+        if where is None or where.is_empty:
+            return None
+        changes = read_state(connection).changes
+        remembered = self._filtered
+        if remembered is not None and remembered[:2] == (changes, where):
+            return remembered[2]
+        known, candidates = self._candidates
+        if known != changes:
+            candidates = read_candidates(connection)
+            self._candidates = (changes, candidates)
+        documents = matching_documents(candidates, where)
+        self._filtered = (changes, where, documents)
+        return documents
+
+    def verify(self) -> list[Problem]:
+        """Check everything against everything; takes the write lock, as FTS5 checks itself only for a writer."""
+        with self._locked() as connection, sqlite_errors(self._catalogue):
+            return verify(connection, self._path)
+
+    def repair(self) -> RepairReport:
+        with self._locked() as connection, sqlite_errors(self._catalogue):
+            report = repair(connection, self._path, step=self._step)
+        self._dense.forget()
+        return report
+
+    def close(self) -> None:
+        """Close every thread's connection; the object cannot be used after it."""
+        self._drop_readers()
+        self._dense.forget()
+
+
+def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
+    (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if result != "ok":
+        raise CollectionDamagedError(
+            f"{path} is damaged since a writer was killed ({result}): it cannot be mended from what it holds. "
+            f"Move {path.parent} away, then run `searchctl index` again"
+        )
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):  # another process may publish a generation meanwhile
+        return path.stat().st_size
+    return 0

@@ -1,0 +1,287 @@
+"""A writer killed at any point leaves a whole collection, and the next run ends where an uninterrupted one does.
+
+Run as a script, this file is the writer: it brings a collection from one version of a small corpus to the next as
+`index` does, in batches, with documents longer than a batch, and notes in a journal what was committed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from searchctl.index.collection import FolderCollection
+from searchctl.index.documents import Chunk
+from searchctl.index.errors import CollectionLockedError
+from searchctl.index.protocol import Batch, CollectionSettings, DocumentRecord, FileRecord, Vectors
+
+DIM = 32
+BATCH = 10
+STEPS = [
+    "commit:begin", "commit:stored", "commit:done", "finish:marked", "finish:committed", "publish:write",
+    "publish:written", "publish:synced", "publish:renamed", "publish:folder-synced", "publish:recording",
+    "publish:recorded", "publish:checkpointed", "publish:cleaned",
+]  # fmt: skip
+SETTINGS = CollectionSettings(
+    encoder_name="random", encoder_revision="1", encoder_fingerprint="crash", encoder_config="{}", dim=DIM,
+    chunk_tokens=64, chunk_overlap=8,
+)  # fmt: skip
+
+
+def vector_of(hash_: str) -> Vectors:
+    seed = int.from_bytes(hash_.encode(), "big") % 2**63
+    vector = np.random.default_rng(seed).standard_normal(DIM)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def corpus(version: int) -> list[DocumentRecord]:
+    """60 documents; version 2 has some changed, some gone, some new; a few texts stand in several documents."""
+    documents = []
+    for number in range(60 if version == 1 else 65):
+        if version == 2 and number % 9 == 4:
+            continue
+        changed = version if number % 5 in (0, 2) else 1
+        count = 25 if number % 20 == 7 else number % 5
+        texts = [f"passage {part} of number{number} word{changed * 100 + part}" for part in range(count)]
+        texts += [f"shared text {number % 3}"]
+        documents.append(
+            DocumentRecord(
+                file=FileRecord(path=f"d{number}.txt", size=1, mtime_ns=1, inode=1, content_hash=f"{number}v{changed}"),
+                format="text", title=None, date=None, metadata={},
+                chunks=[
+                    Chunk(
+                        ordinal=ordinal, text=text, context="", anchor=None, headings=(), line_start=1, line_end=1,
+                        char_start=0, char_end=1, tokens=4, hash=f"h {text}",
+                    )
+                    for ordinal, text in enumerate(texts)
+                ],
+            )
+        )  # fmt: skip
+    return documents
+
+
+def index(folder: Path, version: int, journal: Callable[[str], None], step: Callable[[str], None]) -> int:
+    """Bring the collection to a version of the corpus and return how many chunks were embedded."""
+    collection = FolderCollection.create(folder, step=step)
+    embedded = 0
+    with collection.writer() as writer:
+        writer.configure(SETTINGS)
+        known = writer.files()
+        wanted = corpus(version)
+        journal("begin")
+        for document in wanted:
+            if (file := known.get(document.file.path)) is not None and file.content_hash == document.file.content_hash:
+                continue
+            lacking = writer.missing(chunk.hash for chunk in document.chunks)
+            parts = [lacking[start : start + BATCH] for start in range(0, len(lacking), BATCH)] or [[]]
+            for part in parts:
+                embedded += len(part)
+                documents = [document] if part is parts[-1] else []
+                vectors = np.array([vector_of(hash_) for hash_ in part], dtype=np.float32).reshape(-1, DIM)
+                writer.commit(Batch(hashes=part, vectors=vectors, documents=documents))
+                lines = [f"vector {hash_}" for hash_ in part] + [f"document {d.file.path}" for d in documents]
+                journal("\n".join(lines))
+        writer.remove(set(known) - {document.file.path for document in wanted})
+        journal("removed")
+        writer.finish(skipped={})
+        journal("finished")
+    collection.close()
+    return embedded
+
+
+def main(folder: str, version: str, journal: str, fatal: str) -> None:
+    """`fatal` is "STEP NUMBER": the process ends itself without warning when it comes to that step that often."""
+    name, number = fatal.rsplit(" ", 1)
+    left = int(number)
+
+    def step(done: str) -> None:
+        nonlocal left
+        left -= done == name
+        if done == name and left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with Path(journal).open("a", encoding="utf-8") as stream:
+        index(Path(folder), int(version), lambda line: print(line, file=stream, flush=True), step)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.exit()
+
+
+Results = list[tuple[str, int, str, float]]
+
+
+def silent(line: str) -> None:
+    """A journal or step that nobody reads."""
+
+
+def results(folder: Path) -> list[Results]:
+    collection = FolderCollection.open(folder, notice=pytest.fail)
+    answers = []
+    for query in ("shared text 1", "number7 word205 passage", "passage 3 of number40"):
+        for hits in (collection.lexical(query, 30), collection.dense(vector_of(query), 500)):
+            chunks = collection.chunks(hits.ids.tolist())
+            answers.append([(c.path, c.ordinal, c.text, s) for c, s in zip(chunks, hits.scores.tolist(), strict=True)])
+    collection.close()
+    return answers
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete collection of version 1."""
+    folder = tmp_path_factory.mktemp("first") / ".searchctl"
+    index(folder, 1, silent, silent)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Results]]:
+    """What a collection answers that went from version 1 to 2 undisturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed") / ".searchctl"
+    shutil.copytree(first, folder)
+    assert index(folder, 2, silent, silent) > 50
+    yield results(folder)
+
+
+def start(folder: Path, version: int, journal: Path, fatal: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, __file__, str(folder), str(version), str(journal), fatal])
+
+
+def check_after_kill(folder: Path, version: int, journal: Path, *, fresh: bool) -> None:
+    """Whole, nothing committed lost, nothing embedded twice, and the rerun finishes."""
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    vectors = {line.removeprefix("vector ") for line in lines if line.startswith("vector ")}
+    paths = {line.removeprefix("document ") for line in lines if line.startswith("document ")}
+    wanted = {document.file.path: document for document in corpus(version)}
+    collection = FolderCollection.create(folder)
+    problems = collection.verify()
+    assert [problem for problem in problems if "left from an interrupted run" not in problem.what] == []
+    assert all(problem.repairable for problem in problems)
+    with collection.writer() as writer:
+        assert writer.missing(sorted(vectors)) == []
+        files = writer.files()
+        for path in paths:
+            assert files[path] == wanted[path].file
+        lacking = writer.missing(chunk.hash for document in wanted.values() for chunk in document.chunks)
+        known = {f"h {text}" for document in corpus(1) for text in [c.text for c in document.chunks]}
+        everything = {chunk.hash for document in wanted.values() for chunk in document.chunks}
+        assert set(lacking) <= everything - vectors - (set() if fresh else known)
+    # Every visible document is whole: one of the two versions, never a mixture.
+    texts = {d.file.content_hash: [c.text for c in d.chunks] for v in (1, 2) for d in corpus(v)}
+    seen: dict[tuple[str, str], list[str]] = {}
+    ids = [row[0] for row in _sql(folder, "SELECT id FROM chunks ORDER BY document_id, ordinal")]
+    for chunk in collection.chunks(ids):
+        seen.setdefault((chunk.path, chunk.content_hash), []).append(chunk.text)
+    assert all(texts[content] == found for (_, content), found in seen.items())
+    collection.close()
+    assert index(folder, version, silent, silent) == len(lacking)
+    again = FolderCollection.open(folder)
+    assert again.verify() == []
+    assert again.status().complete
+    assert index(folder, version, silent, silent) == 0
+    assert len(list(folder.glob("vectors-*"))) == 1
+    again.close()
+
+
+def _sql(folder: Path, sql: str) -> list[tuple[int, ...]]:
+    import sqlite3
+
+    connection = sqlite3.connect(f"{(folder / 'catalogue.db').as_uri()}?mode=ro", uri=True)
+    rows = connection.execute(sql).fetchall()
+    connection.close()
+    return rows
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_each_step(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
+    folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
+    shutil.copytree(first, folder)
+    times = 12 if step.startswith("commit") else 1
+    assert start(folder, 2, journal, f"{step} {times}").wait() == -signal.SIGKILL
+    check_after_kill(folder, 2, journal, fresh=False)
+    assert results(folder) == uninterrupted
+
+
+def test_killed_at_random_points_of_a_first_and_a_second_run(
+    first: Path, uninterrupted: list[Results], tmp_path: Path
+) -> None:
+    chance = random.Random(2)
+    killed = 0
+    for number in range(10):
+        folder, journal = tmp_path / f"{number}" / ".searchctl", tmp_path / f"{number}.journal"
+        fresh = number % 2 == 0
+        if not fresh:
+            shutil.copytree(first, folder)
+        process = start(folder, 1 if fresh else 2, journal, "never 1")
+        while not journal.exists() or not journal.stat().st_size:
+            time.sleep(0.002)
+            assert process.poll() is None
+        time.sleep(chance.uniform(0.0, 0.35))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        check_after_kill(folder, 1 if fresh else 2, journal, fresh=fresh)
+        index(folder, 2, silent, silent)
+        assert results(folder) == uninterrupted
+    assert killed >= 3
+
+
+@pytest.mark.parametrize("moment_s", [0.0, 0.15, 0.3, 0.5])
+def test_killed_while_it_is_made(moment_s: float, tmp_path: Path) -> None:
+    folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
+    process = start(folder, 1, journal, "never 1")
+    while not folder.exists():
+        time.sleep(0.001)
+    time.sleep(moment_s / 10)
+    process.kill()
+    process.wait()
+    check_after_kill(folder, 1, journal, fresh=True)
+
+
+@pytest.mark.parametrize("step", ["publish:written", "publish:renamed", "publish:recorded"])
+def test_repair_killed_while_it_publishes(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
+    folder = tmp_path / ".searchctl"
+    shutil.copytree(first, folder)
+    index(folder, 2, silent, silent)
+    (published,) = folder.glob("vectors-*.faiss")
+    published.write_bytes(published.read_bytes()[:-7])
+    code = (
+        "import os, sys; from pathlib import Path; from searchctl.index.collection import FolderCollection\n"
+        f"FolderCollection.open(Path(sys.argv[1]), step=lambda s: os._exit(9) if s == {step!r} else None).repair()"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 9
+    collection = FolderCollection.open(folder)
+    assert all(problem.repairable for problem in collection.verify())
+    collection.repair()
+    assert collection.verify() == []
+    assert results(folder) == uninterrupted
+
+
+def test_second_writer_is_refused_while_the_first_lives(first: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".searchctl"
+    shutil.copytree(first, folder)
+    code = (
+        "import sys; from pathlib import Path; from searchctl.index.collection import FolderCollection\n"
+        "with FolderCollection.open(Path(sys.argv[1])).writer():\n    print('writing', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    with pytest.raises(CollectionLockedError, match=f"process {process.pid}") as caught:
+        index(folder, 2, silent, silent)
+    assert caught.value.pid == process.pid
+    assert len(results(folder)) == 6  # readers go on
+    process.kill()
+    process.communicate()
+    index(folder, 2, silent, silent)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
+from searchctl.encoder import open as opening
 from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from searchctl.encoder.errors import EncoderError, ModelFilesError, NonFiniteError, NotBidirectionalError
-from searchctl.encoder.open import open_encoder
-from searchctl.encoder.protocol import EncodeProgress, Role
+from searchctl.encoder.protocol import EncodeProgress, Encoder, Role
 
 TEXTS = [
     "The capital of France is Paris, a city on the Seine.",
@@ -25,8 +26,17 @@ TEXTS = [
 ]
 
 
+Opener = Callable[..., Encoder]
+
+
 def fp32(folder: Path, **changes: object) -> EncoderConfig:
     return replace(EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu"), **changes)
+
+
+@pytest.fixture(scope="module")
+def open_encoder(tmp_path_factory: pytest.TempPathFactory) -> Opener:
+    """Open encoders with a cache folder of the test's own: the user's is left alone."""
+    return partial(opening.open_encoder, cache=tmp_path_factory.mktemp("cache"))
 
 
 def silent(_line: str) -> None:
@@ -34,7 +44,7 @@ def silent(_line: str) -> None:
 
 
 @pytest.mark.parametrize("attention", list(Attention))
-def test_vector_equals_the_one_made_by_hand(tiny_folder: Path, attention: Attention) -> None:
+def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: Path, attention: Attention) -> None:
     encoder = open_encoder(fp32(tiny_folder, attention=attention), notice=silent)
     config = AutoConfig.from_pretrained(tiny_folder)
     config.is_causal = attention is Attention.CAUSAL
@@ -48,7 +58,9 @@ def test_vector_equals_the_one_made_by_hand(tiny_folder: Path, attention: Attent
 
 @pytest.mark.parametrize("pooling", list(Pooling))
 @pytest.mark.parametrize("method", list(Method))
-def test_same_text_same_vector_in_any_batch(tiny_folder: Path, pooling: Pooling, method: Method) -> None:
+def test_same_text_same_vector_in_any_batch(
+    open_encoder: Opener, tiny_folder: Path, pooling: Pooling, method: Method
+) -> None:
     together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method), notice=silent)
     few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40), notice=silent)
     all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
@@ -60,14 +72,14 @@ def test_same_text_same_vector_in_any_batch(tiny_folder: Path, pooling: Pooling,
         assert (np.sum(all_at_once * other, axis=1) >= 0.99999).all()
 
 
-def test_instruction_changes_the_vector_though_it_is_not_pooled(tiny_folder: Path) -> None:
+def test_instruction_changes_the_vector_though_it_is_not_pooled(open_encoder: Opener, tiny_folder: Path) -> None:
     encoder = open_encoder(fp32(tiny_folder), notice=silent)
     plain = encoder.encode(TEXTS[:1], role=Role.QUERY)
     guided = encoder.encode(TEXTS[:1], role=Role.QUERY, instruction="Classify the language")
     assert 0.1 < float(np.sum(plain * guided)) < 0.99999
 
 
-def test_causal_prefix_is_blind_and_bidirectional_is_not(tiny_folder: Path) -> None:
+def test_causal_prefix_is_blind_and_bidirectional_is_not(open_encoder: Opener, tiny_folder: Path) -> None:
     """With FIRST pooling a causal model cannot tell texts that begin alike (paper, section 4.1)."""
     pair = ["The capital of France", "The garbage collector"]
     causal = open_encoder(fp32(tiny_folder, attention=Attention.CAUSAL, pooling=Pooling.FIRST), notice=silent)
@@ -78,7 +90,7 @@ def test_causal_prefix_is_blind_and_bidirectional_is_not(tiny_folder: Path) -> N
     assert float(a @ b) < 0.9999
 
 
-def test_progress_counts_tokens_and_truncation(tiny_folder: Path) -> None:
+def test_progress_counts_tokens_and_truncation(open_encoder: Opener, tiny_folder: Path) -> None:
     encoder = open_encoder(fp32(tiny_folder, max_tokens=20, batch_tokens=20), notice=silent)
     seen: list[EncodeProgress] = []
     encoder.encode(TEXTS, role=Role.DOCUMENT, progress=seen.append)
@@ -91,13 +103,13 @@ def test_progress_counts_tokens_and_truncation(tiny_folder: Path) -> None:
     assert [event.tokens_done for event in seen] == sorted(event.tokens_done for event in seen)
 
 
-def test_dim_keeps_the_first_components_and_renormalises(tiny_folder: Path) -> None:
+def test_dim_keeps_the_first_components_and_renormalises(open_encoder: Opener, tiny_folder: Path) -> None:
     whole = open_encoder(fp32(tiny_folder), notice=silent).encode(TEXTS, role=Role.DOCUMENT)[:, :8]
     short = open_encoder(fp32(tiny_folder, dim=8), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
     assert np.allclose(short, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-6)
 
 
-def test_nan_weights_are_an_error_and_not_a_vector(make_folder: Callable[..., Path]) -> None:
+def test_nan_weights_are_an_error_and_not_a_vector(open_encoder: Opener, make_folder: Callable[..., Path]) -> None:
     folder = make_folder(seed=3)
     encoder = open_encoder(fp32(folder), notice=silent)
     with torch.no_grad():
@@ -106,7 +118,7 @@ def test_nan_weights_are_an_error_and_not_a_vector(make_folder: Callable[..., Pa
         encoder.encode(TEXTS, role=Role.DOCUMENT)
 
 
-def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(tiny_folder: Path) -> None:
+def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(open_encoder: Opener, tiny_folder: Path) -> None:
     lines: list[str] = []
     encoder = open_encoder(fp32(tiny_folder, batch_tokens=4096), notice=lines.append)
     expected = encoder.encode(TEXTS, role=Role.DOCUMENT)
@@ -122,30 +134,32 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(tiny_folder: 
     assert any("out of memory" in line for line in lines)
 
 
-def test_bf16_stays_near_fp32(tiny_folder: Path) -> None:
+def test_bf16_stays_near_fp32(open_encoder: Opener, tiny_folder: Path) -> None:
     exact = open_encoder(fp32(tiny_folder), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
     rough = open_encoder(fp32(tiny_folder, precision=Precision.BF16), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
     assert (np.sum(exact * rough, axis=1) > 0.995).all()
 
 
-def test_notice_says_precision_device_and_why(tiny_folder: Path) -> None:
+def test_notice_says_precision_device_and_why(open_encoder: Opener, tiny_folder: Path) -> None:
     lines: list[str] = []
     open_encoder(fp32(tiny_folder), notice=lines.append)
     assert any("fp32 on cpu (asked for)" in line for line in lines)
 
 
-def test_unknown_device_is_an_error(tiny_folder: Path) -> None:
+def test_unknown_device_is_an_error(open_encoder: Opener, tiny_folder: Path) -> None:
     with pytest.raises(EncoderError, match="'warp': expected auto, cpu, cuda"):
         open_encoder(fp32(tiny_folder, device="warp"), notice=silent)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where no GPU is")
-def test_missing_gpu_is_an_error_when_asked_for(tiny_folder: Path) -> None:
+def test_missing_gpu_is_an_error_when_asked_for(open_encoder: Opener, tiny_folder: Path) -> None:
     with pytest.raises(EncoderError, match="0 CUDA devices"):
         open_encoder(fp32(tiny_folder, device="cuda"), notice=silent)
 
 
-def test_missing_weights_are_an_error_not_random_numbers(make_folder: Callable[..., Path]) -> None:
+def test_missing_weights_are_an_error_not_random_numbers(
+    open_encoder: Opener, make_folder: Callable[..., Path]
+) -> None:
     folder = make_folder(seed=4)
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
@@ -154,7 +168,7 @@ def test_missing_weights_are_an_error_not_random_numbers(make_folder: Callable[.
         open_encoder(fp32(folder), notice=silent)
 
 
-def test_a_model_that_stays_causal_is_refused_at_load(make_folder: Callable[..., Path]) -> None:
+def test_a_model_that_stays_causal_is_refused_at_load(open_encoder: Opener, make_folder: Callable[..., Path]) -> None:
     folder = make_folder("lfm2", layer_types=["full_attention", "conv", "full_attention"])
     with pytest.raises(NotBidirectionalError, match=r"layers\.1"):
         open_encoder(fp32(folder), notice=silent)
@@ -162,7 +176,9 @@ def test_a_model_that_stays_causal_is_refused_at_load(make_folder: Callable[...,
     assert encoder.encode(TEXTS, role=Role.DOCUMENT).shape == (5, 32)
 
 
-def test_d6_template_is_stored_with_the_model_not_keyed_on_its_name(make_folder: Callable[..., Path]) -> None:
+def test_d6_template_is_stored_with_the_model_not_keyed_on_its_name(
+    open_encoder: Opener, make_folder: Callable[..., Path]
+) -> None:
     folder = make_folder(seed=5)
     before = open_encoder(fp32(folder), notice=silent)
     (folder / "searchctl.json").write_text(json.dumps({"prompt": {"prefix": "[INST] ", "suffix": " [/INST]"}}))

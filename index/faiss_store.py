@@ -16,7 +16,14 @@ from .errors import IndexRoomError, StorageError
 from .oracle import check_k, checked_ids, empty_neighbors
 from .protocol import Ids, Neighbors, StoreInfo, Vectors
 
-_GPU_DISTRIBUTIONS = ("faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cu13", "faiss-gpu-cuvs")
+_GPU_DISTRIBUTIONS = (
+    "faiss-gpu",
+    "faiss-gpu-cu11",
+    "faiss-gpu-cu12",
+    "faiss-gpu-cu13",
+    "faiss-gpu-cuvs",
+    "faiss-gpu-cu12-cuvs",
+)
 
 _SPARE = 32
 """Neighbours asked for beyond k, so that float32 ties at the border are mostly settled in one scan."""

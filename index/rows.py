@@ -124,9 +124,7 @@ def read_candidates(connection: sqlite3.Connection) -> list[Candidate]:
     """Return what a filter looks at, for every document."""
     rows = connection.execute("SELECT id, path, format, date, mtime_ns FROM documents")
     return [
-        Candidate(
-            id_, path, format_, mtime_ns // 1000 if date is None else microseconds(datetime.fromisoformat(date))
-        )
+        Candidate(id_, path, format_, mtime_ns // 1000 if date is None else microseconds(datetime.fromisoformat(date)))
         for id_, path, format_, date, mtime_ns in rows
     ]
 

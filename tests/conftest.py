@@ -1,8 +1,14 @@
 """Tiny random decoders with a real byte-level BPE tokenizer, written to folders as users have them."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Tiny models on one thread: on a busy machine two threads of a pool wait for each other many times longer than they
+# work. Set before torch is imported, and inherited by the commands that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch

@@ -139,9 +139,7 @@ def test_round_trip_of_everything_a_hit_shows(collection: FolderCollection) -> N
         headings=("Book", "Pärt"), line_start=None, line_end=None, char_start=4, char_end=13, tokens=2, hash="h",
     )  # fmt: skip
     file = FileRecord(path="böok.pdf", size=5, mtime_ns=123_456_789, inode=2**64 - 2, content_hash="c")
-    record = DocumentRecord(
-        file=file, format="pdf", title="Title", date=date, metadata={"author": "Å"}, chunks=[chunk]
-    )
+    record = DocumentRecord(file=file, format="pdf", title="Title", date=date, metadata={"author": "Å"}, chunks=[chunk])
     with collection.writer() as writer:
         writer.configure(SETTINGS)
         writer.commit(Batch(hashes=["h"], vectors=vector_of("page")[None], documents=[record]))
@@ -542,5 +540,3 @@ def test_reader_does_not_checkpoint(collection: FolderCollection) -> None:
     other.close()
     assert (collection.path / "catalogue.db").read_bytes() == before
     writer.close()
-
-

@@ -65,9 +65,7 @@ def collection_of(folder: Path, documents: dict[str, list[Chunk]]) -> FolderColl
                 chunk_overlap=0,
             )
         )
-        writer.commit(
-            Batch(hashes=hashes, vectors=np.tile(np.float32([[1, 0]]), (len(hashes), 1)), documents=records)
-        )
+        writer.commit(Batch(hashes=hashes, vectors=np.tile(np.float32([[1, 0]]), (len(hashes), 1)), documents=records))
         writer.finish(skipped={})
     return collection
 

@@ -34,8 +34,9 @@ def test_second_writer_is_refused_with_the_pid_and_start_of_the_first(tmp_path: 
     process = holder(tmp_path)
     try:
         owner = read_owner(tmp_path)
-        with pytest.raises(CollectionLockedError, match=f"process {process.pid} .*started 2") as caught, write_lock(
-            tmp_path
+        with (
+            pytest.raises(CollectionLockedError, match=f"process {process.pid} .*started 2") as caught,
+            write_lock(tmp_path),
         ):
             pass
         assert caught.value.pid == process.pid

@@ -50,9 +50,7 @@ def test_every_known_extension_has_a_reader_and_none_is_claimed_in_vain() -> Non
 
 
 def test_the_registry_loads_no_parser() -> None:
-    heavy = (
-        "trafilatura pypdfium2 docx pptx openpyxl tree_sitter tree_sitter_python lxml docutils semantic_text_splitter"
-    )
+    heavy = "trafilatura pypdfium2 docx pptx openpyxl tree_sitter tree_sitter_python lxml semantic_text_splitter"
     code = (
         "import sys, searchctl.index.readers as r, searchctl.index.walk\n"
         "assert r.reader_for('a.pdf')[0] == 'pdf' and r.known_extensions()\n"

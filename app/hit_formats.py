@@ -1,0 +1,184 @@
+"""Hits for programs: JSON, JSONL, CSV, Markdown and bare file names. The schema is versioned and the columns fixed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .console import harmless
+from .places import shown_path
+from .searching import Answer, Hit
+from .settings import HitFormat, SearchMode
+from .snippets import Snippet
+
+SCHEMA = 1
+
+CSV_COLUMNS = (
+    *("query_id", "query", "rank", "score", "lexical", "dense", "path", "file", "format", "title"),
+    *("line_start", "line_end", "char_start", "char_end", "anchor_kind", "anchor_value", "headings"),
+    *("docid", "chunk", "date", "freshness", "snippet"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultContext:
+    """What all answers of one invocation share."""
+
+    collection: str
+    generation: int
+    complete: bool
+    mode: SearchMode
+    full: bool
+    """Give the whole text of each chunk."""
+
+
+def render(answers: Sequence[Answer], context: ResultContext, form: HitFormat, *, nul: bool = False) -> str:
+    """Return all answers as text that ends with a newline, or "" where there is nothing to say."""
+    if form is HitFormat.JSON:
+        return json.dumps(to_json(answers, context), ensure_ascii=False, indent=2) + "\n"
+    if form is HitFormat.JSONL:
+        lines = (json.dumps(_row(a, h, context), ensure_ascii=False) for a in answers for h in a.hits)
+        return "".join(f"{line}\n" for line in lines)
+    if form is HitFormat.CSV:
+        return _csv(answers)
+    if form is HitFormat.MD:
+        return _markdown(answers, context)
+    assert form is HitFormat.FILES, form
+    names = dict.fromkeys(shown_path(hit.file) for answer in answers for hit in answer.hits)
+    return "".join(name + ("\0" if nul else "\n") for name in names)
+
+
+def to_json(answers: Sequence[Answer], context: ResultContext) -> dict[str, Any]:
+    """Return the one JSON document of a query command."""
+    return {
+        "schema": SCHEMA,
+        "collection": context.collection,
+        "generation": context.generation,
+        "complete": context.complete,
+        "mode": context.mode.value,
+        "results": [
+            {
+                "query": answer.question.text,
+                "id": answer.question.id,
+                "dense_weight": answer.dense_weight,
+                "more": answer.more,
+                "hits": [hit_to_json(hit, context) for hit in answer.hits],
+            }
+            for answer in answers
+        ],
+    }
+
+
+def hit_to_json(hit: Hit, context: ResultContext) -> dict[str, Any]:
+    """Return one hit; every key is always there, null where it does not apply."""
+    chunk, score = hit.chunk, hit.score
+    return {
+        "rank": hit.rank,
+        "score": score.total,
+        "parts": {
+            "lexical": score.lexical,
+            "dense": score.dense,
+            "lexical_part": score.lexical_part,
+            "dense_part": score.dense_part,
+            "lexical_rank": score.lexical_rank,
+            "dense_rank": score.dense_rank,
+        },
+        "path": chunk.path,
+        "file": str(hit.file),
+        "format": chunk.format,
+        "title": chunk.title,
+        "headings": list(chunk.headings),
+        "anchor": None if chunk.anchor is None else {"kind": chunk.anchor.kind, "value": chunk.anchor.value},
+        "lines": None if chunk.line_start is None else [chunk.line_start, chunk.line_end],
+        "chars": None if chunk.char_start is None else [chunk.char_start, chunk.char_end],
+        "docid": docid(hit),
+        "chunk": chunk.ordinal,
+        "date": chunk.date.isoformat(),
+        "freshness": hit.freshness.value,
+        "snippet": None if hit.snippet is None else _snippet(hit, hit.snippet),
+        "text": chunk.text if context.full else None,
+    }
+
+
+def docid(hit: Hit) -> str:
+    """Return a short name of a document's content: the same after a move, another after a change."""
+    return hit.chunk.content_hash[:8]
+
+
+def _snippet(hit: Hit, snippet: Snippet) -> dict[str, Any]:
+    return {
+        "text": snippet.text,
+        "passage": list(snippet.passage),
+        "matches": [list(span) for span in snippet.matches],
+        "line": hit.line,
+    }
+
+
+def _row(answer: Answer, hit: Hit, context: ResultContext) -> dict[str, Any]:
+    asked = {"schema": SCHEMA, "query": answer.question.text, "id": answer.question.id}
+    return {**asked, **hit_to_json(hit, context)}
+
+
+def _csv(answers: Sequence[Answer]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for answer in answers:
+        for hit in answer.hits:
+            chunk = hit.chunk
+            writer.writerow(
+                [
+                    answer.question.id,
+                    answer.question.text,
+                    hit.rank,
+                    hit.score.total,
+                    hit.score.lexical,
+                    hit.score.dense,
+                    chunk.path,
+                    str(hit.file),
+                    chunk.format,
+                    chunk.title,
+                    chunk.line_start,
+                    chunk.line_end,
+                    chunk.char_start,
+                    chunk.char_end,
+                    chunk.anchor.kind if chunk.anchor else None,
+                    chunk.anchor.value if chunk.anchor else None,
+                    " > ".join(chunk.headings),
+                    docid(hit),
+                    chunk.ordinal,
+                    chunk.date.isoformat(),
+                    hit.freshness.value,
+                    hit.snippet.text if hit.snippet else None,
+                ]
+            )
+    return text.getvalue()
+
+
+def _markdown(answers: Sequence[Answer], context: ResultContext) -> str:
+    parts: list[str] = []
+    for answer in answers:
+        parts.append(f"## {' '.join(answer.question.text.split())}\n")
+        for hit in answer.hits:
+            place = shown_path(hit.file) + (f":{hit.line}" if hit.line is not None else "")
+            target = shown_path(hit.file).replace(" ", "%20").replace("(", "%28").replace(")", "%29")
+            trail = " > ".join(hit.chunk.headings)
+            about = [f"score {hit.score.total:.3f}"]
+            if hit.chunk.anchor is not None and hit.chunk.anchor.kind not in ("heading", "symbol"):
+                about.append(f"{hit.chunk.anchor.kind} {hit.chunk.anchor.value}")
+            if trail:
+                about.append(trail)
+            if hit.freshness.value != "fresh":
+                about.append(f"file {hit.freshness.value} since indexed")
+            parts.append(f"{hit.rank}. [{place}]({target}) ({'; '.join(about)})\n")
+            body = hit.chunk.text if context.full else hit.snippet.text if hit.snippet else ""
+            if body:
+                lines = harmless(body).strip().split("\n")
+                parts.append("\n".join(f"   > {line}".rstrip() for line in lines) + "\n")
+        if not answer.hits:
+            parts.append("No hit.\n")
+    return "\n".join(parts) if parts else ""

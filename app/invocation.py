@@ -1,0 +1,41 @@
+"""What one run of the program carries from its options to its error boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .settings import ColorMode
+
+if TYPE_CHECKING:
+    import typer
+
+    from .console import Terminal
+
+
+@dataclass(slots=True)
+class Invocation:
+    """Options that hold for the whole program; they may stand before or after the command's name."""
+
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    color: ColorMode | None = None
+
+    def add(self, *, quiet: bool, verbose: bool, debug: bool, color: ColorMode | None) -> None:
+        self.quiet |= quiet
+        self.verbose |= verbose
+        self.debug |= debug
+        self.color = color or self.color
+
+    def terminal(self) -> Terminal:
+        from .console import Terminal
+
+        return Terminal(quiet=self.quiet, verbose=self.verbose, color=self.color)
+
+
+def terminal_of(ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, color: ColorMode | None) -> Terminal:
+    """Return the terminal of this invocation, with the command's own common options counted in."""
+    invocation = ctx.ensure_object(Invocation)
+    invocation.add(quiet=quiet, verbose=verbose, debug=debug, color=color)
+    return invocation.terminal()

@@ -1,0 +1,84 @@
+"""The commands of searchctl, each imported when it is called: --help of the program needs none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context, HelpFormatter
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "index": ("index", "Bring a collection up to date with files and folders."),
+    "query": ("query", "Find passages by meaning and by words."),
+    "status": ("status", "Say what is indexed, with which encoder, how fresh and how large."),
+    "embed": ("embed", "Turn texts into unit vectors: the bare encoder, for pipes."),
+    "models": ("models", "The encoders known by name: list, fetch, describe."),
+    "verify": ("check", "Check a collection against itself; nothing is changed."),
+    "repair": ("check", "Rebuild everything derived from the catalogue; embeds nothing."),
+}
+"""Name to its module in app.commands and one line about it, in the order to show them."""
+
+
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands by name; one that is looked up is imported."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Command] = {}
+
+    def __getitem__(self, name: str) -> Command:
+        if name not in self._loaded:
+            module, _ = COMMANDS[name]
+            found = getattr(import_module(f".commands.{module}", __package__), name)
+            if not isinstance(found, typer.Typer):
+                single = typer.Typer(rich_markup_mode="rich", add_completion=False)
+                single.command(name)(found)
+                found = single
+            self._loaded[name] = get_command(found)
+            self._loaded[name].name = name
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __setitem__(self, name: str, command: Command) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+
+class LazyGroup(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = LazyCommands()
+        self._in_brief = False
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        if self._in_brief:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1], rich_markup_mode="rich")
+        return self.commands[cmd_name] if cmd_name in COMMANDS else None
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the help of the program, for which one line about each command is enough."""
+        self._in_brief = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._in_brief = False

@@ -1,0 +1,86 @@
+"""Where a collection is, and how its stored paths and the person's own paths become each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..index.catalogue import CATALOGUE_FILE
+from ..index.collection import COLLECTION_FOLDER, find_collection
+from ..index.errors import CollectionNotFoundError
+from .swap import companions, complete_swap
+
+_OURS = frozenset({".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json"})
+
+
+def existing_collection(given: Path | None) -> Path:
+    """Return the folder of the collection a command means. Raises CollectionNotFoundError when there is none."""
+    found = _find(given)
+    if found is None:
+        where = f"{Path.cwd()} or above it" if given is None else str(given)
+        raise CollectionNotFoundError(
+            f"there is no collection in {where}: run `searchctl index PATH` to make one, or name one with --collection"
+        )
+    return found
+
+
+def collection_to_write(given: Path | None) -> Path:
+    """Return the folder of the collection to write to, whether it is there or not.
+
+    Without `given` it is the one found as git finds its own, else `.searchctl` in the working directory. A folder
+    with other things in it is taken to hold `.searchctl`, like a working directory.
+    """
+    found = _find(given)
+    if found is not None:
+        return found
+    if given is None:
+        return Path.cwd() / COLLECTION_FOLDER
+    folder = given.expanduser().resolve()
+    if folder.is_dir() and any(not _is_ours(entry.name) for entry in folder.iterdir()):
+        return folder / COLLECTION_FOLDER
+    return folder
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith(CATALOGUE_FILE) or (name.startswith("vectors-") and ".faiss" in name)
+
+
+def _find(given: Path | None) -> Path | None:
+    if given is None:
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            complete_swap(folder / COLLECTION_FOLDER)
+        return find_collection(here)
+    folder = given.expanduser().resolve()
+    for candidate in (folder, folder / COLLECTION_FOLDER):
+        complete_swap(candidate)
+        if (candidate / CATALOGUE_FILE).is_file():
+            return candidate
+    return None
+
+
+def stored_path(path: Path, base: Path) -> str:
+    """Return an absolute path as a collection stores it: relative to `base` below it, else absolute; POSIX."""
+    try:
+        return path.relative_to(base).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def absolute_path(stored: str, base: Path) -> Path:
+    """Return the file of a stored path."""
+    return base / stored
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as a person in the working directory can use it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
+    return relative if relative.count("..") <= 2 else str(path)
+
+
+def belongs_to_collection(path: Path, collection: Path) -> bool:
+    """Return whether a path is inside the collection's own folder or one beside it that a rebuild uses."""
+    return any(path == own or own in path.parents for own in (collection, *companions(collection)))

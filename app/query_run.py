@@ -1,0 +1,156 @@
+"""How `searchctl query` runs: questions from words, stdin or a file, and answers in the form asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .console import Terminal, printable
+from .encoders import EncoderChoice
+from .engine import Engine, Talk
+from .errors import AppError, ExitCode
+from .hit_formats import ResultContext, render
+from .hit_table import TableOptions, show_answer
+from .places import existing_collection
+from .pulling import pull_bar
+from .searching import FUSION_DEPTH, Answer, Freshness, Question, SearchRequest
+from .settings import HitFormat, SearchMode, cache_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOutput:
+    """How to print answers."""
+
+    form: HitFormat
+    nul: bool
+    explain: bool
+    full: bool
+    strict: bool
+
+
+def read_questions(words: Sequence[str], file: Path | None) -> list[Question]:
+    """Return the questions of a command. Raises AppError for none, an empty one, or two sources of them."""
+    if file is not None and words:
+        raise AppError(f"both a query ({' '.join(words)!r}) and --queries {file} were given: expected one of them")
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8") as lines:
+                questions = list(_from_jsonl(lines, str(file)))
+        except UnicodeDecodeError as error:
+            raise AppError(f"{file}: not UTF-8 at byte {error.start}: expected JSON lines in UTF-8") from error
+    elif list(words) == ["-"]:
+        questions = [Question(text=line.strip()) for line in sys.stdin if line.strip()]
+    else:
+        questions = [Question(text=" ".join(words).strip())]
+        if not words:
+            raise AppError("query was given no text: expected words to look for, as in `searchctl query TEXT`")
+    if not questions:
+        raise AppError(f"{file or 'stdin'} holds no query: expected one a line")
+    for question in questions:
+        if not question.text.strip():
+            raise AppError("the query is empty: expected words to look for, as in `searchctl query TEXT`")
+    return questions
+
+
+def _from_jsonl(lines: Iterable[str], name: str) -> Iterator[Question]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise AppError(f'{name}:{number}: no valid JSON ({error.msg}): expected {{"query": TEXT}}') from error
+        text = item.get("query", item.get("text")) if isinstance(item, dict) else None
+        if not isinstance(text, str) or not text.strip():
+            raise AppError(f'{name}:{number}: no query in it: expected {{"query": TEXT}} with at least one word')
+        id_ = item.get("id", item.get("_id"))
+        instruction = item.get("instruction")
+        if instruction is not None and not isinstance(instruction, str):
+            raise AppError(f"{name}:{number}: instruction is {instruction!r}, expected a string")
+        yield Question(text=text, id=None if id_ is None else str(id_), instruction=instruction)
+
+
+def run_query(
+    terminal: Terminal,
+    questions: Sequence[Question],
+    request: SearchRequest,
+    *,
+    choice: EncoderChoice,
+    output: QueryOutput,
+    given: Path | None,
+) -> ExitCode:
+    """Search, print, and return how to exit."""
+    began = time.monotonic()
+    with pull_bar(terminal, "the model") as pulling:
+        talk = Talk(
+            notice=terminal.notice,
+            detail=terminal.detail,
+            pulling=pulling,
+            loading=lambda name: terminal.waiting(f"loading {name}"),
+            cache=cache_folder(),
+        )
+        engine = Engine(existing_collection(given), talk)
+        collection = engine.open()
+        try:
+            answers = engine.searcher(collection, choice).search(questions, request)
+            status = collection.status()
+        finally:
+            collection.close()
+    context = ResultContext(
+        collection=str(engine.path),
+        generation=status.generation,
+        complete=status.complete,
+        mode=request.mode,
+        full=output.full,
+    )
+    _print(terminal, answers, request, output, context)
+    found = sum(len(answer.hits) for answer in answers)
+    _talk(terminal, answers, request, complete=status.complete, seconds=time.monotonic() - began)
+    stale = any(hit.freshness is not Freshness.FRESH for answer in answers for hit in answer.hits)
+    if output.strict and (stale or not status.complete):
+        return ExitCode.INCOMPLETE
+    return ExitCode.OK if found else ExitCode.NO_HIT
+
+
+def _print(
+    terminal: Terminal, answers: Sequence[Answer], request: SearchRequest, output: QueryOutput, context: ResultContext
+) -> None:
+    if output.form is not HitFormat.TABLE:
+        text = render(answers, context, output.form, nul=output.nul)
+        # As ls does: exact names for programs, no escape codes for a terminal.
+        terminal.write(printable(text) if output.form is HitFormat.FILES and terminal.is_terminal else text)
+        return
+    options = TableOptions(
+        mode=request.mode,
+        width=terminal.width,
+        links=terminal.is_terminal and terminal.has_color,
+        explain=output.explain,
+        full=output.full,
+    )
+    for answer in answers:
+        show_answer(terminal.out, answer, options, titled=len(answers) > 1)
+
+
+def _talk(
+    terminal: Terminal, answers: Sequence[Answer], request: SearchRequest, *, complete: bool, seconds: float
+) -> None:
+    if not complete:
+        terminal.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+    if len(answers) == 1 and not answers[0].hits:
+        narrowed = "" if request.where.is_empty else " that passes the filters"
+        beyond = f" after the first {request.offset}" if request.offset else ""
+        above = "" if request.min_score is None else f" with a score of at least {request.min_score}"
+        terminal.say(f"no hit{narrowed}{beyond}{above}")
+    changed = {h.chunk.path for a in answers for h in a.hits if h.freshness is not Freshness.FRESH}
+    if changed:
+        terminal.notice(f"{len(changed)} of these files changed since indexed: run `searchctl index` to follow")
+    if request.mode is SearchMode.HYBRID and request.offset + request.k > FUSION_DEPTH:
+        terminal.notice(
+            f"a hybrid ranking goes as far as the {FUSION_DEPTH} best by words and by meaning: use --mode dense or "
+            "--mode lexical for more"
+        )
+    terminal.detail(f"{sum(len(a.hits) for a in answers)} hits, {request.mode.value}, {seconds:.2f} s")

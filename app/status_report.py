@@ -1,0 +1,199 @@
+"""What `searchctl status` reports, and how it looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from rich.table import Table
+from rich.text import Text
+
+from ..index.protocol import CollectionStatus
+from .console import Terminal, printable
+from .engine import Engine
+from .places import shown_path
+from .survey import Task
+
+SCHEMA = 1
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How the files on disk differ from the collection."""
+
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """A collection and its files."""
+
+    status: CollectionStatus
+    sources: tuple[Path, ...]
+    """Paths that were indexed; () when not known."""
+    drift: Drift | None
+    """None when the files were not looked at."""
+    unread: Mapping[str, str]
+    """Files the last run could not read, with the reason."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every indexed file is as it is on disk, and no run was ended early."""
+        drift = self.drift
+        return self.status.complete and (drift is None or not (drift.changed or drift.missing or drift.new))
+
+
+def read_report(engine: Engine, *, scan: bool) -> StatusReport:
+    """Return the report of a collection; with `scan`, its files are compared."""
+    collection = engine.open()
+    try:
+        unread = collection.skipped()
+        drift = None
+        if scan:
+            found = engine.look(collection)
+            changed = tuple(task.path for task in found.tasks if task.known is not None and _differs(task))
+            protected = (path for paths in found.protected.values() for path in paths)
+            drift = Drift(
+                changed=tuple(sorted((*changed, *found.deselected))),
+                missing=tuple(sorted((*found.gone, *protected))),
+                new=tuple(sorted(task.path for task in found.tasks if task.known is None and task.path not in unread)),
+            )
+        return StatusReport(
+            status=collection.status(),
+            sources=tuple(path for path, _ in engine.places()),
+            drift=drift,
+            unread=unread,
+        )
+    finally:
+        collection.close()
+
+
+def _differs(task: Task) -> bool:
+    """Return whether a file whose size, time or inode is new also has new content."""
+    assert task.known is not None
+    if task.found.size != task.known.size:
+        return True
+    try:
+        return blake3(task.found.path.read_bytes()).hexdigest() != task.known.content_hash
+    except OSError:
+        return True
+
+
+def report_to_json(report: StatusReport) -> str:
+    """Return the report as the JSON document of the command."""
+    status, drift = report.status, report.drift
+    settings = None if status.settings is None else asdict(status.settings)
+    if settings is not None:
+        settings["encoder_config"] = json.loads(settings["encoder_config"])
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "collection": str(status.path),
+        "ready": report.ready if drift is not None else None,
+        "complete": status.complete,
+        "generation": status.generation,
+        "documents": status.documents,
+        "chunks": status.chunks,
+        "vectors": status.vectors,
+        "formats": dict(status.formats),
+        "settings": settings,
+        "bytes": {"catalogue": status.bytes_sqlite, "faiss": status.bytes_faiss},
+        "created": _iso(status.created),
+        "updated": _iso(status.updated),
+        "sources": [str(path) for path in report.sources],
+        "changed": None if drift is None else list(drift.changed),
+        "missing": None if drift is None else list(drift.missing),
+        "new": None if drift is None else list(drift.new),
+        "unread": dict(report.unread),
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _iso(date: datetime | None) -> str | None:
+    return None if date is None else date.isoformat()
+
+
+def show_report(terminal: Terminal, report: StatusReport) -> None:
+    """Print the report for a person."""
+    status = report.status
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows: dict[str, Text | str] = {
+        "collection": shown_path(status.path),
+        "state": _state(report),
+        "indexed": f"{status.documents:,} documents, {status.chunks:,} chunks, {status.vectors:,} distinct vectors",
+        "formats": ", ".join(f"{name} {count:,}" for name, count in status.formats.items()) or "none",
+        "from": ", ".join(printable(shown_path(path)) for path in report.sources) or "not known",
+    }
+    settings = status.settings
+    if settings is not None:
+        rows["encoder"] = (
+            f"{settings.encoder_name} ({settings.encoder_revision}), {settings.dim} dimensions, fingerprint "
+            f"{settings.encoder_fingerprint[:12]}"
+        )
+        rows["chunk size"] = f"{settings.chunk_tokens} tokens, {settings.chunk_overlap} shared with the next"
+    rows["on disk"] = f"{size(status.bytes_sqlite)} catalogue, {size(status.bytes_faiss)} FAISS file"
+    if status.updated is not None:
+        rows["updated"] = f"{ago(status.updated)}, generation {status.generation}"
+    for name, value in rows.items():
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
+    terminal.show(table)
+    _name_drift(terminal, report)
+
+
+def _state(report: StatusReport) -> Text:
+    if not report.status.complete:
+        return Text("incomplete: a run is going on or was ended early; `searchctl index` completes it", style="yellow")
+    drift = report.drift
+    if drift is None:
+        return Text("complete; files not looked at")
+    if report.ready:
+        return Text("complete and fresh", style="green")
+    parts = [("changed", drift.changed), ("missing", drift.missing), ("new", drift.new)]
+    return Text(
+        "stale: " + ", ".join(f"{len(paths):,} {name}" for name, paths in parts if paths) + "; run `searchctl index`",
+        style="yellow",
+    )
+
+
+def _name_drift(terminal: Terminal, report: StatusReport) -> None:
+    drift = report.drift
+    groups: dict[str, list[str]] = {}
+    if drift is not None:
+        groups = {"changed": list(drift.changed), "missing": list(drift.missing), "new": list(drift.new)}
+    groups["not read"] = [f"{path}: {reason}" for path, reason in report.unread.items()]
+    for name, paths in groups.items():
+        shown = paths if terminal.verbose else paths[:_MOST_NAMED]
+        for path in shown:
+            terminal.show(Text.assemble((f"{name:<10}", "yellow"), "  ", printable(path)))
+        if len(shown) < len(paths):
+            rest = f"{'':<10}  and {len(paths) - len(shown):,} more {name}: --verbose names all"
+            terminal.show(Text(rest, style="dim"))
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as a person says it."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def ago(date: datetime) -> str:
+    """Return how long ago a moment was."""
+    seconds = (datetime.now(UTC) - date).total_seconds()
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        number = int(seconds // length)
+        if number >= 1:
+            return f"{number} {unit}{'' if number == 1 else 's'} ago"
+    return "just now"

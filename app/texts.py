@@ -1,0 +1,84 @@
+"""Texts to embed from files and stdin: one a line, or in a field of a JSON line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import AppError
+from .settings import InputFormat
+
+_JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRow:
+    """One text and what its line says of it."""
+
+    text: str
+    id: Any
+    """The field "id" or "_id" of a JSON line, None without one."""
+    size: int
+    """Bytes of its line."""
+
+
+def total_bytes(files: Sequence[Path]) -> int | None:
+    """Return the size of all files together, None where it cannot be known beforehand."""
+    if not files or any(str(file) == "-" or not file.is_file() for file in files):
+        return None
+    return sum(file.stat().st_size for file in files)
+
+
+def read_rows(files: Sequence[Path], form: InputFormat, field: str | None) -> Iterator[TextRow]:
+    """Yield every text, in order. Raises AppError naming file and line for one that is empty or no JSON."""
+    if form is InputFormat.LINES and field is not None:
+        raise AppError(f"--field is {field!r} and --input is lines: a field is of JSON lines, expected --input jsonl")
+    for file in files:
+        if str(file) != "-" and not file.exists():
+            raise AppError(f"{file}: no such file, expected one with a text on each line, or - for stdin")
+    return _rows(files or (Path("-"),), form, field)
+
+
+def _rows(files: Sequence[Path], form: InputFormat, field: str | None) -> Iterator[TextRow]:
+    for file in files:
+        is_stdin = str(file) == "-"
+        name = "stdin" if is_stdin else str(file)
+        as_json = form is InputFormat.JSONL or (
+            form is InputFormat.AUTO and (field is not None or file.suffix.lower() in _JSON_SUFFIXES)
+        )
+        if is_stdin:
+            yield from _lines(sys.stdin.buffer, name, field or "text", as_json=as_json)
+        else:
+            with file.open("rb") as stream:
+                yield from _lines(stream, name, field or "text", as_json=as_json)
+
+
+def _lines(stream: BinaryIO, name: str, field: str, *, as_json: bool) -> Iterator[TextRow]:
+    for number, line in enumerate(stream, start=1):
+        where = f"{name}:{number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise AppError(f"{where}: not UTF-8 at byte {error.start}: expected text in UTF-8") from error
+        id_ = None
+        if as_json:
+            text, id_ = _from_json(text, where, field)
+        if not text.strip():
+            raise AppError(f"{where}: the text is empty: an encoder needs at least one character. Remove the line")
+        yield TextRow(text=text, id=id_, size=len(line))
+
+
+def _from_json(line: str, where: str, field: str) -> tuple[str, Any]:
+    try:
+        item = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise AppError(f'{where}: no valid JSON ({error.msg}): expected {{"{field}": TEXT}}') from error
+    text = item.get(field) if isinstance(item, dict) else None
+    if not isinstance(text, str):
+        keys = ", ".join(map(repr, item)) if isinstance(item, dict) else type(item).__name__
+        raise AppError(f"{where}: no text in field {field!r} (it has {keys or 'no fields'}): name another with --field")
+    return text, item.get("id", item.get("_id"))

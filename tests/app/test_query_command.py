@@ -1,0 +1,246 @@
+"""`searchctl query`: ranking, pages, filters, freshness and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from searchctl.index.collection import FolderCollection
+
+MODES = ("hybrid", "dense", "lexical")
+
+
+@pytest.fixture
+def shelf(shell: Any, words: Any) -> Any:
+    """A shell with 60 small documents of two types in two folders."""
+    for number in range(60):
+        folder = "even" if number % 2 == 0 else "odd"
+        kind = "md" if number % 3 == 0 else "txt"
+        shell.write(f"{folder}/{number:02}.{kind}", f"heron {words(number, 30)} fish {'heron ' * (number % 7)}\n")
+    shell.index("even", "odd")
+    return shell
+
+
+def brief(hits: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    return [(hit["path"], hit["score"]) for hit in hits]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_right_document_comes_first(library: Any, mode: str) -> None:
+    hit = library.hits("heron waits for fish", "--mode", mode, "-k", "3")[0]
+    assert hit["path"] == "docs/animals/birds.txt"
+    assert hit["rank"] == 1
+    assert hit["freshness"] == "fresh"
+    assert hit["lines"] == [1, 1]
+    text = hit["snippet"]["text"]
+    assert "heron" in [text[start:end].lower() for start, end in hit["snippet"]["matches"]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bug_2_pages_concatenated_equal_one_big_page(shelf: Any, mode: str) -> None:
+    whole = shelf.hits("heron fish word7919", "--mode", mode, "-k", "60")
+    pages = [
+        hit
+        for offset in range(0, 60, 7)
+        for hit in shelf.hits("heron fish word7919", "--mode", mode, "-k", "7", "--offset", str(offset))
+    ]
+    assert len(whole) == 60
+    assert pages[:60] == whole
+    assert [hit["rank"] for hit in whole] == list(range(1, 61))
+    assert [hit["score"] for hit in whole] == sorted((hit["score"] for hit in whole), reverse=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bug_1_filters_come_before_top_k(shelf: Any, mode: str) -> None:
+    """A filtered search gives k hits although better ones elsewhere would fill all places."""
+    everything = shelf.hits("heron fish", "--mode", mode, "-k", "60")
+    chosen = shelf.hits("heron fish", "--mode", mode, "-k", "10", "--path", "odd/", "--type", "md")
+    assert len(chosen) == 10
+    assert all(hit["path"].startswith("odd/") and hit["path"].endswith(".md") for hit in chosen)
+    if mode != "hybrid":  # hybrid scores are relative to what takes part
+        qualified = [hit for hit in brief(everything) if hit[0].startswith("odd/") and hit[0].endswith(".md")]
+        assert brief(chosen) == qualified[:10]
+
+
+def test_filters_by_type_exclude_and_date(shelf: Any) -> None:
+    os.utime(shelf.folder / "odd/01.txt", (1_500_000_000, 1_500_000_000))
+    shelf.index("odd")
+    old = shelf.hits("heron", "-k", "60", "--before", "2018")
+    assert [hit["path"] for hit in old] == ["odd/01.txt"]
+    assert len(shelf.hits("heron", "-k", "60", "--after", "7d")) == 59
+    assert len(shelf.hits("heron", "-k", "60", "--exclude", "even/")) == 30
+    assert len(shelf.hits("heron", "-k", "60", "-t", "md")) == 20
+    assert len(shelf.hits("heron", "-k", "60", "-t", "md", "-t", "txt")) == 60
+
+
+def test_several_words_are_one_query(library: Any) -> None:
+    assert library.hits("heron", "waits") == library.hits("heron waits")
+
+
+def test_exit_1_without_a_hit_and_nothing_on_stdout(library: Any) -> None:
+    ended = library("query", "heron", "--path", "nowhere/")
+    assert (ended.code, ended.out) == (1, "")
+    assert "no hit that passes the filters" in ended.err
+    assert library("query", "zzzz", "--mode", "lexical", "-q").err == ""
+
+
+def test_min_score_drops_hits(library: Any) -> None:
+    everything = library.hits("heron fish", "-k", "50")
+    assert 0 < len(library.hits("heron fish", "-k", "50", "--min-score", "0.9")) < len(everything)
+
+
+@pytest.mark.parametrize("query", ["", "   "])
+def test_empty_query_is_a_usage_error(library: Any, query: str) -> None:
+    ended = library("query", query)
+    assert ended.code == 2
+    assert "query is empty" in ended.err
+
+
+@pytest.mark.parametrize("query", ["a.b-c_d", '"', "AND OR NOT (", "C++ *", "'; DROP TABLE chunks; --", "鷺 魚", "-x"])
+def test_bug_10_punctuation_is_never_syntax(library: Any, query: str) -> None:
+    assert library("query", "--", query).code in (0, 1)
+    assert library("query", "--mode", "lexical", "--", query).code in (0, 1)
+
+
+def test_absent_collection_is_a_clear_error(shell: Any) -> None:
+    ended = shell("query", "anything")
+    assert ended.code == 2
+    assert "searchctl index PATH" in ended.err
+
+
+def test_parts_add_up_to_the_score(library: Any) -> None:
+    for hit in library.hits("catalogue survives power", "-k", "10"):
+        assert hit["parts"]["lexical_part"] + hit["parts"]["dense_part"] == pytest.approx(hit["score"], abs=1e-12)
+    assert "by words" in library("query", "catalogue survives", "--explain").out
+
+
+@pytest.mark.parametrize(("weight", "mode"), [("0", "lexical"), ("1", "dense")])
+def test_dense_weight_at_its_ends_is_one_side_alone(shelf: Any, weight: str, mode: str) -> None:
+    mixed = [hit["path"] for hit in shelf.hits("heron word7919 fish", "--dense-weight", weight, "-k", "40")]
+    assert mixed == [hit["path"] for hit in shelf.hits("heron word7919 fish", "--mode", mode, "-k", "40")]
+
+
+def test_other_encoder_is_refused(library: Any) -> None:
+    """Bug 6: a model of the same width, or any other, gives silent nonsense."""
+    (library.folder / "other").mkdir()
+    ended = library("query", "heron", "--model", "other")
+    assert ended.code == 2
+    assert library("query", "heron", "--model", "hashing").code == 0
+
+
+def test_other_encoder_of_the_same_name_is_refused(library: Any) -> None:
+    connection = sqlite3.connect(library.folder / ".searchctl" / "catalogue.db")
+    (settings,) = connection.execute("SELECT value FROM meta WHERE key = 'settings'").fetchone()
+    changed = {**json.loads(settings), "encoder_fingerprint": "0" * 64}
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'settings'", [json.dumps(changed)])
+    connection.commit()
+    connection.close()
+    ended = library("query", "heron")
+    assert ended.code == 2
+    assert "000000000000" in ended.err
+    assert "searchctl index --rebuild" in ended.err
+    assert library("query", "heron", "--mode", "lexical").code == 0  # words need no encoder
+
+
+def test_freshness_of_hits(library: Any) -> None:
+    def label() -> str:
+        return str(library.hits("heron fish", "-k", "1")[0]["freshness"])
+
+    file = library.folder / "docs/animals/birds.txt"
+    assert label() == "fresh"
+    os.utime(file, (1, 1))
+    assert label() == "fresh"  # another time, the same bytes
+    file.write_text("The egret stands in shallow water and waits for frog.\n"[: file.stat().st_size])
+    assert label() == "changed"
+    assert library("query", "heron fish", "-k", "1").code == 0
+    assert library("query", "heron fish", "-k", "1", "--strict").code == 3
+    assert "changed since indexed" in library("query", "heron fish", "-k", "1").out
+    file.unlink()
+    assert label() == "missing"
+
+
+def test_queries_from_stdin_one_a_line(library: Any) -> None:
+    ended = library("query", "-", "--format", "json", "-k", "1", stdin="heron fish\n\nbees dance\n")
+    results = ended.json["results"]
+    assert [result["query"] for result in results] == ["heron fish", "bees dance"]
+    assert [result["hits"][0]["path"] for result in results] == ["docs/animals/birds.txt", "docs/animals/bees.txt"]
+    assert library("query", "-", stdin="\n").code == 2
+
+
+def test_queries_from_a_file_keep_their_ids(library: Any) -> None:
+    file = library.write(
+        "queries.jsonl", '{"id": 7, "query": "heron"}\n{"_id": "b", "text": "bees", "instruction": "x"}\n'
+    )
+    ended = library("query", "--queries", file, "--format", "jsonl", "-k", "1")
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(row["id"], row["path"]) for row in rows] == [
+        ("7", "docs/animals/birds.txt"),
+        ("b", "docs/animals/bees.txt"),
+    ]
+
+
+@pytest.mark.parametrize("line", ["no json", '{"q": "x"}', '{"query": ""}', "[1]"])
+def test_bad_line_in_a_query_file_is_named(library: Any, line: str) -> None:
+    file = library.write("queries.jsonl", '{"query": "heron"}\n' + line + "\n")
+    ended = library("query", "--queries", file)
+    assert ended.code == 2
+    assert "queries.jsonl:2" in ended.err
+
+
+def test_snippet_picks_the_passage_and_the_line(shell: Any) -> None:
+    text = "# Guide\n\nOne thing first.\nAnother thing then.\n\nThe heron eats a fish here.\n\nThe end of it all.\n"
+    shell.write("guide.md", text)
+    shell.index("guide.md")
+    hit = shell.hits("heron fish", "-k", "1")[0]
+    snippet = hit["snippet"]
+    start, end = snippet["passage"]
+    assert snippet["text"][start:end] == "The heron eats a fish here."
+    assert snippet["line"] == 6
+    assert shell("query", "heron fish", "-l").out == "guide.md\n"
+
+
+def test_full_and_no_snippet(library: Any) -> None:
+    hit = library.hits("heron fish", "-k", "1", "--full", "--no-snippet")[0]
+    assert hit["text"].startswith("The heron stands")
+    assert hit["snippet"] is None
+
+
+def test_lexical_mode_loads_no_torch_and_no_faiss(library: Any) -> None:
+    script = (
+        "import sys; from searchctl.app.cli import run; code = run(['query', 'heron', '--mode', 'lexical', '-q']);"
+        "loaded = [m for m in ('torch', 'transformers', 'faiss', 'tokenizers') if m in sys.modules];"
+        "sys.exit(f'{code} {loaded}' if code or loaded else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=library.folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_query_during_an_unfinished_run_says_so(library: Any) -> None:
+    collection = FolderCollection.open(library.folder / ".searchctl")
+    with collection.writer():
+        ended = library("query", "heron")
+        assert ended.code == 0
+        assert "incomplete" in ended.err
+        assert library("query", "heron", "--strict").code == 3
+
+
+def test_files_are_usable_from_the_working_directory(library: Any) -> None:
+    library.folder = library.folder / "code"
+    names = library("query", "heron fish", "-l").out.splitlines()
+    assert "../docs/animals/birds.txt" in names
+    assert all((library.folder / name).exists() for name in names)
+    assert len(names) == len(set(names))
+
+
+def test_bad_date_names_the_option(library: Any) -> None:
+    ended = library("query", "heron", "--after", "yesterdayish")
+    assert ended.code == 2
+    assert "--after" in ended.err

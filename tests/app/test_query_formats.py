@@ -1,0 +1,109 @@
+"""Every format of `searchctl query` parses, keeps its columns when empty, and carries the same hits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+
+FORMATS = ("table", "json", "jsonl", "csv", "md", "files")
+HIT_KEYS = {
+    *("rank", "score", "parts", "path", "file", "format", "title", "headings", "anchor", "lines", "chars"),
+    *("docid", "chunk", "date", "freshness", "snippet", "text"),
+}
+
+
+def parse(form: str, out: str) -> list[str]:
+    """Return the paths of the hits in any format."""
+    if form == "json":
+        document = json.loads(out)
+        assert document["schema"] == 1
+        return [hit["path"] for result in document["results"] for hit in result["hits"]]
+    if form == "jsonl":
+        return [json.loads(line)["path"] for line in out.splitlines()]
+    if form == "csv":
+        return [row["path"] for row in csv.DictReader(io.StringIO(out))]
+    if form == "md":
+        return [line.split("](")[1].split(")")[0] for line in out.splitlines() if "](" in line and line[0].isdigit()]
+    if form == "files":
+        return out.splitlines()
+    return [line.split()[1].partition(":")[0] for line in out.splitlines() if line[:2].strip().isdigit()]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_carries_the_same_hits(library: Any, form: str) -> None:
+    expected = [hit["path"] for hit in library.hits("heron fish power", "-k", "3")]
+    ended = library("query", "heron fish power", "-k", "3", "--format", form)
+    assert ended.code == 0
+    assert parse(form, ended.out) == (list(dict.fromkeys(expected)) if form == "files" else expected)
+    assert "\x1b" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_without_a_hit(library: Any, form: str) -> None:
+    ended = library("query", "heron", "--path", "none/", "--format", form)
+    assert ended.code == 1
+    assert parse(form, ended.out) == []
+    if form == "csv":
+        assert len(ended.out.strip().split(",")) == 22
+    if form == "json":
+        assert ended.json["results"] == [{"query": "heron", "id": None, "dense_weight": 0.1, "more": False, "hits": []}]
+
+
+def test_json_keys_are_stable(library: Any) -> None:
+    for args in ([], ["--mode", "lexical"], ["--no-snippet"], ["--full"]):
+        for hit in library.hits("heron fish", *args):
+            assert set(hit) == HIT_KEYS
+
+
+def test_spans_of_a_hit_cut_its_text_out_of_the_file(library: Any) -> None:
+    for hit in library.hits("power", "-k", "9", "--full", "--type", "md"):
+        text = (library.folder / hit["path"]).read_text()
+        start, end = hit["chars"]
+        assert text[start:end] == hit["text"]
+        assert hit["lines"] == [text.count("\n", 0, start) + 1, text.count("\n", 0, end) + 1]
+
+
+def test_piped_table_is_not_wrapped_or_cut(shell: Any) -> None:
+    name = "a-rather-long-file-name-that-goes-on-and-on-" * 3
+    shell.write(f"docs/{name}.txt", "heron " + "word " * 40 + "\n")
+    shell.index("docs")
+    lines = shell("query", "heron").out.splitlines()
+    assert any(f"docs/{name}.txt:1" in line for line in lines)
+    assert max(map(len, lines)) > 150
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_control_characters_do_not_reach_the_terminal(shell: Any) -> None:
+    shell.write("docs/evil\x1b[31m.txt", "heron \x1b[2Jfish\n")
+    shell.index("docs")
+    ended = shell("query", "heron")
+    assert "\x1b" not in ended.out
+    assert "evil\\x1b[31m.txt" in ended.out
+
+
+def test_control_characters_in_text_keep_the_highlights_in_place(shell: Any) -> None:
+    """Rich drops some control characters, which would move every highlight after them."""
+    shell.write("docs/a.txt", "one\x08\x0c two \u202e three heron four\n")
+    shell.index("docs")
+    ended = shell("query", "heron", "--color", "always")
+    assert "\u202e" not in ended.out
+    assert re.search(r"\x1b\[[\d;]*mheron\x1b", ended.out)
+
+
+def test_joined_emoji_stay_whole(shell: Any) -> None:
+    shell.write("docs/a.md", "# A family \U0001f468\u200d\U0001f469\u200d\U0001f467\n\nheron\n")
+    shell.index("docs")
+    assert "A family \U0001f468\u200d\U0001f469\u200d\U0001f467" in shell("query", "heron").out
+
+
+def test_square_brackets_are_not_markup(shell: Any) -> None:
+    shell.write("docs/[bold]x[/bold].txt", "heron [red]fish[/red] [/]\n")
+    shell.index("docs")
+    out = shell("query", "heron").out
+    assert "docs/[bold]x[/bold].txt" in out
+    assert "[red]fish[/red] [/]" in out

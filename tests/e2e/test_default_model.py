@@ -1,0 +1,86 @@
+"""The main job with the real default model: fetched, proved, indexing and answering. Run with `pytest -m e2e`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+NOTES = {
+    "bread.md": "# Baking\n\nThe dough rises because yeast turns sugar into gas. Let it rest in the fridge.\n",
+    "engine.txt": "The mechanic replaced the spark plugs, and the car started at once.\n",
+    "tax.html": "<html><body><h1>Taxes</h1><p>The declaration of income is due at the end of July.</p></body></html>",
+}
+
+
+def searchctl(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from searchctl.app.cli import main; main()", *arguments]
+    # The whole machine, as a user has it: conftest keeps the other tests on one thread.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return subprocess.run(
+        command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    for name, text in NOTES.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    done = searchctl("index", ".", "--format", "json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["added"] == 3
+    return folder
+
+
+def test_a_query_finds_the_passage(collection: Path) -> None:
+    done = searchctl("query", "why does dough rise?", "--format", "json", cwd=collection)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["hits"][0]["path"] == "bread.md"
+    assert result["hits"][0]["freshness"] == "fresh"
+
+
+def test_dense_search_ranks_every_passage_with_cosines(collection: Path) -> None:
+    done = searchctl("query", "automobile", "--mode", "dense", "--format", "json", cwd=collection)
+    assert done.returncode == 0, done.stderr
+    scores = [hit["score"] for hit in json.loads(done.stdout)["results"][0]["hits"]]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert all(-1 <= score <= 1 for score in scores)
+
+
+def test_the_same_tree_again_embeds_nothing_and_verifies(collection: Path) -> None:
+    again = json.loads(searchctl("index", ".", "--format", "json", cwd=collection).stdout)
+    assert again["chunks_embedded"] == 0
+    assert searchctl("verify", cwd=collection).returncode == 0
+
+
+def test_embed_gives_unit_vectors_that_know_paraphrases_from_strangers(tmp_path: Path) -> None:
+    """Causal and weighted: before training, this is the mode that knows (the paper's tables 1 and 5, LLaMA)."""
+    lines = "A man is playing a guitar.\nA man plays the guitar.\nThe stock market fell sharply on Monday.\n"
+    out = tmp_path / "vectors.npy"
+    uni = ("--attention", "causal", "--pooling", "weighted_mean")
+    done = searchctl("embed", "-", "-o", str(out), *uni, cwd=tmp_path, stdin=lines)
+    assert done.returncode == 0, done.stderr
+    vectors = np.load(out)
+    assert vectors.shape == (3, 576)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    assert float(vectors[0] @ vectors[1]) > float(vectors[0] @ vectors[2])
+
+
+def test_bidirectional_and_causal_vectors_differ(tmp_path: Path) -> None:
+    made = {}
+    for attention in ("bidirectional", "causal"):
+        out = tmp_path / f"{attention}.npy"
+        done = searchctl(
+            "embed", "-", "-o", str(out), "--attention", attention, cwd=tmp_path, stdin="The bank of a river"
+        )
+        assert done.returncode == 0, done.stderr
+        made[attention] = np.load(out)[0]
+    assert float(made["bidirectional"] @ made["causal"]) < 0.999

@@ -114,9 +114,11 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+", help="BEIR-layout folders")
     parser.add_argument("--work", type=Path, required=True, help="where collections and results are kept")
     parser.add_argument("--model", default=None, help="encoder; the default one when left out")
+    parser.add_argument("--max-tokens", default=None, help="cut what the encoder reads, to bound the time on a CPU")
     parser.add_argument("--weights", type=float, nargs="*", default=[], help="dense weights to try besides the default")
     args = parser.parse_args()
     model = ["--model", args.model] if args.model else []
+    model += ["--max-tokens", args.max_tokens] if args.max_tokens else []
     sides = {"lexical": ["--mode", "lexical"], "dense": ["--mode", "dense"], "hybrid": ["--mode", "hybrid"]}
     sides |= {f"hybrid {weight}": ["--mode", "hybrid", "--dense-weight", str(weight)] for weight in args.weights}
     results: dict[str, dict[str, object]] = {}

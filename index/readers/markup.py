@@ -11,6 +11,7 @@ from typing import Any
 import lxml.html
 from lxml import etree
 
+from ..errors import ReadError
 from .outline import Composer
 
 _SKIPPED_NAMES = "script style noscript template svg head iframe object audio video canvas math select"
@@ -45,15 +46,25 @@ class Block:
 
 
 def parse_html(text: str) -> Any | None:
-    """Return the root element of a page or fragment, None when it holds nothing."""
+    """Return the root element of a page or fragment, None when it holds nothing.
+
+    Raises ReadError for markup nested deeper than the parser goes, behind which it would drop the rest of the page.
+    """
     text = _XML_DECLARATION.sub("", text, count=1)
     if not text.strip():
         return None
-    parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
+    # huge_tree: pages with unclosed tags nest deeper than the 255 levels that libxml2 reads otherwise.
+    parser = lxml.html.HTMLParser(
+        encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
+    )
     try:
-        return lxml.html.document_fromstring(text.encode("utf-8"), parser=parser)
+        root = lxml.html.document_fromstring(text.encode("utf-8"), parser=parser)
     except etree.ParserError:
-        return None
+        root = None
+    limits = [entry.message for entry in parser.error_log if entry.type_name == "ERR_RESOURCE_LIMIT"]
+    if limits:
+        raise ReadError(f"the markup is nested too deep ({limits[0].split(',')[0]}): expected at most 2048 levels")
+    return root
 
 
 def blocks_of(root: Any) -> list[Block]:

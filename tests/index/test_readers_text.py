@@ -315,6 +315,19 @@ def test_a_short_html_page_never_loses_its_text(body: str) -> None:
     assert "Just this." in document.sections[0].text
 
 
+def test_deeply_nested_html_loses_nothing() -> None:
+    page = "<html><body>" + "<div>" * 1000 + "ocelot" + "</div>" * 1000 + "<p>after it</p></body></html>"
+    text = "\n".join(section.text for section in read_document(page.encode(), "deep.html").sections)
+    assert "ocelot" in text
+    assert "after it" in text
+
+
+def test_html_nested_deeper_than_the_parser_goes_is_an_error_not_a_short_page() -> None:
+    page = "<html><body><p>first</p>" + "<div>" * 3000 + "ocelot</body></html>"
+    with pytest.raises(ReadError, match="nested too deep"):
+        read_document(page.encode(), "deeper.html")
+
+
 def test_html_that_extraction_would_drop_is_kept_whole_and_says_so() -> None:
     links = "".join(f"<a href='{n}'>Entry number {n} of the menu</a><br>" for n in range(60))
     document = read_document(f"<html><body><nav>{links}</nav><p>{PARAGRAPH}</p></body></html>".encode(), "a.html")
@@ -339,7 +352,7 @@ def test_html_without_text_has_no_sections(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["<p>cut <b>off", "<<<>>>&&& text", "<table><tr><td>a", "<div>" * 3000 + "deep", "&#0;&#xD800;x"]
+    "source", ["<p>cut <b>off", "<<<>>>&&& text", "<table><tr><td>a", "<div>" * 2000 + "deep", "&#0;&#xD800;x"]
 )
 def test_html_however_broken_is_read(source: str) -> None:
     document = read_document(source.encode(), "a.html")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -67,6 +69,7 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run one command and return its exit code; every exception ends here."""
+    _open_closed_streams()
     _silence_libraries()
     invocation = Invocation()
     try:
@@ -75,18 +78,20 @@ def run(args: Sequence[str]) -> int:
         return code
     except BrokenPipeError:
         # The reader of stdout is gone (`| head`). Python would flush once more at exit, and complain.
-        _drop_stdout()
+        _drop(1)
         return ExitCode.PIPE_CLOSED
     except KeyboardInterrupt:
         _flush_stdout()
-        invocation.terminal().say("interrupted")
+        with _sturdy_stderr():
+            invocation.terminal().say("interrupted")
         return ExitCode.INTERRUPTED
     except typer.TyperException as error:
         return _fail(_usage(error), args, invocation)
     except Exception as error:
         _flush_stdout()
         if invocation.debug:
-            traceback.print_exc()
+            with _sturdy_stderr():
+                traceback.print_exc()
         return _fail(explain(error), args, invocation)
 
 
@@ -120,14 +125,32 @@ def _usage(error: typer.TyperException) -> Failure:
 
 
 def _fail(failure: Failure, args: Sequence[str], invocation: Invocation) -> int:
-    if _wants_json(args):
-        import json
+    with _sturdy_stderr():
+        if _wants_json(args):
+            import json
 
-        told = {"error": failure.error, "type": failure.type, "hint": failure.hint}
-        sys.stderr.write(json.dumps(told, ensure_ascii=False) + "\n")
-    else:
-        invocation.terminal().fail(failure.error)
+            told = {"error": failure.error, "type": failure.type, "hint": failure.hint}
+            sys.stderr.write(json.dumps(told, ensure_ascii=False) + "\n")
+        else:
+            invocation.terminal().fail(failure.error)
     return failure.code
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where the caller closed a standard stream (`>&-`), which Python gives as None."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+@contextmanager
+def _sturdy_stderr() -> Iterator[None]:
+    """Let the last words go where stderr takes none: the exit code still has to be right."""
+    try:
+        yield
+        sys.stderr.flush()
+    except (OSError, SystemExit):  # Rich turns a broken pipe into SystemExit(1)
+        _drop(2)  # else Python, flushing at exit, would fail and change the exit code
 
 
 def _wants_json(args: Sequence[str]) -> bool:
@@ -160,14 +183,15 @@ def _silence_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def _drop_stdout() -> None:
+def _drop(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+    os.dup2(null, descriptor)
+    if null != descriptor:
+        os.close(null)
 
 
 def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_stdout()
+        _drop(1)

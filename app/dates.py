@@ -35,6 +35,9 @@ def _local(date: datetime, now: datetime) -> datetime:
     """Return `date` aware: in its own zone, else in local time if that is what `now` is in."""
     if date.tzinfo is not None:
         return date
-    local = date.astimezone()
+    try:
+        local = date.astimezone()
+    except (ValueError, OverflowError):  # the first and last day of the calendar, whose moment elsewhere is beyond it
+        return date.replace(tzinfo=now.tzinfo)
     # astimezone() knows daylight saving on that day; a fixed zone of `now` (tests, servers in UTC) is taken as it is.
     return local if now.utcoffset() == now.astimezone().utcoffset() else date.replace(tzinfo=now.tzinfo)

@@ -17,7 +17,7 @@ from .errors import AppError
 from .index_run import duration
 from .pulling import pull_bar
 from .settings import InputFormat, RoleName, VectorFormat, cache_folder
-from .texts import TextRow, read_rows, total_bytes
+from .texts import TextRow, read_rows, require_unicode, total_bytes
 from .vector_files import open_sink
 
 BLOCK_TEXTS = 2048
@@ -41,6 +41,8 @@ class EmbedRequest:
 
 def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) -> None:
     """Embed all texts of the request. Raises AppError for an empty text, naming its file and line."""
+    if request.instruction is not None:
+        require_unicode(request.instruction, "--instruction")
     form = _form(request)
     if request.out is None and form is VectorFormat.NPY and sys.stdout.isatty():
         raise AppError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,7 +136,7 @@ class LazyEncoder:
 
             info = identify(self.config, cache=self._cache, progress=self._pulling)
             if self._expected is not None:
-                require_same(info, self._expected)
+                require_same(info, self._expected, self.config)
             self._info = info
         return self._info
 
@@ -164,17 +165,56 @@ class LazyEncoder:
         return resolve(self.config, cache=self._cache, progress=self._pulling).sidecar.dense_weight
 
 
-def require_same(info: EncoderInfo, settings: CollectionSettings) -> None:
-    """Raise EncoderMismatchError naming both when vectors of `info` cannot be compared with the collection's."""
+def require_same(info: EncoderInfo, settings: CollectionSettings, config: EncoderConfig) -> None:
+    """Raise EncoderMismatchError naming both when vectors of `info` cannot be compared with the collection's.
+
+    `config` is the one that `info` is of: its options are in the command that the error names.
+    """
     if info.fingerprint == settings.encoder_fingerprint and info.dim == settings.dim:
         return
     raise EncoderMismatchError(
         f"the collection was made with encoder {settings.encoder_name} (fingerprint "
         f"{settings.encoder_fingerprint[:12]}, {settings.dim} dimensions), this command has {info.name} (fingerprint "
         f"{info.fingerprint[:12]}, {info.dim} dimensions): their vectors cannot be compared. Leave the encoder's "
-        "options out to use the collection's own, or make it anew with this one: `searchctl index --rebuild "
-        f"--model {info.name}`"
+        f"options out to use the collection's own, or make it anew with this one: `{_REBUILD}"
+        f"{_options(config, config_from_json(settings.encoder_config))}`"
     )
+
+
+_REBUILD = "searchctl index --rebuild"
+
+
+def _options(config: EncoderConfig, base: EncoderConfig) -> str:
+    """Return the options that turn `base`, which a rebuild starts from, into `config`."""
+    start = base if base.model == config.model else EncoderConfig(model=config.model)
+    words = ["--model", config.model]
+    if config.adapters != start.adapters:
+        words += [word for folder in config.adapters for word in ("--adapter", str(folder))]
+    for name in IDENTITY[2:]:
+        value = getattr(config, name)
+        if value is not None and value != getattr(start, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+@contextmanager
+def naming_collection(given: Path | None) -> Iterator[None]:
+    """Put `given`, the --collection of a command, into the command that an EncoderMismatchError names."""
+    try:
+        yield
+    except EncoderMismatchError as error:
+        if given is None:
+            raise
+        named = f"{_REBUILD} --collection {shlex.quote(str(given))}"
+        raise EncoderMismatchError(str(error).replace(_REBUILD, named)) from error
+
+
+def require_model(model: str | None) -> None:
+    """Raise AppError for a name that is empty, as an unset shell variable leaves it."""
+    if model is not None and not model.strip():
+        raise AppError(
+            f"the model is {model!r}: expected a name, a folder, or a hub name owner/name; see `searchctl models list`"
+        )
 
 
 def choice_of(
@@ -190,7 +230,11 @@ def choice_of(
     device: str,
     batch_tokens: int | None,
 ) -> EncoderChoice:
-    """Return the encoder options of a command as one value. Raises AppError for an adapter folder that is not there."""
+    """Return the encoder options of a command as one value.
+
+    Raises AppError for an empty model name and for an adapter folder that is not there.
+    """
+    require_model(model)
     for folder in adapter or []:
         if not folder.expanduser().is_dir():
             raise AppError(f"--adapter is {folder}: no such folder, expected one that holds adapter_config.json")

@@ -20,9 +20,9 @@ from .indexing import IndexHooks, IndexRun, IndexSummary
 from .places import absolute_path, stored_path
 from .searching import Searcher
 from .settings import CHUNK_OVERLAP, CHUNK_TOKENS
-from .sources import Source, read_sources, remember_sources
-from .survey import Survey, compare, outside, survey
-from .swap import rebuild_folder, swap_in
+from .sources import Source, read_sources, read_unfinished, remember_sources, widened
+from .survey import Survey, check_places, check_read, compare, outside, survey
+from .swap import is_collection, rebuild_folder, swap_in
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullProgress
@@ -71,6 +71,7 @@ class Engine:
 
     def open(self) -> FolderCollection:
         """Return the collection. Raises CollectionNotFoundError when there is none."""
+        is_collection(self.path)  # waits for a swap that another process is in the middle of
         return FolderCollection.open(self.path, notice=self._talk.notice)
 
     def places(self) -> tuple[Place, ...]:
@@ -84,10 +85,9 @@ class Engine:
         What vanished is in `gone`, whether a run would keep it or not.
         """
         known = collection.files()
-        places = self._remembered(known)
-        found = self._survey(collection, places, prune=True)
-        for path in outside(known, [path for path, _ in places], collection.root):
-            compare(path, known[path], collection.root, found)
+        found = self._survey(collection, self._remembered(known), prune=True)
+        for path, record in found.unaccounted(known).items():
+            compare(path, record, collection.root, found)
         return found
 
     def _remembered(self, known: Mapping[str, object]) -> list[Place]:
@@ -112,6 +112,8 @@ class Engine:
 
     def index(self, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
         """Bring the collection up to date with the request's places; it is made when it is not there."""
+        if not is_collection(self.path):
+            check_places(request.places, {}, self.path.parent)  # before a folder is made for nothing
         collection = FolderCollection.create(self.path, notice=self._talk.notice, step=self._talk.step)
         try:
             return self._run(collection, request, hooks)
@@ -123,18 +125,23 @@ class Engine:
 
         Everything indexed before is read again, also outside of the request's places. Ended early and repeated, it
         goes on from there. The old settings hold where the request says nothing. A place that has vanished, or lost
-        all its files, ends it and leaves the old collection as it was, unless the request prunes.
+        all its files, or an indexed file that cannot be read now, ends it and leaves the old collection as it was,
+        unless the request prunes.
         """
         old = self.open()
         try:
             with write_lock(self.path):
                 request = self._whole(old, request)
+                known = old.files()
                 old.close()
                 collection = self._fresh(request)
                 try:
                     summary = self._run(collection, request, hooks)
+                    lacking = known.keys() - collection.files().keys()
                 finally:
                     collection.close()
+                if not request.prune:
+                    check_read(lacking, summary.failed, self.path.parent)
                 swap_in(self.path)
         finally:
             old.close()
@@ -144,7 +151,11 @@ class Engine:
         """Return the request with everything the old collection holds, and its settings where nothing was said."""
         named = {path for path, _ in request.places}
         known = old.files()
-        places = [*request.places, *(place for place in self._remembered(known) if place[0] not in named)]
+        earlier = dict(self._remembered(known))
+        places = [
+            (path, widened(options, earlier[path]) if path in earlier else options) for path, options in request.places
+        ]
+        places += [place for place in earlier.items() if place[0] not in named]
         if request.prune:
             places = [place for place in places if place[0].exists()]
         found = self._survey(old, places, prune=request.prune)
@@ -155,7 +166,7 @@ class Engine:
                 "Bring the files back, or say that they are really gone: `searchctl index --rebuild --prune`",
                 code=ExitCode.INCOMPLETE,
             )
-        others = (absolute_path(path, old.root) for path in outside(known, [path for path, _ in places], old.root))
+        others = (absolute_path(path, old.root) for path in found.unaccounted(known))
         places += [(path, WalkOptions()) for path in others if path.exists()]
         settings = old.settings
         if settings is None:
@@ -190,14 +201,27 @@ class Engine:
         def opened() -> tuple[Encoder, CollectionSettings]:
             return encoder.open(), settings or self._settings(request, encoder)
 
+        base = collection.root
+        check_places(request.places, collection.files(), base)
+        sources = [Source(path=stored_path(path, base), options=options) for path, options in request.places]
+        interrupted = not collection.status().complete
         with collection.writer() as writer:
             found = self._survey(collection, request.places, prune=request.prune)
-            base = collection.root
-            remember_sources(
-                collection.path,
-                [Source(path=stored_path(path, base), options=options) for path, options in request.places],
-            )
-            return IndexRun(writer, found, opened, hooks).run()
+            left = self._left(collection, sources) if interrupted else []
+            remember_sources(collection.path, sources, unfinished=[*left, *sources])
+            summary = IndexRun(writer, found, opened, hooks, whole=not left).run()
+            remember_sources(collection.path, sources, unfinished=left)
+            return summary
+
+    def _left(self, collection: FolderCollection, sources: Sequence[Source]) -> list[Source]:
+        """Return the sources of interrupted runs that a run of `sources` does not finish; a vanished one is done."""
+        if collection.path != self.path:
+            return []  # a rebuild looks at everything
+        return [
+            source
+            for source in read_unfinished(collection.path)
+            if absolute_path(source.path, collection.root).exists() and not any(new.covers(source) for new in sources)
+        ]
 
     def _survey(self, collection: FolderCollection, places: Sequence[Place], *, prune: bool) -> Survey:
         """Return the survey of all places; those with the same options are walked as one."""
@@ -216,6 +240,10 @@ class Engine:
                     prune=prune,
                 )
             )
+        named = {path for path, _ in places}
+        special = [path for path, _ in self.places() if path not in named and not named.isdisjoint(path.parents)]
+        # A path that was named itself is not for a run of a folder above it to drop.
+        whole.deselected = list(outside(dict.fromkeys(whole.deselected), special, collection.root))
         whole.carried = outside(collection.skipped(), [path for path, _ in places], collection.root)
         return whole
 

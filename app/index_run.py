@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.text import Text
 
 from .console import Terminal, printable
+from .encoders import naming_collection
 from .engine import Engine, IndexRequest, Talk
 from .errors import AppError
 from .indexing import IndexHooks, IndexProgress, IndexSummary
@@ -42,7 +43,7 @@ def run_index(
         if not request.places and not rebuild:
             request = _again(engine, request)
         try:
-            with interrupts.active(), terminal.progress("Indexing") as update:
+            with naming_collection(given), interrupts.active(), terminal.progress("Indexing") as update:
                 words.update = update
                 hooks = IndexHooks(
                     progress=words.progress,
@@ -164,11 +165,18 @@ def _work(summary: IndexSummary, path: Path, seconds: float) -> str:
     return f"{chunks}. {duration(seconds)}, {shown_path(path)}"
 
 
+def reason_of(path: str, reason: str) -> str:
+    """Return why a file could not be read without its name, which stands before it already."""
+    return reason.removeprefix(f"{path}: ").removeprefix(f"{PurePosixPath(path).name}: ")
+
+
 def _failures(terminal: Terminal, summary: IndexSummary) -> None:
     """Name what could not be done, so that exit code 3 is understood."""
     if summary.failed and not terminal.verbose:
         for path, reason in list(summary.failed.items())[:_MOST_NAMED]:
-            terminal.say(Text.assemble(("  could not read ", "red"), printable(path), f": {printable(reason)}"))
+            terminal.say(
+                Text.assemble(("  could not read ", "red"), printable(path), f": {printable(reason_of(path, reason))}")
+            )
         if len(summary.failed) > _MOST_NAMED:
             terminal.say(f"  and {len(summary.failed) - _MOST_NAMED} more: `searchctl index --verbose` names all")
     for folder, count in summary.protected.items():

@@ -106,8 +106,14 @@ class IndexRun:
         survey: Survey,
         open_encoder: Callable[[], tuple[Encoder, CollectionSettings]],
         hooks: IndexHooks,
+        *,
+        whole: bool = True,
     ) -> None:
-        """`open_encoder` loads the encoder and returns it with the settings of its collection; called at most once."""
+        """`open_encoder` loads the encoder and returns it with the settings of its collection; called at most once.
+
+        `whole` is False while an interrupted run over other paths is still to be repeated.
+        """
+        self._whole = whole
         self._writer = writer
         self._survey = survey
         self._open_encoder = open_encoder
@@ -145,7 +151,7 @@ class IndexRun:
         self._touch(force=True)
         self._remove()
         with self._shield():
-            self._writer.finish(skipped={**self._survey.carried, **self.summary.failed})
+            self._writer.finish(skipped={**self._survey.carried, **self.summary.failed}, whole=self._whole)
         return self.summary
 
     def _shield(self) -> AbstractContextManager[None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .errors import AppError
 from .settings import ColorMode
 
 if TYPE_CHECKING:
@@ -32,6 +34,15 @@ class Invocation:
         from .console import Terminal
 
         return Terminal(quiet=self.quiet, verbose=self.verbose, color=self.color)
+
+
+def file_types(values: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the types of --type, which takes several with commas between. Raises AppError for an empty one."""
+    types = tuple(part.strip() for value in values or () for part in value.split(","))
+    if not all(type_.removeprefix(".") for type_ in types):
+        said = ", ".join(map(repr, values or ()))
+        raise AppError(f"--type is {said}: expected an extension (md) or a format (markdown), as in --type md,txt")
+    return types
 
 
 def terminal_of(ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, color: ColorMode | None) -> Terminal:

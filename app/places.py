@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from ..index.catalogue import CATALOGUE_FILE
-from ..index.collection import COLLECTION_FOLDER, find_collection
+from ..index.collection import COLLECTION_FOLDER
 from ..index.errors import CollectionNotFoundError
-from .swap import companions, complete_swap
+from .errors import AppError
+from .swap import companions, is_collection, swap_lock_file
 
 _OURS = frozenset({".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json"})
 
@@ -17,7 +18,7 @@ def existing_collection(given: Path | None) -> Path:
     """Return the folder of the collection a command means. Raises CollectionNotFoundError when there is none."""
     found = _find(given)
     if found is None:
-        where = f"{Path.cwd()} or above it" if given is None else str(given)
+        where = f"{working_directory()} or above it" if given is None else str(given)
         raise CollectionNotFoundError(
             f"there is no collection in {where}: run `searchctl index PATH` to make one, or name one with --collection"
         )
@@ -34,8 +35,8 @@ def collection_to_write(given: Path | None) -> Path:
     if found is not None:
         return found
     if given is None:
-        return Path.cwd() / COLLECTION_FOLDER
-    folder = given.expanduser().resolve()
+        return working_directory() / COLLECTION_FOLDER
+    folder = resolved(given)
     if folder.is_dir() and any(not _is_ours(entry.name) for entry in folder.iterdir()):
         return folder / COLLECTION_FOLDER
     return folder
@@ -47,16 +48,29 @@ def _is_ours(name: str) -> bool:
 
 def _find(given: Path | None) -> Path | None:
     if given is None:
-        here = Path.cwd()
-        for folder in (here, *here.parents):
-            complete_swap(folder / COLLECTION_FOLDER)
-        return find_collection(here)
-    folder = given.expanduser().resolve()
-    for candidate in (folder, folder / COLLECTION_FOLDER):
-        complete_swap(candidate)
-        if (candidate / CATALOGUE_FILE).is_file():
-            return candidate
-    return None
+        here = working_directory()
+        candidates = [folder / COLLECTION_FOLDER for folder in (here, *here.parents)]
+    else:
+        folder = resolved(given)
+        candidates = [folder, folder / COLLECTION_FOLDER]
+    return next((candidate for candidate in candidates if is_collection(candidate)), None)
+
+
+def working_directory() -> Path:
+    """Return the working directory. Raises AppError when it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise AppError(
+            "the working directory was deleted: expected one that exists. Go to another with `cd`, then run the "
+            "command again"
+        ) from error
+
+
+def resolved(given: Path) -> Path:
+    """Return a path a person typed, absolute and without symlinks. Raises AppError in a deleted directory."""
+    path = given.expanduser()
+    return path.resolve() if path.is_absolute() else (working_directory() / path).resolve()
 
 
 def stored_path(path: Path, base: Path) -> str:
@@ -82,5 +96,6 @@ def shown_path(path: Path) -> str:
 
 
 def belongs_to_collection(path: Path, collection: Path) -> bool:
-    """Return whether a path is inside the collection's own folder or one beside it that a rebuild uses."""
-    return any(path == own or own in path.parents for own in (collection, *companions(collection)))
+    """Return whether a path is inside the collection's own folder or something beside it that a rebuild uses."""
+    ours = (collection, *companions(collection), swap_lock_file(collection))
+    return any(path == own or own in path.parents for own in ours)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from .console import Terminal, printable
-from .encoders import EncoderChoice
+from .encoders import EncoderChoice, naming_collection
 from .engine import Engine, Talk
 from .errors import AppError, ExitCode
 from .hit_formats import ResultContext, render
 from .hit_table import TableOptions, show_answer
+from .path_globs import rooted_globs
 from .places import existing_collection
 from .pulling import pull_bar
 from .searching import FUSION_DEPTH, Answer, Freshness, Question, SearchRequest
 from .settings import HitFormat, SearchMode, cache_folder
+from .texts import decoded_lines, parsed_json, require_unicode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +35,31 @@ class QueryOutput:
 
 
 def read_questions(words: Sequence[str], file: Path | None) -> list[Question]:
-    """Return the questions of a command. Raises AppError for none, an empty one, or two sources of them."""
+    """Return the questions of a command.
+
+    Raises AppError for none, for two sources of them, and for one that is empty or no valid Unicode.
+    """
     if file is not None and words:
         raise AppError(f"both a query ({' '.join(words)!r}) and --queries {file} were given: expected one of them")
     if file is not None:
         try:
-            with file.open(encoding="utf-8") as lines:
-                questions = list(_from_jsonl(lines, str(file)))
-        except UnicodeDecodeError as error:
-            raise AppError(f"{file}: not UTF-8 at byte {error.start}: expected JSON lines in UTF-8") from error
+            with file.open("rb") as stream:
+                questions = list(_from_jsonl(stream, str(file)))
+        except OSError as error:
+            raise AppError(
+                f"--queries is {file}: {error.strerror or error}: expected a file of JSON lines "
+                '{"query": TEXT}, as in `searchctl query --queries FILE.jsonl`'
+            ) from error
     elif list(words) == ["-"]:
-        questions = [Question(text=line.strip()) for line in sys.stdin if line.strip()]
+        lines = (text.strip() for _, text, _ in decoded_lines(sys.stdin.buffer, "stdin"))
+        questions = [Question(text=line) for line in lines if line]
+    elif words and words[0] == "-":
+        raise AppError(
+            f"- reads queries from stdin, and {' '.join(words[1:])!r} was given too: expected one of them, as in "
+            "`searchctl query -`"
+        )
     else:
+        require_unicode(" ".join(words), "the query")
         questions = [Question(text=" ".join(words).strip())]
         if not words:
             raise AppError("query was given no text: expected words to look for, as in `searchctl query TEXT`")
@@ -56,21 +71,18 @@ def read_questions(words: Sequence[str], file: Path | None) -> list[Question]:
     return questions
 
 
-def _from_jsonl(lines: Iterable[str], name: str) -> Iterator[Question]:
-    for number, line in enumerate(lines, start=1):
+def _from_jsonl(stream: BinaryIO, name: str) -> Iterator[Question]:
+    for where, line, _ in decoded_lines(stream, name):
         if not line.strip():
             continue
-        try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise AppError(f'{name}:{number}: no valid JSON ({error.msg}): expected {{"query": TEXT}}') from error
+        item = parsed_json(line, where, '{"query": TEXT}')
         text = item.get("query", item.get("text")) if isinstance(item, dict) else None
         if not isinstance(text, str) or not text.strip():
-            raise AppError(f'{name}:{number}: no query in it: expected {{"query": TEXT}} with at least one word')
+            raise AppError(f'{where}: no query in it: expected {{"query": TEXT}} with at least one word')
         id_ = item.get("id", item.get("_id"))
         instruction = item.get("instruction")
         if instruction is not None and not isinstance(instruction, str):
-            raise AppError(f"{name}:{number}: instruction is {instruction!r}, expected a string")
+            raise AppError(f"{where}: instruction is {instruction!r}, expected a string")
         yield Question(text=text, id=None if id_ is None else str(id_), instruction=instruction)
 
 
@@ -95,8 +107,12 @@ def run_query(
         )
         engine = Engine(existing_collection(given), talk)
         collection = engine.open()
+        paths = rooted_globs(request.where.paths, collection.root)
+        request = replace(request, where=replace(request.where, paths=paths))
         try:
-            answers = engine.searcher(collection, choice).search(questions, request)
+            with naming_collection(given):
+                searcher = engine.searcher(collection, choice)
+            answers = searcher.search(questions, request)
             status = collection.status()
         finally:
             collection.close()

@@ -11,9 +11,9 @@ import typer
 
 from ..encoder.config import Attention, Method, Pooling, Precision
 
-DENSE_WEIGHT = 0.1
+DENSE_WEIGHT = 0.05
 """Share of the dense side in hybrid search where the model recommends none. Measured with the untrained default
-(benchmarks/retrieval.py, docs/results.md): up to here an encoder nobody vouches for does not drag lexical down."""
+(benchmarks/retrieval.py, docs/results.md): with it an encoder nobody vouches for did not drag lexical down."""
 CHUNK_TOKENS = 256
 CHUNK_OVERLAP = 32
 MAX_MIB = 32

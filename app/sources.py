@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..index.walk import WalkOptions
@@ -25,15 +26,36 @@ class Source:
     """As the catalogue stores paths; "." is the folder that holds the collection."""
     options: WalkOptions
 
+    def covers(self, other: Source) -> bool:
+        """Return whether a run of this source looks at everything a run of `other` does."""
+        mine, theirs = set(self.options.types), set(other.options.types)
+        return self.path == other.path and (not mine or (bool(theirs) and theirs <= mine))
+
+
+def widened(options: WalkOptions, earlier: WalkOptions) -> WalkOptions:
+    """Return `options` with the types of an earlier run of the same path too: its files are in the collection."""
+    if not options.types or not earlier.types:
+        return replace(options, types=())
+    return replace(options, types=tuple(dict.fromkeys((*earlier.types, *options.types))))
+
 
 def read_sources(collection: Path) -> list[Source]:
     """Return the sources of a collection in the order they came, [] when they are not known."""
+    return _read(collection)[0]
+
+
+def read_unfinished(collection: Path) -> list[Source]:
+    """Return the sources, with the options of that run, whose run was begun and has not ended."""
+    return _read(collection)[1]
+
+
+def _read(collection: Path) -> tuple[list[Source], list[Source]]:
     path = collection / FILE_NAME
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return [_source(item) for item in data["sources"]]
+        return [_source(item) for item in data["sources"]], [_source(item) for item in data.get("unfinished", [])]
     except FileNotFoundError:
-        return []
+        return [], []
     except (ValueError, KeyError, TypeError) as error:
         raise AppError(
             f"{path} is damaged ({error}): expected what `searchctl index PATH` writes. Delete it, then run "
@@ -41,13 +63,20 @@ def read_sources(collection: Path) -> list[Source]:
         ) from error
 
 
-def remember_sources(collection: Path, sources: list[Source]) -> None:
-    """Add these to a collection's sources; one with the same path is replaced."""
+def remember_sources(collection: Path, sources: Sequence[Source], *, unfinished: Sequence[Source]) -> None:
+    """Add these to a collection's sources, and replace those that are unfinished.
+
+    One with the same path takes the place of the earlier, whose types it keeps.
+    """
     known = {source.path: source for source in read_sources(collection)}
-    known.update({source.path: source for source in sources})
+    for source in sources:
+        earlier = known.get(source.path)
+        options = source.options if earlier is None else widened(source.options, earlier.options)
+        known[source.path] = Source(path=source.path, options=options)
     data = {
         "schema": _SCHEMA,
-        "sources": [{"path": source.path, **asdict(source.options)} for source in known.values()],
+        "sources": _items(list(known.values())),
+        "unfinished": _items(list(dict.fromkeys(unfinished))),
     }
     temporary = collection / f"{FILE_NAME}.tmp"
     with temporary.open("w", encoding="utf-8") as file:
@@ -56,6 +85,10 @@ def remember_sources(collection: Path, sources: list[Source]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(collection / FILE_NAME)
+
+
+def _items(sources: Sequence[Source]) -> list[dict[str, object]]:
+    return [{"path": source.path, **asdict(source.options)} for source in sources]
 
 
 def _source(item: dict[str, object]) -> Source:

@@ -16,6 +16,7 @@ from rich.text import Text
 from ..index.protocol import CollectionStatus
 from .console import Terminal, printable
 from .engine import Engine
+from .index_run import reason_of
 from .places import shown_path
 from .survey import Task
 
@@ -169,7 +170,7 @@ def _name_drift(terminal: Terminal, report: StatusReport) -> None:
     groups: dict[str, list[str]] = {}
     if drift is not None:
         groups = {"changed": list(drift.changed), "missing": list(drift.missing), "new": list(drift.new)}
-    groups["not read"] = [f"{path}: {reason}" for path, reason in report.unread.items()]
+    groups["not read"] = [f"{path}: {reason_of(path, reason)}" for path, reason in report.unread.items()]
     for name, paths in groups.items():
         shown = paths if terminal.verbose else paths[:_MOST_NAMED]
         for path in shown:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from ..index.errors import PathNotFoundError
 from ..index.protocol import FileRecord
 from ..index.walk import FoundFile, SkippedFile, WalkOptions, walk
+from .errors import AppError, ExitCode
 from .places import absolute_path, belongs_to_collection, stored_path
 
 T = TypeVar("T")
@@ -21,6 +23,9 @@ EMPTY_FOLDER_FILES = 10
 # What a walk leaves out by rule. Every other reason is a failure: the person wanted the file and does not get it.
 _BY_RULE = ("hidden", "ignored by", "excluded by", "not of type", "binary", "not a regular file", "symlink to")
 _CAP = "more than the cap"
+
+_MOST_NAMED = 10
+"""Files named in one message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,12 @@ class Survey:
     """Failures of earlier runs outside of these roots: still true."""
     seen: set[str] = field(default_factory=set)
     """Every file the walk found."""
+
+    def unaccounted(self, known: Mapping[str, T]) -> dict[str, T]:
+        """Return those of `known` that no root had a say about: outside of all, or not of the types asked for."""
+        kept = (path for paths in self.protected.values() for path in paths)
+        settled = self.seen.union(self.gone, self.deselected, kept, self.failed)
+        return {path: value for path, value in known.items() if path not in settled}
 
     def merge(self, other: Survey) -> None:
         """Add the survey of other roots, or of the same with other options; a file either found is not lost."""
@@ -103,7 +114,7 @@ def survey(
         if not _of_type(path, options):
             continue
         state = _state(absolute_path(path, base))
-        if _failed(path, result.failed) or state is _State.UNREACHABLE:
+        if failed_in(path, result.failed) or state is _State.UNREACHABLE:
             result.failed.setdefault(path, "cannot be reached")
         else:
             (result.gone if state is _State.GONE else result.deselected).append(path)
@@ -131,6 +142,28 @@ def outside(known: Mapping[str, T], roots: Sequence[Path], base: Path) -> dict[s
     """Return those of `known`, keyed by stored path, that no root contains."""
     inside = {path for root in roots for path in _under(root, known, base)}
     return {path: value for path, value in known.items() if path not in inside}
+
+
+def check_places(places: Iterable[tuple[Path, WalkOptions]], known: Mapping[str, object], base: Path) -> None:
+    """Raise PathNotFoundError for a place that is not there and never was, before anything is written."""
+    for path, _ in places:
+        if not path.exists() and not _under(path, known, base):
+            raise PathNotFoundError(f"{path}: no such file or folder. Check the spelling of the path to index.")
+
+
+def check_read(lacking: Iterable[str], failed: Mapping[str, str], base: Path) -> None:
+    """Raise AppError when one of the indexed files that a rebuild lacks could not be read for it."""
+    reasons = {path: reason for path in sorted(lacking) if (reason := failed_in(path, failed)) is not None}
+    if not reasons:
+        return
+    named = ", ".join(f"{absolute_path(path, base)} ({reason})" for path, reason in list(reasons.items())[:_MOST_NAMED])
+    more = f" and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+    raise AppError(
+        f"{named}{more}: cannot be read now, and the version indexed before would be lost. The collection is as it "
+        "was, and what was rebuilt is kept. Mend or delete the files and repeat the command, which goes on from there, "
+        "or do without them: `searchctl index --rebuild --prune`",
+        code=ExitCode.INCOMPLETE,
+    )
 
 
 def _same(record: FileRecord, size: int, mtime_ns: int, inode: int) -> bool:
@@ -190,10 +223,11 @@ def _state(path: Path) -> _State:
     return _State.THERE
 
 
-def _failed(path: str, failed: Mapping[str, str]) -> bool:
-    """Return whether the file, or a folder above it, could not be read."""
+def failed_in(path: str, failed: Mapping[str, str]) -> str | None:
+    """Return why the file, or a folder above it, could not be read; None when it could."""
     parts = path.split("/")
-    return any("/".join(parts[: length + 1]) in failed for length in range(len(parts))) or "." in failed
+    above = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((failed[name] for name in (*above, ".") if name in failed), None)
 
 
 def _protect(result: Survey, roots: Sequence[Path], found: Mapping[str, FoundFile], base: Path) -> None:

@@ -57,26 +57,61 @@ def _rows(files: Sequence[Path], form: InputFormat, field: str | None) -> Iterat
                 yield from _lines(stream, name, field or "text", as_json=as_json)
 
 
-def _lines(stream: BinaryIO, name: str, field: str, *, as_json: bool) -> Iterator[TextRow]:
+def decoded_lines(stream: BinaryIO, name: str) -> Iterator[tuple[str, str, int]]:
+    """Yield where each line is, its text without the line end, and its bytes. Raises AppError for other than UTF-8."""
     for number, line in enumerate(stream, start=1):
         where = f"{name}:{number}"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise AppError(f"{where}: not UTF-8 at byte {error.start}: expected text in UTF-8") from error
-        id_ = None
+        yield where, text, len(line)
+
+
+def parsed_json(line: str, where: str, expected: str) -> Any:
+    """Return the JSON of a line. Raises AppError for what is none, is nested too deeply, or holds half a character."""
+    try:
+        item = json.loads(line)
+        # A lone surrogate is written \ud800 in JSON, and only shows when it has to become bytes.
+        json.dumps(item, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise AppError(f"{where}: no valid JSON ({error.msg}): expected {expected}") from error
+    except UnicodeEncodeError as error:
+        raise AppError(f"{where}: {_lone(error)}: expected {expected} in valid Unicode") from error
+    except RecursionError as error:
+        raise AppError(f"{where}: JSON nested too deeply to read: expected {expected}") from error
+    except ValueError as error:
+        raise AppError(f"{where}: JSON that cannot be read ({error}): expected {expected}") from error
+    return item
+
+
+def require_unicode(text: str, what: str) -> None:
+    """Raise AppError naming `what` for text that cannot be encoded, as an argument in another encoding than UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise AppError(f"{what} is {text!r}: {_lone(error)}: expected text in UTF-8") from error
+
+
+def _lone(error: UnicodeEncodeError) -> str:
+    code = ord(error.object[error.start])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of an argument that is not UTF-8
+        return f"not UTF-8, with byte 0x{code - 0xDC00:02x}"
+    return f"not valid Unicode, with half a surrogate pair (U+{code:04X})"
+
+
+def _lines(stream: BinaryIO, name: str, field: str, *, as_json: bool) -> Iterator[TextRow]:
+    for where, line, size in decoded_lines(stream, name):
+        text, id_ = line, None
         if as_json:
             text, id_ = _from_json(text, where, field)
         if not text.strip():
             raise AppError(f"{where}: the text is empty: an encoder needs at least one character. Remove the line")
-        yield TextRow(text=text, id=id_, size=len(line))
+        yield TextRow(text=text, id=id_, size=size)
 
 
 def _from_json(line: str, where: str, field: str) -> tuple[str, Any]:
-    try:
-        item = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise AppError(f'{where}: no valid JSON ({error.msg}): expected {{"{field}": TEXT}}') from error
+    item = parsed_json(line, where, f'{{"{field}": TEXT}}')
     text = item.get(field) if isinstance(item, dict) else None
     if not isinstance(text, str):
         keys = ", ".join(map(repr, item)) if isinstance(item, dict) else type(item).__name__

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from types import FrameType
+from typing import IO, BinaryIO, Protocol
 
 import numpy as np
 
 from ..encoder.protocol import Vectors
+from .errors import AppError
 from .settings import VectorFormat
 from .texts import TextRow
 
 _HEADER_BYTES = 128
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Stdout as a file: appended to or truncated by the shell, so that a rename over it would lose what is there."""
 
 
 class Sink(Protocol):
@@ -29,33 +35,87 @@ class Sink(Protocol):
 
 @contextmanager
 def open_sink(out: Path | None, form: VectorFormat, dim: int) -> Iterator[Sink]:
-    """Yield a sink. JSON lines go to stdout as they come; everything else when it is whole."""
-    if out is None and form is VectorFormat.JSONL:
-        yield _JsonLines(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return
-    folder = None if out is None else out.absolute().parent
-    # The header of a .npy states the number of rows, which is known only at the end: a pipe cannot go back to it.
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".searchctl-", delete=False) as file:
-        try:
-            sink = _Npy(file, dim) if form is VectorFormat.NPY else _JsonLines(file)  # type: ignore[arg-type]
-            yield sink
-            if isinstance(sink, _Npy):
-                sink.finish()
-            file.flush()
-            if out is None:
-                file.seek(0)
-                shutil.copyfileobj(file, sys.stdout.buffer)
-                sys.stdout.buffer.flush()
-                Path(file.name).unlink()
-            else:
-                os.fsync(file.fileno())
-                Path(file.name).chmod(0o666 & ~_umask())
-                Path(file.name).replace(out)
-        except BaseException:
-            with suppress(OSError):
-                Path(file.name).unlink()
+    """Yield a sink. JSON lines go to stdout, a pipe or a device as they come; everything else when it is whole.
+
+    Raises AppError for an `out` that is a folder or in a folder that cannot be written to.
+    """
+    if out is not None and out.is_dir():
+        raise AppError(f"--out is {out}, a folder: expected a file, as in `searchctl embed --out vectors.npy`")
+    with ExitStack() as stack:
+        stream = None
+        if out is None or str(out) in _STDOUT:
+            stream = sys.stdout.buffer
+        elif out.exists() and not out.is_file():
+            stream = stack.enter_context(out.open("wb"))  # a pipe or a device is written to, never replaced
+        if stream is not None and form is VectorFormat.JSONL:
+            yield _JsonLines(stream)
+            stream.flush()
+            return
+        # A link stays a link: what it points to is replaced.
+        target = None if out is None or stream is not None else Path(os.path.realpath(out))
+        stack.enter_context(_exit_on_sigterm())
+        with _temporary(out, target) as file:
+            try:
+                sink = _Npy(file, dim) if form is VectorFormat.NPY else _JsonLines(file)
+                yield sink
+                if isinstance(sink, _Npy):
+                    sink.finish()
+                _deliver(file, stream, target)
+            except BaseException:
+                with suppress(OSError):
+                    Path(file.name).unlink()
+                raise
+
+
+def _temporary(out: Path | None, target: Path | None) -> IO[bytes]:
+    """Return a new temporary file, beside `target` so that it can be renamed. Raises AppError where none can be."""
+    try:
+        folder = None if target is None else target.parent
+        return tempfile.NamedTemporaryFile(dir=folder, prefix=".searchctl-", delete=False)
+    except OSError as error:
+        if target is None:
             raise
+        raise AppError(
+            f"--out is {out}: {error.strerror or error}: expected a file in a folder that is there and "
+            "can be written to"
+        ) from error
+
+
+def _deliver(file: IO[bytes], stream: BinaryIO | None, target: Path | None) -> None:
+    """Copy the whole temporary file to `stream`, or make it `target`."""
+    file.flush()
+    temporary = Path(file.name)
+    if target is None:
+        assert stream is not None
+        file.seek(0)
+        shutil.copyfileobj(file, stream)
+        stream.flush()
+        temporary.unlink()
+        return
+    os.fsync(file.fileno())
+    temporary.chmod(0o666 & ~_umask())
+    temporary.replace(target)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as an exception does, so that temporary files go; its exit code is what a shell says.
+
+    Outside of the main thread, and where the surroundings chose another handling, nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end the cleaning up
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _umask() -> int:
@@ -67,7 +127,7 @@ def _umask() -> int:
 class _Npy:
     """A float32 array of shape (n, dim), in format 1.0 of numpy.lib.format."""
 
-    def __init__(self, file: BinaryIO, dim: int) -> None:
+    def __init__(self, file: IO[bytes], dim: int) -> None:
         self._file = file
         self._dim = dim
         self._rows = 0
@@ -93,7 +153,7 @@ class _Npy:
 class _JsonLines:
     """One object a line: the row's number, its id where it has one, and its vector."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._row = 0
 

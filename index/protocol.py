@@ -238,10 +238,11 @@ class Writer(Protocol):
         """Drop documents in one transaction and return how many were there."""
         ...
 
-    def finish(self, *, skipped: Mapping[str, str]) -> None:
+    def finish(self, *, skipped: Mapping[str, str], whole: bool = True) -> None:
         """End a run: drop vectors no chunk uses, raise the generation, publish the FAISS file, mark complete.
 
-        `skipped` maps unreadable files to reasons and is kept for `status`."""
+        `skipped` maps unreadable files to reasons and is kept for `status`. With `whole` False, an earlier run
+        over other paths is still to be repeated: unused vectors stay for it, and the collection stays incomplete."""
         ...
 
 

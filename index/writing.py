@@ -157,9 +157,10 @@ class FolderWriter:
                 bump(self._connection, "changes")
         return dropped
 
-    def finish(self, *, skipped: Mapping[str, str]) -> None:
+    def finish(self, *, skipped: Mapping[str, str], whole: bool = True) -> None:
         with self._transaction():
-            self._drop_unused_vectors()
+            if whole:
+                self._drop_unused_vectors()
             self._connection.execute("DELETE FROM skipped")
             self._connection.executemany(
                 "INSERT INTO skipped (path, reason) VALUES (?, ?)",
@@ -173,12 +174,12 @@ class FolderWriter:
             if not published or state.changes != state.finished_changes:
                 write_state(self._connection, generation=state.generation + 1)
             if published:
-                write_state(self._connection, complete=True, finished_changes=state.changes, updated=datetime.now(UTC))
+                write_state(self._connection, complete=whole, finished_changes=state.changes, updated=datetime.now(UTC))
             self._step("finish:marked")
         self._chunks_written = 0
         self._step("finish:committed")
         if not published:
-            self.publish()
+            self.publish(complete=whole)
 
     def _drop_unused_vectors(self) -> None:
         dropped = self._connection.execute(
@@ -187,12 +188,12 @@ class FolderWriter:
         if dropped:
             bump(self._connection, "vector_changes")
 
-    def publish(self) -> None:
-        """Write the FAISS file of the present generation and mark the collection complete."""
+    def publish(self, *, complete: bool = True) -> None:
+        """Write the FAISS file of the present generation, and record whether the collection is complete."""
         settings = read_state(self._connection).settings
         assert settings is not None
         with sqlite_errors(self._folder / CATALOGUE_FILE):
-            publish(self._connection, self._folder, settings.dim, self._notice, self._step)
+            publish(self._connection, self._folder, settings.dim, self._notice, self._step, complete=complete)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import typer
 
 from ...encoder.config import Precision
 from ..errors import AppError, ExitCode
-from ..invocation import terminal_of
+from ..invocation import file_types, terminal_of
 from ..settings import (
     CHUNK_OVERLAP,
     CHUNK_TOKENS,
@@ -41,7 +41,8 @@ SELECT = "Which files"
 CHUNKS = "Chunks"
 
 Paths = Annotated[
-    list[Path] | None,
+    # Not Path: that would make the empty word of an unset shell variable the working directory.
+    list[str] | None,
     typer.Argument(metavar="[PATH]...", help="Files and folders. Without any, those of earlier runs again."),
 ]
 Types = Annotated[
@@ -52,7 +53,7 @@ Types = Annotated[
         envvar="SEARCHCTL_INDEX_TYPE",
         metavar="TYPE",
         rich_help_panel=SELECT,
-        help="Only this type: an extension (md) or a format (markdown); repeatable.",
+        help="Only this type: an extension (md) or a format (markdown); repeatable, or with commas.",
     ),
 ]
 Exclude = Annotated[
@@ -177,7 +178,7 @@ def index(
         hidden=hidden,
         no_ignore=no_ignore,
         max_bytes=round(max_size * 2**20),
-        types=tuple(types or ()),
+        types=file_types(types),
         exclude=tuple(exclude or ()),
     )
     request = IndexRequest(
@@ -205,15 +206,22 @@ def index(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
-def _places(paths: list[Path], options: WalkOptions, *, yes: bool) -> tuple[Place, ...]:
-    """Return the paths as the engine takes them. Raises AppError for the home folder or / without --yes."""
+def _places(paths: list[str], options: WalkOptions, *, yes: bool) -> tuple[Place, ...]:
+    """Return the paths as the engine takes them.
+
+    Raises AppError for an empty path, and for the home folder or / without --yes.
+    """
+    from ..places import resolved
+
     places = []
     for path in paths:
-        resolved = path.expanduser().resolve()
-        if resolved in (Path.home().resolve(), Path(resolved.anchor)) and not yes:
+        if not path.strip():
+            raise AppError(f"the path is {path!r}: expected a file or a folder, as in `searchctl index PATH`")
+        place = resolved(Path(path))
+        if place in (Path.home().resolve(), Path(place.anchor)) and not yes:
             raise AppError(
-                f"{path} is {'the home folder' if resolved != Path(resolved.anchor) else 'the whole disk'}: expected "
+                f"{path} is {'the home folder' if place != Path(place.anchor) else 'the whole disk'}: expected "
                 f"a folder of documents. If you mean it: `searchctl index --yes {path}`"
             )
-        places.append((resolved, options))
+        places.append((place, options))
     return tuple(places)

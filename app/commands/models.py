@@ -170,10 +170,12 @@ def model_path(
 
 
 def _no_builtin(name: str) -> None:
-    """Raise AppError for a model that is code and has no files."""
+    """Raise AppError for an empty name, and for a model that is code and has no files."""
     from ...encoder.registry import find
+    from ..encoders import require_model
     from ..errors import AppError
 
+    require_model(name)
     entry = find(name)
     if entry is not None and entry.source == "builtin":
         raise AppError(f"{name} is part of searchctl and has no files: use it with --model {name}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...encoder.config import Precision
-from ..invocation import terminal_of
+from ..errors import AppError
+from ..invocation import file_types, terminal_of
 from ..settings import (
     BatchTokens,
     Collection,
@@ -79,7 +81,7 @@ Types = Annotated[
         envvar="SEARCHCTL_TYPE",
         metavar="TYPE",
         rich_help_panel=FILTER,
-        help="Only this type: an extension (md) or a format (markdown); repeatable.",
+        help="Only this type: an extension (md) or a format (markdown); repeatable, or with commas.",
     ),
 ]
 PathGlobs = Annotated[
@@ -90,7 +92,7 @@ PathGlobs = Annotated[
         envvar="SEARCHCTL_PATH",
         metavar="GLOB",
         rich_help_panel=FILTER,
-        help="Only below this folder or matching this pattern, as in .gitignore; repeatable.",
+        help="Only this file, below this folder, or matching this pattern as in .gitignore; repeatable.",
     ),
 ]
 Exclude = Annotated[
@@ -193,17 +195,23 @@ def query(
 
     from ...index.protocol import Filter
     from ..dates import parse_date
-    from ..encoders import EncoderChoice
+    from ..encoders import EncoderChoice, require_model
     from ..query_run import QueryOutput, read_questions, run_query
     from ..searching import SearchRequest
+    from ..texts import require_unicode
 
+    require_model(model)
+    if min_score is not None and not math.isfinite(min_score):
+        raise AppError(f"--min-score is {min_score}: expected a number such as 0.5")
+    if instruction is not None:
+        require_unicode(instruction, "--instruction")
     now = datetime.now().astimezone()
     request = SearchRequest(
         mode=mode,
         k=k,
         offset=offset,
         where=Filter(
-            types=tuple(types or ()),
+            types=file_types(types),
             paths=tuple(paths or ()),
             exclude=tuple(exclude or ()),
             after=None if after is None else parse_date(after, option="--after", now=now),

@@ -32,6 +32,7 @@ def status(
     """Say what is indexed, with which encoder, how fresh and how large.
 
     Files are compared by size and time, and by content where these differ. --verbose names each one that changed.
+    With --check-ready and --quiet nothing is printed: the exit code is the answer.
 
     [bold]Examples[/bold]
 
@@ -49,7 +50,7 @@ def status(
     report = read_report(Engine(existing_collection(collection), Talk(notice=terminal.notice)), scan=not no_scan)
     if form is ReportFormat.JSON:
         terminal.write(report_to_json(report))
-    else:
+    elif not (check_ready and terminal.quiet):  # there the exit code is the whole answer
         show_report(terminal, report)
     if check_ready and not report.ready:
         raise typer.Exit(ExitCode.INCOMPLETE)

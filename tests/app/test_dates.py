@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
 
 from searchctl.app.dates import parse_date
 from searchctl.app.errors import AppError
+from searchctl.index.filters import microseconds
 
 NOW = datetime(2026, 3, 15, 12, 30, tzinfo=UTC)
 
@@ -34,3 +36,18 @@ def test_dates(text: str, expected: datetime, monkeypatch: pytest.MonkeyPatch) -
 def test_nonsense_names_option_value_and_what_was_expected(text: str) -> None:
     with pytest.raises(AppError, match=r"--after is .*expected a date"):
         parse_date(text, option="--after", now=NOW)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("text", ["0001", "0001-01-01", "9999-12-31T23:59"])
+def test_the_ends_of_the_calendar_are_dates(text: str, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        now = datetime.now().astimezone()
+        parsed = parse_date(text, option="--before", now=now)
+        assert parsed.isoformat().startswith(text[:4])
+        microseconds(parsed)  # what the filter makes of it
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -6,7 +6,11 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,3 +140,121 @@ def test_npy_to_a_terminal_is_refused(shell: Any) -> None:
     os.close(parent)
     assert process.returncode == 2
     assert "--out vectors.npy" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "\\ud800x"}', "U+D800"),
+        ('{"text": "x", "id": "\\ud800"}', "U+D800"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"text": "x", "id": ' + "9" * 5000 + "}", "cannot be read"),
+    ],
+)
+def test_json_that_no_encoder_can_take_names_file_and_line(shell: Any, line: str, said: str) -> None:
+    """A lone surrogate, 100,000 brackets and a number of 5,000 digits ended in "This is a bug in searchctl"."""
+    shell.write("rows.jsonl", '{"text": "fine"}\n' + line + "\n")
+    ended = shell("embed", "rows.jsonl", "--model", "hashing", "-f", "jsonl")
+    assert ended.code == 2
+    assert "rows.jsonl:2" in ended.err
+    assert said in ended.err
+    assert "bug" not in ended.err
+
+
+@pytest.mark.parametrize("form", ["npy", "jsonl"])
+def test_a_pipe_is_written_to_and_stays(shell: Any, form: str) -> None:
+    fifo = shell.folder / f"out.{form}"
+    os.mkfifo(fifo)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    assert shell("embed", "-o", fifo, "--model", "hashing", stdin="\n".join(TEXTS)).code == 0
+    reader.join(timeout=10)
+    assert fifo.is_fifo()
+    assert received
+    if form == "npy":
+        assert np.array_equal(load(received[0]), expected(TEXTS))
+    else:
+        assert len(received[0].splitlines()) == len(TEXTS)
+
+
+def test_a_device_is_written_to_and_stays(shell: Any) -> None:
+    # A terminal of our own: never a shared device such as /dev/null, which a broken product would replace as root.
+    parent, child = pty.openpty()
+    terminal = Path(os.ttyname(child))
+    try:
+        assert shell("embed", "-o", terminal, "-f", "jsonl", "--model", "hashing", stdin="one\n").code == 0
+        assert os.read(parent, 8) == b'{"row": '
+        assert terminal.is_char_device()
+    finally:
+        os.close(child)
+        os.close(parent)
+
+
+def test_a_link_stays_and_its_target_is_replaced(shell: Any) -> None:
+    (shell.folder / "far").mkdir()
+    link = shell.folder / "out.npy"
+    link.symlink_to("far/real.npy")
+    for texts in (TEXTS[:1], TEXTS):  # dangling, then there
+        assert shell("embed", "-o", "out.npy", "--model", "hashing", stdin="\n".join(texts)).code == 0
+        assert link.is_symlink()
+        assert np.array_equal(np.load(shell.folder / "far/real.npy"), expected(texts))
+    assert [path.name for path in (shell.folder / "far").iterdir()] == ["real.npy"]
+
+
+def test_out_as_stdout_appends_where_the_shell_appends(shell: Any) -> None:
+    # Under /proc nothing can be replaced; as /dev/stdout a broken product would, as root, replace the system's own.
+    file = shell.write("all.jsonl", b"kept\n")
+    with file.open("ab") as stream:
+        process = shell.start(
+            *("embed", "-o", "/proc/self/fd/1", "-f", "jsonl", "--model", "hashing"),
+            stdin=subprocess.PIPE,
+            stdout=stream,
+        )
+        process.communicate("one\n", timeout=60)
+    assert [line[:5] for line in file.read_text().splitlines()] == ["kept", '{"row']
+
+
+@pytest.mark.parametrize("out", ["folder", "folder.npy", ""])
+def test_a_folder_as_output_is_refused(shell: Any, out: str) -> None:
+    if out:
+        (shell.folder / out).mkdir()
+    ended = shell("embed", "-o", out, "-f", "npy", "--model", "hashing", stdin="one\n")
+    assert ended.code == 2
+    assert "a folder: expected a file" in ended.err
+
+
+def test_output_in_a_missing_folder_is_named_as_it_was_typed(shell: Any) -> None:
+    ended = shell("embed", "-o", "nowhere/out.npy", "--model", "hashing", stdin="one\n")
+    assert ended.code == 2
+    assert "--out is nowhere/out.npy" in ended.err
+    assert ".searchctl-" not in ended.err
+
+
+def test_sigterm_leaves_no_temporary_file(shell: Any) -> None:
+    process = shell.start("embed", "-o", "out.npy", "--model", "hashing", stdin=subprocess.PIPE)
+    process.stdin.write("one line\n" * (embed_run.BLOCK_TEXTS + 4000))  # a block and a wait for more
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while not any(path.name.startswith(".searchctl-") for path in shell.folder.iterdir()):
+        assert time.monotonic() < deadline, "no temporary file appeared"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert list(shell.folder.iterdir()) == []
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+
+
+@pytest.mark.parametrize("args", [("--model", ""), ("--model", " ")])
+def test_empty_model_is_refused(shell: Any, args: tuple[str, ...]) -> None:
+    ended = shell("embed", *args, stdin="one\n")
+    assert ended.code == 2
+    assert "searchctl models list" in ended.err
+
+
+@pytest.mark.parametrize("command", ["info", "pull", "path"])
+def test_empty_model_name_is_refused(shell: Any, command: str) -> None:
+    ended = shell("models", command, "")
+    assert ended.code == 2
+    assert "the model is ''" in ended.err

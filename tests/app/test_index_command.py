@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from searchctl.app.errors import AppError
+from searchctl.app.places import collection_to_write, existing_collection
+from searchctl.app.swap import companions, is_collection, rebuild_folder, swap_in, swap_lock_file
 from searchctl.index.collection import FolderCollection
 
 COUNTS = ("added", "updated", "moved", "unchanged", "removed", "chunks_embedded")
@@ -342,3 +349,197 @@ def test_long_document_streams_its_vectors_ahead(shell: Any, words: Any) -> None
     assert summary["chunks_embedded"] >= 100
     assert summary["tokens_embedded"] >= 20_000
     assert shell("verify").code == 0
+
+
+def paths(shell: Any) -> list[str]:
+    """Return the stored paths of a shell's collection."""
+    collection = FolderCollection.open(shell.folder / ".searchctl")
+    try:
+        return list(collection.files())
+    finally:
+        collection.close()
+
+
+def complete(shell: Any) -> bool:
+    return bool(shell("status", "--format", "json").json["complete"])
+
+
+def test_runs_for_two_types_of_one_folder_are_both_remembered(shell: Any) -> None:
+    shell.write("notes/a.md", "alpha\n")
+    shell.write("notes/b.txt", "beta\n")
+    shell.index("notes", "--type", "md")
+    shell.index("notes", "--type", "txt")
+    assert shell("status", "--check-ready").code == 0
+    shell.write("notes/a.md", "alpha changed\n")
+    shell.write("notes/new.md", "gamma\n")
+    shell.write("notes/c.py", "delta = 1\n")
+
+    assert shell("status", "--check-ready").code == 3
+    assert counts(shell("index", "--format", "json").json) == {
+        "added": 1,
+        "updated": 1,
+        "unchanged": 1,
+        "chunks_embedded": 2,
+    }
+    assert shell("index", "--rebuild").code == 0
+    assert paths(shell) == ["notes/a.md", "notes/b.txt", "notes/new.md"]
+    assert shell("status", "--check-ready").code == 0
+
+
+def test_run_without_types_supersedes_types(shell: Any) -> None:
+    shell.write("notes/a.md", "alpha\n")
+    shell.index("notes", "--type", "md")
+    shell.index("notes")
+    shell.index("notes", "--type", "md")
+    shell.write("notes/b.txt", "beta\n")
+    assert shell("index", "--format", "json").json["added"] == 1
+
+
+def test_documents_that_no_remembered_run_would_take_are_seen_and_rebuilt(shell: Any) -> None:
+    """The sources of an older searchctl, or edited ones: what is indexed counts, not what they say."""
+    shell.write("notes/a.md", "alpha\n")
+    shell.write("notes/b.txt", "beta\n")
+    shell.index("notes")
+    sources = shell.folder / ".searchctl/sources.json"
+    data = json.loads(sources.read_text())
+    data["sources"][0]["types"] = ["txt"]
+    sources.write_text(json.dumps(data))
+    shell.write("notes/a.md", "alpha changed\n")
+
+    assert shell("status", "--format", "json").json["changed"] == ["notes/a.md"]
+    assert shell("index", "--rebuild").code == 0
+    assert paths(shell) == ["notes/a.md", "notes/b.txt"]
+
+
+def test_rebuild_for_one_type_keeps_the_others(library: Any) -> None:
+    before = paths(library)
+    assert library("index", "docs", "--rebuild", "--type", "md").code == 0
+    assert paths(library) == before
+
+
+def test_rebuild_does_not_swap_when_an_indexed_file_cannot_be_read(shell: Any) -> None:
+    notebook = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["the heron waits"]}], "metadata": {}}
+    whole = json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 5})
+    shell.write("docs/b.ipynb", whole)
+    shell.write("docs/c.txt", "plain\n")
+    shell.index("docs")
+    shell.write("docs/b.ipynb", "{ half written")
+
+    ended = shell("index", "--rebuild")
+    assert ended.code == 3
+    assert "docs/b.ipynb" in ended.err
+    assert "--rebuild --prune" in ended.err
+    assert [hit["path"] for hit in shell.hits("heron", "--mode", "lexical")] == ["docs/b.ipynb"]
+    assert (shell.folder / ".searchctl.rebuild").is_dir()
+
+    shell.write("docs/b.ipynb", whole)
+    again = shell("index", "--rebuild", "--format", "json")
+    assert (again.code, again.json["unchanged"], again.json["added"]) == (0, 1, 1)  # it went on
+    assert paths(shell) == ["docs/b.ipynb", "docs/c.txt"]
+
+
+def test_rebuild_with_prune_does_without_a_file_that_cannot_be_read(shell: Any) -> None:
+    shell.write("docs/b.ipynb", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    shell.write("docs/c.txt", "plain\n")
+    shell.index("docs")
+    shell.write("docs/b.ipynb", "{ half written")
+    shell("index", "--rebuild", "--prune")
+    assert paths(shell) == ["docs/c.txt"]
+    assert not (shell.folder / ".searchctl.rebuild").exists()
+
+
+def test_mistyped_path_leaves_the_collection_complete(library: Any) -> None:
+    assert library("index", "dosc").code == 2
+    assert complete(library)
+    assert library("index", "docs", "dosc").code == 2
+    assert complete(library)
+    assert library("status", "--check-ready").code == 0
+
+
+def test_mistyped_path_makes_no_collection(shell: Any) -> None:
+    assert shell("index", "nowhere", "--model", "hashing").code == 2
+    assert not (shell.folder / ".searchctl").exists()
+
+
+def test_file_named_itself_survives_a_run_of_its_folder(shell: Any) -> None:
+    shell.write("d/a.txt", "alpha\n")
+    shell.write("d/drafts/x.txt", "beta\n")
+    shell.write("d/drafts/y.txt", "gamma\n")
+    shell.index("d", "--exclude", "drafts/")
+    shell.index("d/drafts/x.txt")
+    for _ in range(2):
+        assert counts(shell.index("d", "--exclude", "drafts/")) == {"unchanged": 1}
+        assert counts(shell("index", "--format", "json").json) == {"unchanged": 2}
+    assert paths(shell) == ["d/a.txt", "d/drafts/x.txt"]
+    (shell.folder / "d/drafts/x.txt").unlink()
+    assert counts(shell.index("d", "--exclude", "drafts/")) == {"unchanged": 1, "removed": 1}
+
+
+def test_swap_waits_for_the_process_that_is_in_the_middle_of_it(library: Any) -> None:
+    """Between the two renames of a writer, a reader neither renames itself nor finds no collection."""
+    folder = library.folder / ".searchctl"
+    rebuilt, replaced = companions(folder)[1:]
+    shutil.copytree(folder, rebuilt)
+    lock = FileLock(swap_lock_file(folder), thread_local=False)
+    lock.acquire()
+    folder.rename(replaced)
+
+    def finish() -> None:
+        time.sleep(0.3)
+        assert rebuilt.is_dir()
+        assert replaced.is_dir()
+        rebuilt.rename(folder)
+        shutil.rmtree(replaced)
+        lock.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(finish)
+        assert len(library.hits("heron")) >= 1
+        writer.result()
+    assert [path.name for path in library.folder.iterdir() if "searchctl" in path.name] == [".searchctl"]
+
+
+def test_replaced_folder_is_not_deleted_under_the_writer_that_swaps(library: Any) -> None:
+    folder = library.folder / ".searchctl"
+    replaced = companions(folder)[2]
+    shutil.copytree(folder, replaced)
+    with FileLock(swap_lock_file(folder)):
+        assert len(library.hits("heron")) >= 1  # and nobody waits for the deletion
+        assert replaced.is_dir()
+    assert len(library.hits("heron")) >= 1
+    assert not replaced.exists()
+
+
+def test_readers_during_many_swaps_always_find_the_collection(library: Any) -> None:
+    folder = library.folder / ".searchctl"
+    seen: list[bool] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(is_collection(folder))
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for _ in range(20):
+                shutil.copytree(folder, rebuild_folder(folder))
+                swap_in(folder)
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert len(seen) > 20
+    assert all(seen)
+
+
+def test_deleted_working_directory_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for find in (existing_collection, collection_to_write):
+        for given in (None, Path("x")):
+            with pytest.raises(AppError, match="working directory was deleted"):
+                find(given)

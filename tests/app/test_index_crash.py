@@ -190,3 +190,29 @@ def test_kill_9_of_the_command_itself_and_a_second_writer(shell: Any, words: Any
     summary = shell.index("docs")
     assert summary["chunks_embedded"] == vectors(shell.folder) - committed
     assert shell("verify").code == 0
+
+
+def test_run_over_other_paths_neither_completes_nor_loses_a_killed_one(shell: Any, words: Any) -> None:
+    """The vectors of a document that was cut off in the middle wait for the run that goes on with it."""
+    shell.write("big/a.txt", "\n\n".join(words(seed, 180) for seed in range(2000)))
+    shell.write("small/b.txt", "a small text\n")
+    process: subprocess.Popen[str] = shell.start("index", "big", "--model", "hashing")
+    deadline = time.monotonic() + 60
+    while vectors(shell.folder) == 0:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    committed = vectors(shell.folder)
+    if vectors(shell.folder, "documents"):
+        pytest.skip("the run committed its document before it was killed")
+
+    shell.index("small")
+    assert vectors(shell.folder) == committed + 1
+    assert shell("status", "--format", "json").json["complete"] is False
+    assert len(shell.hits("small")) == 1
+    summary = shell.index("big")
+    assert summary["chunks_embedded"] == vectors(shell.folder) - committed - 1
+    assert shell("status", "--format", "json").json["complete"] is True
+    assert shell("verify").code == 0

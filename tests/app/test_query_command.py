@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -244,3 +245,162 @@ def test_bad_date_names_the_option(library: Any) -> None:
     ended = library("query", "heron", "--after", "yesterdayish")
     assert ended.code == 2
     assert "--after" in ended.err
+
+
+WOMBAT = os.fsdecode(b"\xff wombat")
+
+
+def test_words_that_are_not_utf8_are_refused(library: Any) -> None:
+    """They ended in "This is a bug in searchctl"."""
+    for args in ((WOMBAT,), ("heron", "--instruction", WOMBAT)):
+        ended = library("query", *args)
+        assert ended.code == 2
+        assert "not UTF-8, with byte 0xff" in ended.err
+
+
+def test_stdin_that_is_not_utf8_names_its_line(library: Any) -> None:
+    ended = library("query", "-", "-l", stdin=b"heron\n\xff wombat\n")
+    assert ended.code == 2
+    assert "stdin:2: not UTF-8" in ended.err
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"query": "\\ud800 wombat"}', b'{"query": "x", "id": "\\udfff"}', b"\xff", b"[" * 99_999]
+)
+def test_query_file_with_what_is_no_text_names_its_line(library: Any, line: bytes) -> None:
+    file = library.write("queries.jsonl", b'{"query": "heron"}\n' + line + b"\n")
+    ended = library("query", "--queries", file)
+    assert ended.code == 2
+    assert "queries.jsonl:2" in ended.err
+    assert "bug" not in ended.err
+
+
+def test_missing_query_file_says_what_was_expected(library: Any) -> None:
+    ended = library("query", "--queries", "/nonexist", "--format", "json")
+    assert ended.code == 2
+    told = json.loads(ended.err)
+    assert "expected a file of JSON lines" in told["error"]
+    assert told["hint"] == "searchctl query --queries FILE.jsonl"
+
+
+def test_stdin_and_words_at_once_are_refused(library: Any) -> None:
+    ended = library("query", "-", "extra", stdin="heron\n")
+    assert ended.code == 2
+    assert "'extra'" in ended.err
+
+
+def test_nan_is_no_score_to_compare_with(library: Any) -> None:
+    ended = library("query", "heron", "--min-score", "nan")
+    assert ended.code == 2
+    assert "--min-score is nan" in ended.err
+
+
+def found(shell: Any, *args: str) -> set[str]:
+    return {str(hit["path"]) for hit in shell.hits("heron bees query tide power", "-k", "50", "--no-snippet", *args)}
+
+
+ANIMALS = {"docs/animals/birds.txt", "docs/animals/bees.txt"}
+
+
+@pytest.mark.parametrize(
+    "path", [".", "./", "..//animals", "ABSOLUTE", "birds.txt,bees.txt", "../animals/b*", "animals/"]
+)
+def test_path_means_what_it_means_in_the_working_directory(library: Any, path: str) -> None:
+    """From a subfolder `.`, `..` and a path the program itself had printed found nothing."""
+    root = library.folder
+    library.folder = root / "docs/animals"
+    paths = path.replace("ABSOLUTE", str(library.folder)).split(",")
+    assert found(library, *(word for name in paths for word in ("--path", name))) == ANIMALS
+
+
+def test_path_of_the_collections_folder_or_above_is_no_filter(library: Any) -> None:
+    everything = found(library)
+    root = library.folder
+    for path in (".", str(root), "..", "/"):
+        assert found(library, "--path", path) == everything
+    library.folder = root / "code"
+    assert found(library, "--path", "..") == everything
+    assert found(library, "--path", ".") == {"code/tide.py"}
+    assert found(library, "--path", "../docs") == everything - {"code/tide.py"}
+    assert found(library, "--path", "docs/animals/") == ANIMALS  # not here: a pattern
+
+
+def test_every_printed_path_finds_itself(library: Any) -> None:
+    library.write("docs/odd [1]*.txt", "heron \n")
+    library.write("docs/odd 1.txt", "heron \n")
+    outside = library.write("../outside/far.txt", "heron \n")
+    library.index("docs", outside)
+    library.folder = library.folder / "code"
+    printed = library("query", "heron", "-l", "-k", "50").out.splitlines()
+    assert "../docs/odd [1]*.txt" in printed
+    assert len(printed) > 4
+    for name in printed:
+        assert library("query", "heron", "-l", "-k", "50", "--path", name).out.splitlines() == [name]
+
+
+def test_types_with_commas_are_several(shelf: Any) -> None:
+    assert len(shelf.hits("heron", "-k", "60", "-t", "md, txt")) == 60
+    assert len(shelf.hits("heron", "-k", "60", "-t", "md,py")) == 20
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("query", "heron", "--path", ""), "the glob '' is empty"),
+        (("query", "heron", "--type", ""), "--type is ''"),
+        (("query", "heron", "--type", "md,"), "--type is 'md,'"),
+        (("query", "heron", "--model", ""), "the model is ''"),
+        (("index", ""), "the path is ''"),
+        (("index", "docs", "--type", ""), "--type is ''"),
+        (("index", "docs", "--model", ""), "the model is ''"),
+    ],
+)
+def test_empty_values_are_refused(library: Any, args: tuple[str, ...], said: str) -> None:
+    """An unset shell variable leaves them; `index ''` took the working directory."""
+    ended = library(*args)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+def test_index_takes_types_with_commas(shell: Any) -> None:
+    for name in ("a.md", "b.txt", "c.py"):
+        shell.write(f"docs/{name}", "heron\n")
+    assert shell.index("docs", "--type", "md,txt")["added"] == 2
+
+
+def test_mismatch_names_a_command_that_makes_this_very_encoder(library: Any) -> None:
+    """It named the model alone, so that the command made another encoder, of another collection."""
+    library.folder.rename(library.folder.parent / "a work")
+    library.folder = library.folder.parent / "a work"
+    folder = str(library.folder / ".searchctl")
+    args = ("--dim", "64", "--max-tokens", "100", "--collection", folder, "--format", "json")
+    ended = library("index", "docs", "--model", "hashing", *args)
+    assert ended.code == 2
+    hint = json.loads(ended.err)["hint"]
+    words = shlex.split(hint)
+    assert words[:5] == ["searchctl", "index", "--rebuild", "--collection", folder]
+    assert words[5:] == ["--model", "hashing", "--max-tokens", "100", "--dim", "64"]
+    assert library(*words[1:]).code == 0
+    assert library("index", "docs", "--model", "hashing", *args).code == 0
+
+
+def test_unread_file_is_named_once(shell: Any) -> None:
+    shell.write("e/t.csv", 'a,b\n"' + "x" * 200_000 + '",2\n')
+    shell.write("e/bad.pdf", b"%PDF-1.4 nothing\n")
+    ended = shell("index", "e", "--model", "hashing")
+    assert ended.code == 3
+    lines = [line for line in ended.err.splitlines() if "could not read" in line]
+    assert lines
+    for line in lines + [line for line in shell("status").out.splitlines() if line.startswith("not read")]:
+        name = "t.csv" if "t.csv" in line else "bad.pdf"
+        assert line.count(name) == 1
+
+
+def test_check_ready_and_quiet_print_nothing(library: Any) -> None:
+    ended = library("status", "--check-ready", "-q")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    library.write("docs/new.md", "heron\n")
+    ended = library("status", "--check-ready", "-q")
+    assert (ended.code, ended.out, ended.err) == (3, "", "")
+    assert library("status", "-q").out
+    assert library("status", "--check-ready", "-q", "--format", "json").json["ready"] is False

@@ -51,7 +51,9 @@ def test_every_format_without_a_hit(library: Any, form: str) -> None:
     if form == "csv":
         assert len(ended.out.strip().split(",")) == 22
     if form == "json":
-        assert ended.json["results"] == [{"query": "heron", "id": None, "dense_weight": 0.1, "more": False, "hits": []}]
+        assert ended.json["results"] == [
+            {"query": "heron", "id": None, "dense_weight": 0.05, "more": False, "hits": []}
+        ]
 
 
 def test_json_keys_are_stable(library: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +191,49 @@ def test_disk_full_is_an_error_in_words(shell: Any) -> None:
     assert process.returncode == 2
     assert "No space left on device" in err
     assert "Traceback" not in err
+
+
+def through_shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run `line` in sh, with `searchctl` as the program; only a shell can start a program with a stream closed."""
+    program = shlex.join(MAIN)
+    script = f'searchctl() {{ {program} "$@"; }}; {line}'
+    return subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("searchctl query heron -l >&-", 0),
+        ("searchctl query heron -l >&- 2>&-", 0),
+        ("searchctl query heron -l <&- >&- 2>&-", 0),
+        ("searchctl query - <&-", 2),
+        ("searchctl query heron --nonsense 2>&-", 2),
+        ("searchctl embed --model hashing -f jsonl <&-", 0),
+        ("searchctl embed --model hashing -f npy >&- </dev/null", 0),
+    ],
+)
+def test_closed_streams_are_as_the_null_device(library: Any, line: str, code: int) -> None:
+    """Python gives None for a closed stream: tracebacks, and exit 1, which says that there was no hit."""
+    ended = through_shell(library.folder, line)
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "bug" not in ended.stderr
+
+
+def test_hits_are_printed_with_stderr_closed(library: Any) -> None:
+    ended = through_shell(library.folder, "searchctl query heron -l 2>&-")
+    assert ended.returncode == 0
+    assert "docs/animals/birds.txt" in ended.stdout
+
+
+@pytest.mark.parametrize("args", ["--nonsense", "--nonsense --format json", "--collection nowhere --debug"])
+def test_an_error_keeps_its_code_where_stderr_takes_no_words(library: Any, args: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    assert through_shell(library.folder, f"searchctl query heron {args} 2>/dev/full").returncode == 2
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = library.start("query", "heron", *args.split(), stderr=writer)
+    os.close(writer)
+    process.communicate(timeout=60)
+    assert process.returncode == 2

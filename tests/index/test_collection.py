@@ -540,3 +540,19 @@ def test_reader_does_not_checkpoint(collection: FolderCollection) -> None:
     other.close()
     assert (collection.path / "catalogue.db").read_bytes() == before
     writer.close()
+
+
+def test_finish_that_is_not_whole_keeps_unused_vectors_and_stays_incomplete(collection: FolderCollection) -> None:
+    """An interrupted run over other paths goes on later: its vectors wait for it."""
+    with collection.writer() as writer:
+        writer.configure(SETTINGS)
+        writer.commit(Batch(hashes=["ahead"], vectors=vector_of("ahead")[None]))
+    for _ in range(2):  # the second has nothing to publish
+        with collection.writer() as writer:
+            writer.finish(skipped={}, whole=False)
+            assert writer.missing(["ahead"]) == []
+        assert not collection.status().complete
+    with collection.writer() as writer:
+        writer.finish(skipped={})
+        assert writer.missing(["ahead"]) == ["ahead"]
+    assert collection.status().complete

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .places import stored_path
+from .places import stored_path, working_directory
 
 _GLOB_MARKS = re.compile(r"[\\*?\[\]]")
 
@@ -24,7 +24,7 @@ def rooted_globs(globs: Sequence[str], root: Path) -> tuple[str, ...]:
         if not glob.strip():
             found.append(glob)  # the filter says what is wrong with it
             continue
-        path = Path(os.path.normpath(Path.cwd() / glob))
+        path = Path(os.path.normpath(working_directory() / glob))
         exists = os.path.lexists(path)
         if exists and not path.is_relative_to(root):
             path = path.resolve()

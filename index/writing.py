@@ -29,6 +29,8 @@ from .protocol import Batch, CollectionSettings, FileRecord, Vectors
 from .publish import Notice, is_published, leftovers, publish
 from .rows import drop_documents, forget_words, index_words, replace_document
 
+_COMPACT_BYTES = 16 * 2**20
+"""Unused bytes in the catalogue below which a run does not compact it."""
 _OPTIMIZE_CHUNKS = 1000
 """Chunks changed by one run from which merging FTS5's segments pays for itself in queries."""
 
@@ -180,6 +182,26 @@ class FolderWriter:
         self._step("finish:committed")
         if not published:
             self.publish(complete=whole)
+        self._compact()
+
+    def _compact(self) -> None:
+        """Give the pages that deletions freed back to the disk, once they are a quarter of the file and worth it.
+
+        VACUUM is one transaction: a kill leaves the file as it was. It needs room for a second copy; without it the
+        run, which is whole already, says so and ends well.
+        """
+        page_size, pages, free = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        if free * page_size < _COMPACT_BYTES or free * 4 < pages:
+            return
+        try:
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            self._notice(f"{free * page_size:,} unused bytes stay in {self._folder / CATALOGUE_FILE}: {error}")
+        self._step("finish:compacted")
 
     def _drop_unused_vectors(self) -> None:
         dropped = self._connection.execute(

@@ -109,7 +109,7 @@ def test_bug_10_punctuation_is_never_syntax(library: Any, query: str) -> None:
     assert library("query", "--mode", "lexical", "--", query).code in (0, 1)
 
 
-def test_absent_collection_is_a_clear_error(shell: Any) -> None:
+def test_bug_14_absent_collection_is_a_clear_error(shell: Any) -> None:
     ended = shell("query", "anything")
     assert ended.code == 2
     assert "searchctl index PATH" in ended.err

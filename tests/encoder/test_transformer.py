@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel
 from searchctl.encoder import open as opening
 from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from searchctl.encoder.errors import EncoderError, ModelFilesError, NonFiniteError, NotBidirectionalError
+from searchctl.encoder.load import _place
 from searchctl.encoder.protocol import EncodeProgress, Encoder, Role
 
 TEXTS = [
@@ -149,6 +150,23 @@ def test_notice_says_precision_device_and_why(open_encoder: Opener, tiny_folder:
 def test_unknown_device_is_an_error(open_encoder: Opener, tiny_folder: Path) -> None:
     with pytest.raises(EncoderError, match="'warp': expected auto, cpu, cuda"):
         open_encoder(fp32(tiny_folder, device="warp"), notice=silent)
+
+
+def test_bug_12_a_full_gpu_falls_back_loudly_only_when_it_was_chosen_automatically() -> None:
+    class FullGpu(torch.nn.Linear):
+        def to(self, device: object, **kwargs: object) -> "FullGpu":  # type: ignore[override]
+            if torch.device(str(device)).type == "cuda":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self
+
+    lines: list[str] = []
+    model = FullGpu(1, 1)
+    placed, device = _place(model, torch.device("cuda"), automatic=True, notice=lines.append)  # type: ignore[arg-type]
+    assert placed is model
+    assert device == torch.device("cpu")
+    assert any(line.startswith("WARNING") and "on the CPU" in line for line in lines)
+    with pytest.raises(EncoderError, match="--device cpu"):
+        _place(model, torch.device("cuda"), automatic=False, notice=lines.append)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where no GPU is")

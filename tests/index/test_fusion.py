@@ -35,7 +35,7 @@ def test_weight_1_keeps_the_dense_order(lexical: Scored, dense: Scored, method: 
 
 
 @given(bm25, cosine, st.floats(0, 1), methods)
-def test_parts_sum_to_the_shown_score_and_order_is_stable(
+def test_bug_8_parts_sum_to_the_shown_score_and_order_is_stable(
     lexical: Scored, dense: Scored, weight: float, method: Method
 ) -> None:
     fused = fuse(lexical, dense, dense_weight=weight, method=method)

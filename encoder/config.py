@@ -43,6 +43,9 @@ class EncoderConfig:
     """Registry name, local folder (safetensors or GGUF inside), or a hub name `owner/name`."""
     adapters: tuple[Path, ...] = ()
     """Extra LoRA adapter folders, applied and merged in this order after those the model itself names."""
+    chain: int | None = None
+    """Apply only the first `chain` of the adapters that the model itself names (0: the bare base); None: all of them.
+    For measuring what each training step brings."""
     attention: Attention = Attention.BIDIRECTIONAL
     method: Method = Method.PLAIN
     pooling: Pooling | None = None
@@ -60,3 +63,5 @@ class EncoderConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
+        if self.chain is not None and self.chain < 0:
+            raise ValueError(f"chain is {self.chain}: expected a whole number of at least 0")

@@ -21,7 +21,7 @@ from .model_folder import (
 )
 from .pull import HUB_NAME, pull
 from .registry import ENTRIES, ModelEntry, find
-from .sidecar import Sidecar, read_sidecar
+from .sidecar import FILE_NAME, Sidecar, read_sidecar
 
 LOCAL = "local"
 SHIPPED = Path(__file__).parent / "adapters"
@@ -62,7 +62,11 @@ def resolve(
     model = _Resolver(cache=cache, progress=progress, shipped=shipped).model(config.model)
     for folder in config.adapters:
         check_adapter_folder(folder)
-    return replace(model, name=config.model, adapters=(*model.adapters, *config.adapters))
+    if config.chain is not None and config.chain > len(model.adapters):
+        raise ModelFilesError(
+            f"chain is {config.chain}: {config.model} names {len(model.adapters)} adapters, expected at most that"
+        )
+    return replace(model, name=config.model, adapters=(*model.adapters[: config.chain], *config.adapters))
 
 
 def shipped_adapters(name: str, *, shipped: Path = SHIPPED) -> tuple[Path, ...]:
@@ -130,6 +134,9 @@ class _Resolver:
                 )
             return self._adapter(folder, name)
         if not has_weights(folder):
+            sidecar = read_sidecar(folder)
+            if sidecar is not None and sidecar.base is not None:
+                return self._trained(folder, sidecar, sidecar.base, name)
             ggufs = sorted(folder.glob("*.gguf"))
             if len(ggufs) == 1:
                 return self._file(ggufs[0], name)
@@ -138,6 +145,27 @@ class _Resolver:
                 raise ModelFilesError(f"{folder} holds {len(ggufs)} GGUF files ({listed}): give one of them as --model")
         check_model_folder(folder)
         return _local(name, weights=folder, beside=folder)
+
+    def _trained(self, folder: Path, sidecar: Sidecar, named: str, name: str) -> ResolvedModel:
+        """Return the base that a folder of adapters names, with these adapters after the base's own."""
+        here = folder.resolve()
+        if here in self.seen:
+            raise ModelFilesError(f"{folder}: its base leads back to itself. Mend base in {folder / FILE_NAME}.")
+        if find(named) is None and (folder / named).is_dir():
+            named = str(folder / named)
+        try:
+            base = replace(self, seen=(*self.seen, here)).model(named)
+        except UnknownModelError as error:
+            raise UnknownModelError(
+                f"{folder / FILE_NAME}: base is {named!r}, which is not here. {error} Or write the right one there."
+            ) from error
+        return replace(
+            base,
+            name=name,
+            revision=LOCAL,
+            adapters=(*base.adapters, *_beside(folder, sidecar)),
+            sidecar=sidecar,
+        )
 
     def _file(self, path: Path, name: str) -> ResolvedModel:
         """Return a GGUF file's model, converted once into the cache under the hash of its content."""

@@ -30,6 +30,9 @@ class Sidecar:
     folder: those it was trained on top of, applied before it."""
     dense_weight: float | None = None
     """Recommended weight of the dense side in hybrid search, 0 to 1; None: no recommendation."""
+    base: str | None = None
+    """In a folder without weights of its own: the model that `adapters` were trained on (a registry name, meaning the
+    plain weights; a hub name; a folder, absolute or relative to this one). `searchctl train` writes such folders."""
 
 
 def read_sidecar(folder: Path) -> Sidecar | None:
@@ -58,6 +61,7 @@ def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
         "prompt": sidecar.prompt.to_dict(),
         "adapters": list(sidecar.adapters),
         "dense_weight": sidecar.dense_weight,
+        "base": sidecar.base,
     }
     path = folder / FILE_NAME
     _parse(data, path)
@@ -77,6 +81,7 @@ def _parse(data: Mapping[str, Any], path: Path) -> Sidecar:
         "prompt": _prompt,
         "adapters": _adapters,
         "dense_weight": _dense_weight,
+        "base": _base,
     }
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -133,3 +138,9 @@ def _dense_weight(value: object, path: Path) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ModelFilesError(f"{path}: dense_weight is {value!r}, expected a number from 0 to 1, or null")
     return float(value)
+
+
+def _base(value: object, path: Path) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise ModelFilesError(f"{path}: base is {value!r}, expected a model's name or folder, or null")
+    return value

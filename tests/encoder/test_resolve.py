@@ -59,6 +59,43 @@ def test_chain_is_the_folders_own_then_the_configurations(folder: Path, cache: P
     assert model.sidecar.pooling is Pooling.LAST
 
 
+def test_folder_of_adapters_that_names_its_base_is_a_model(folder: Path, cache: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    first, second = make_adapter(trained / "mntp", "x"), make_adapter(trained / "supervised", "x")
+    written = Sidecar(base="../tiny", adapters=("mntp", "supervised"), dense_weight=0.5)
+    write_sidecar(trained, written)
+    model = resolve(config(trained), cache=cache)
+    assert (model.folder.resolve(), model.adapters, model.sidecar) == (folder, (first, second), written)
+
+
+def test_base_by_name_means_the_plain_weights(folder: Path, cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, cache / "models" / "smollm2-135m-0.1.2")
+    make_adapter(tmp_path / "shipped" / "smollm2-135m" / "mntp", "smollm2-135m")
+    mine = make_adapter(tmp_path / "trained" / "mntp", "smollm2-135m")
+    write_sidecar(tmp_path / "trained", Sidecar(base="smollm2-135m", adapters=("mntp",)))
+    model = resolve(config(tmp_path / "trained"), cache=cache, shipped=tmp_path / "shipped")
+    assert model.adapters == (mine,)
+
+
+@pytest.mark.parametrize(("base", "said"), [("nowhere", "base is 'nowhere', which is not here"), (".", "leads back")])
+def test_folder_of_adapters_without_its_base_is_an_error(base: str, said: str, cache: Path, tmp_path: Path) -> None:
+    write_sidecar(tmp_path, Sidecar(base=base))
+    with pytest.raises((UnknownModelError, ModelFilesError), match=said):
+        resolve(config(tmp_path), cache=cache)
+
+
+def test_chain_takes_the_first_adapters_of_the_model_and_all_that_were_added(folder: Path, cache: Path) -> None:
+    first, second = make_adapter(folder / "mntp", "x"), make_adapter(folder / "simcse", "x")
+    extra = make_adapter(folder.parent / "extra", "x")
+    write_sidecar(folder, Sidecar(adapters=("mntp", "simcse")))
+    for chain, own in [(None, (first, second)), (0, ()), (1, (first,)), (2, (first, second))]:
+        assert resolve(replace(config(folder, extra), chain=chain), cache=cache).adapters == (*own, extra)
+    with pytest.raises(ModelFilesError, match=r"chain is 3: .* names 2 adapters"):
+        resolve(replace(config(folder), chain=3), cache=cache)
+    with pytest.raises(ValueError, match="chain is -1"):
+        replace(config(folder), chain=-1)
+
+
 def test_adapter_folder_as_model_brings_its_base_and_the_bases_chain(folder: Path, cache: Path, tmp_path: Path) -> None:
     own = make_adapter(folder / "mntp", "x")
     write_sidecar(folder, Sidecar(adapters=("mntp",), max_tokens=99))

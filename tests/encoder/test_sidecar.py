@@ -16,6 +16,7 @@ FULL = Sidecar(
     prompt=PromptFormat(prefix="[INST] ", suffix=" [/INST]", query_instruction="Find é 東"),
     adapters=("mntp", "later/supervised"),
     dense_weight=0.25,
+    base="smollm2-135m",
 )
 
 
@@ -56,6 +57,8 @@ def test_missing_keys_take_defaults(tmp_path: Path) -> None:
         ('{"adapters": ["a\\\\b"]}', "adapters holds"),
         ('{"adapters": ["C:/x"]}', "adapters holds 'C:/x'"),
         ('{"dense_weight": 1.5}', "dense_weight is 1.5"),
+        ('{"base": ""}', "base is ''"),
+        ('{"base": 3}', "base is 3"),
         ('{"dense_weight": "0.5"}', "dense_weight is '0.5'"),
         ('{"dense_weight": NaN}', "dense_weight is nan"),
         ("[]", "holds a list"),

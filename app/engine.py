@@ -172,13 +172,13 @@ class Engine:
         if settings is None:
             return replace(request, places=tuple(places))
         config = request.choice.config(config_from_json(settings.encoder_config))
-        return replace(
-            request,
-            places=tuple(places),
-            choice=request.choice.naming(config),
-            chunk_tokens=request.chunk_tokens or settings.chunk_tokens,
-            chunk_overlap=settings.chunk_overlap if request.chunk_overlap is None else request.chunk_overlap,
-        )
+        tokens, overlap = request.chunk_tokens or settings.chunk_tokens, request.chunk_overlap
+        if overlap is None:  # the old one, unless it is too much for smaller chunks
+            overlap = (
+                settings.chunk_overlap if tokens == settings.chunk_tokens else min(settings.chunk_overlap, tokens // 8)
+            )
+        choice = request.choice.naming(config)
+        return replace(request, places=tuple(places), choice=choice, chunk_tokens=tokens, chunk_overlap=overlap)
 
     def _fresh(self, request: IndexRequest) -> FolderCollection:
         """Return the collection to build: what an earlier rebuild left if it is of the same kind, else a new one."""

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from ..encoder.errors import EncoderError
 from ..index.errors import CollectionDamagedError, CollectionLockedError, IndexRoomError
+from ..training.errors import TrainingError
 
 
 class ExitCode(IntEnum):
@@ -19,7 +20,7 @@ class ExitCode(IntEnum):
     ERROR = 2
     """A mistake in the command, or an error that the message explains."""
     INCOMPLETE = 3
-    """Something is missing or stale and can be mended: re-run `index`, or run `repair`."""
+    """Something is missing or stale and can be mended: re-run `index`, or run `repair`; for `eval`: a task failed."""
     LOCKED = 4
     """Another process is writing to the collection."""
     DAMAGED = 5
@@ -58,7 +59,7 @@ def explain(error: Exception) -> Failure:
         code, message = ExitCode.LOCKED, str(error)
     elif isinstance(error, CollectionDamagedError):
         code, message = ExitCode.DAMAGED, str(error)
-    elif isinstance(error, EncoderError | IndexRoomError):
+    elif isinstance(error, EncoderError | IndexRoomError | TrainingError):
         code, message = ExitCode.ERROR, str(error)
     elif isinstance(error, OSError):
         code, message = ExitCode.ERROR, _os_error(error)

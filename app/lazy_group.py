@@ -19,6 +19,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Say what is indexed, with which encoder, how fresh and how large."),
     "embed": ("embed", "Turn texts into unit vectors: the bare encoder, for pipes."),
     "models": ("models", "The encoders known by name: list, fetch, describe."),
+    "eval": ("eval", "Measure encoders beside their rivals, on standard tasks, local data or your own collection."),
+    "probe": (
+        "probe",
+        "Say whether a decoder model can attend in both directions, and whether it needs MNTP first.",
+    ),
     "verify": ("check", "Check a collection against itself; nothing is changed."),
     "repair": ("check", "Rebuild everything derived from the catalogue; embeds nothing."),
 }

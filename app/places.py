@@ -96,6 +96,7 @@ def shown_path(path: Path) -> str:
 
 
 def belongs_to_collection(path: Path, collection: Path) -> bool:
-    """Return whether a path is inside the collection's own folder or something beside it that a rebuild uses."""
-    ours = (collection, *companions(collection), swap_lock_file(collection))
+    """Return whether a path is inside the collection's own folder or something beside it that searchctl keeps there."""
+    test_set = collection.with_name(f"{collection.name}.eval")  # of `searchctl eval init`
+    ours = (collection, *companions(collection), swap_lock_file(collection), test_set)
     return any(path == own or own in path.parents for own in ours)

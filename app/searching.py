@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from blake3 import blake3
 
@@ -14,13 +14,12 @@ from ..index.collection import FolderCollection
 from ..index.errors import CollectionNotFoundError
 from ..index.protocol import Filter, Scored, StoredChunk
 from ..index.readers.languages import LANGUAGES
-from .encoders import LazyEncoder
 from .places import absolute_path
 from .settings import DENSE_WEIGHT, SearchMode
 from .snippets import Snippet, best_by_words, candidates, cut_code, cut_snippet, matches_in
 
 if TYPE_CHECKING:
-    from ..encoder.protocol import Vectors
+    from ..encoder.protocol import Encoder, Vectors
 
 FUSION_DEPTH = 1000
 """Candidates from each side of a hybrid search. Fixed: were it to grow with the page, scores would differ from page to
@@ -109,28 +108,36 @@ class Answer:
     """Share of the dense side in hybrid mode."""
 
 
+class QueryEncoder(Protocol):
+    """What a searcher asks of an encoder; a `LazyEncoder` has it."""
+
+    def open(self) -> Encoder: ...
+    def dense_weight(self) -> float | None: ...
+
+
 class Searcher:
     """Answers questions from one collection; loads the encoder only for modes that need it."""
 
-    def __init__(self, collection: FolderCollection, encoder: LazyEncoder) -> None:
+    def __init__(self, collection: FolderCollection, encoder: QueryEncoder) -> None:
         self._collection = collection
         self._encoder = encoder
         self._freshness: dict[str, Freshness] = {}
 
     def search(self, questions: Sequence[Question], request: SearchRequest) -> list[Answer]:
         """Return one answer per question, in order. Raises CollectionNotFoundError for an empty collection."""
-        if self._collection.settings is None:
-            raise CollectionNotFoundError(
-                f"the collection {self._collection.path} is empty: run `searchctl index PATH` to fill it"
-            )
-        vectors = None if request.mode is SearchMode.LEXICAL else self._vectors(questions, request)
+        vectors = self._vectors(questions, request)
         weight = self._dense_weight(request)
         answers = []
-        for row, question in enumerate(questions):
-            vector = None if vectors is None else vectors[row]
+        for question, vector in zip(questions, vectors, strict=True):
             with self._collection.snapshot():
                 answers.append(self._answer(question, vector, request, weight))
         return answers
+
+    def rank(self, questions: Sequence[Question], request: SearchRequest) -> list[list[tuple[int, Score]]]:
+        """Return per question chunk ids with scores, best first, to offset + k at least; reads no chunk: to measure."""
+        vectors = self._vectors(questions, request)
+        weight, depth = self._dense_weight(request), request.offset + request.k
+        return [self._ranked(q.text, v, request, weight, depth=depth) for q, v in zip(questions, vectors, strict=True)]
 
     def _dense_weight(self, request: SearchRequest) -> float | None:
         if request.mode is not SearchMode.HYBRID:
@@ -140,8 +147,14 @@ class Searcher:
         recommended = self._encoder.dense_weight()
         return DENSE_WEIGHT if recommended is None else recommended
 
-    def _vectors(self, questions: Sequence[Question], request: SearchRequest) -> Vectors:
-        """Return one row per question; those with the same instruction are encoded as one batch."""
+    def _vectors(self, questions: Sequence[Question], request: SearchRequest) -> Sequence[Vectors | None]:
+        """Return one per question, None in lexical mode; those with the same instruction are encoded as one batch."""
+        if self._collection.settings is None:
+            raise CollectionNotFoundError(
+                f"the collection {self._collection.path} is empty: run `searchctl index PATH` to fill it"
+            )
+        if request.mode is SearchMode.LEXICAL:
+            return [None] * len(questions)
         import numpy as np
 
         from ..encoder.protocol import Role
@@ -155,7 +168,7 @@ class Searcher:
         for instruction, members in grouped.items():
             texts = [questions[row].text for row in members]
             rows[members] = encoder.encode(texts, role=Role.QUERY, instruction=instruction)
-        return rows
+        return list(rows)
 
     def _answer(
         self, question: Question, vector: Vectors | None, request: SearchRequest, weight: float | None

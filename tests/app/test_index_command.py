@@ -241,6 +241,23 @@ def test_other_chunk_size_is_refused(library: Any) -> None:
     assert "--rebuild --chunk-tokens 64" in ended.err
 
 
+@pytest.mark.parametrize(("tokens", "overlap"), [("128", 16), ("24", 3), ("256", 32)])
+def test_rebuild_with_smaller_chunks_takes_a_smaller_overlap(library: Any, tokens: str, overlap: int) -> None:
+    ended = library("index", "--rebuild", "--chunk-tokens", tokens)
+    assert ended.code == 0, ended.err
+    settings = FolderCollection.open(library.folder / ".searchctl").settings
+    assert settings is not None
+    assert (settings.chunk_tokens, settings.chunk_overlap) == (int(tokens), overlap)
+
+
+def test_a_test_set_beside_the_collection_is_not_indexed(library: Any) -> None:
+    made = library.folder / ".searchctl.eval"
+    made.mkdir()
+    (made / "corpus.jsonl").write_text('{"_id": "1", "text": "a platypus"}\n')
+    assert library("index", ".", "--hidden", "--no-ignore").code == 0
+    assert not [path for path in FolderCollection.open(library.folder / ".searchctl").files() if "corpus" in path]
+
+
 def test_rebuild_changes_the_encoder_and_keeps_everything_indexed(library: Any) -> None:
     before = FolderCollection.open(library.folder / ".searchctl").files()
     ended = library("index", "--rebuild", "--dim", "64", "--format", "json")

@@ -38,6 +38,7 @@ def command_line() -> dict[str, frozenset[str]]:
                 visit(child, (*words, name))
 
     visit(get_command(app), ())
+    found["eval"] |= found["eval run"]  # `searchctl eval TASK` is short for it
     return found
 
 

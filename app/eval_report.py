@@ -1,0 +1,197 @@
+"""How `searchctl eval report` runs: results from a folder, compared, to the terminal, a file format or a page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from ..training.comparison import Comparison, compare
+from ..training.paper_scores import PaperComparison, beside
+from ..training.result_store import ResultStore
+from .console import Terminal, harmless, printable
+from .errors import AppError
+from .eval_formats import to_csv, to_json
+from .report_tables import (
+    Line,
+    TextTable,
+    ablation_table,
+    comparison_table,
+    cost_table,
+    interval_table,
+    paper_tables,
+)
+
+_MARKUP = re.compile(r"[\\|*`<]|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown would take for its own; brackets only where they would make a link, underscores only beside a word."""
+_GAP = 2
+"""Spaces between columns of the terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """What to compare and how to show it."""
+
+    results: Path
+    baseline: str | None
+    contenders: tuple[str, ...]
+    """() is all, as for tasks."""
+    tasks: tuple[str, ...]
+    paper: bool
+    form: Literal["table", "json", "csv", "md"]
+    html: Path | None
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for this, for a reader who wants it again."""
+        words = ["searchctl", "eval", "report", "--results", str(self.results)]
+        for name, value in (("--baseline", self.baseline), ("--compare", "paper" if self.paper else None)):
+            words += [] if value is None else [name, value]
+        for name, values in (("--contender", self.contenders), ("--task", self.tasks)):
+            words += [word for value in values for word in (name, value)]
+        return shlex.join([*words, *(["--html", str(self.html)] if self.html else [])])
+
+
+def run_report(terminal: Terminal, request: ReportRequest) -> None:
+    """Compare the results of a folder. Raises AppError where there are none, EvaluationError for unknown names."""
+    folder = request.results.expanduser()
+    scores = ResultStore(folder).all() if folder.is_dir() else []
+    if not scores:
+        why = "no result in it" if folder.is_dir() else "no such folder"
+        raise AppError(f"{request.results}: {why}, expected those of `searchctl eval run`, or another --results DIR")
+    comparison = compare(scores, baseline=request.baseline, contenders=request.contenders, tasks=request.tasks)
+    paper = beside(comparison.contenders.values(), comparison.scores) if request.paper else None
+    if request.html is not None:
+        from .eval_page import page
+
+        _write(request.html.expanduser(), page(comparison, paper, command=request.command))
+        terminal.say(f"wrote {request.html}")
+    if request.form == "json":
+        terminal.write(to_json(comparison, paper, results=str(request.results)))
+    elif request.form == "csv":
+        terminal.write(to_csv(comparison, paper))
+    elif request.form == "md":
+        terminal.write(to_markdown(comparison, paper))
+    else:
+        show(terminal, comparison, paper)
+    if request.form in ("table", "csv"):
+        for note in comparison.notes:
+            terminal.notice(note)
+
+
+def tables_of(comparison: Comparison, paper: PaperComparison | None) -> list[TextTable]:
+    """Return all tables of a report in the order to read them."""
+    tables = [comparison_table(comparison)]
+    tables += [ablation_table(ablation) for ablation in comparison.ablations]
+    tables.append(cost_table(comparison))
+    return tables if paper is None else [*tables, *paper_tables(comparison, paper)]
+
+
+def show(terminal: Terminal, comparison: Comparison, paper: PaperComparison | None) -> None:
+    """Print the tables; one too wide for the terminal in parts, each with the first column again."""
+    for number, table in enumerate(tables_of(comparison, paper)):
+        if number:
+            terminal.write("\n")
+        terminal.show(Text(printable(table.title), style="bold"))
+        for part in _parts(table, terminal.width):
+            terminal.show(part)
+        terminal.show(Text(printable(table.note), style="dim"))
+
+
+def _parts(table: TextTable, width: int) -> Iterator[Table]:
+    widths = [
+        max(cell_len(printable(cells[at])) for cells in (table.header, *(line.cells for line in table.lines)))
+        for at in range(len(table.header))
+    ]
+    columns: list[int] = []
+    for at in range(1, len(widths)):
+        if columns and widths[0] + sum(_GAP + widths[one] for one in (*columns, at)) > width:
+            yield _drawn(table, columns)
+            columns = []
+        columns.append(at)
+    yield _drawn(table, columns)
+
+
+def _drawn(table: TextTable, columns: list[int]) -> Table:
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    drawn.add_column(Text(printable(table.header[0])))
+    for at in columns:
+        drawn.add_column(Text(printable(table.header[at])), justify="left" if "[" in _column(table, at) else "right")
+    for line in table.lines:
+        cells = [Text(printable(line.cells[at]), style=_style(line, at)) for at in (0, *columns)]
+        drawn.add_row(*cells, style="italic" if line.kind == "mean" else "")
+    return drawn
+
+
+def _column(table: TextTable, at: int) -> str:
+    return "".join(line.cells[at] for line in table.lines)
+
+
+def _style(line: Line, at: int) -> str:
+    if line.kind == "heading":
+        return "cyan"
+    return "bold" if at in line.best else ""
+
+
+def to_markdown(comparison: Comparison, paper: PaperComparison | None) -> str:
+    """Return all tables, notes and what was measured, as Markdown."""
+    tables = tables_of(comparison, paper)
+    intervals = interval_table(comparison)
+    if intervals is not None:
+        tables.insert(1, intervals)
+    parts = [f"## {_md(table.title)}\n\n{_md_table(table)}\n\n{_md(table.note)}\n" for table in tables]
+    if comparison.notes:
+        parts.append("## Notes\n\n" + "".join(f"- {_md(note)}\n" for note in comparison.notes))
+    scores = [score for row in comparison.scores.values() for score in row.values()]
+    about = [
+        f"{_md(label)}: {who.kind}, {_md(who.name)}, `{who.fingerprint}`"
+        for label, who in comparison.contenders.items()
+    ]
+    about += [f"machine: {_md(machine)}" for machine in dict.fromkeys(score.machine for score in scores)]
+    about += dict.fromkeys(", ".join(f"{_md(n)} {_md(v)}" for n, v in score.versions.items()) for score in scores)
+    days = sorted(score.finished[:10] for score in scores)
+    about.append(f"measured {days[0]}" + (f" to {days[-1]}" if days[-1] != days[0] else ""))
+    parts.append("## What was measured\n\n" + "".join(f"- {line}\n" for line in about))
+    return "\n".join(parts)
+
+
+def _md_table(table: TextTable) -> str:
+    rows = [table.header, tuple("---" if at == 0 else "---:" for at in range(len(table.header)))]
+    text = "".join(f"| {' | '.join(_md(cell) if cell != '---' else cell for cell in row)} |\n" for row in rows[:1])
+    text += f"| {' | '.join(rows[1])} |\n"
+    for line in table.lines:
+        cells = [
+            f"**{_md(cell.strip())}**" if _strong(line, at) else _md(cell.strip()) for at, cell in enumerate(line.cells)
+        ]
+        text += f"| {' | '.join(cells)} |\n"
+    return text.rstrip("\n")
+
+
+def _strong(line: Line, at: int) -> bool:
+    return at in line.best or (line.kind == "heading" and at == 0)
+
+
+def _md(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    flat = " ".join(harmless(text).split())
+    return _MARKUP.sub(r"\\\g<0>", flat)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file in one step. Raises AppError where there is no such folder."""
+    if not path.parent.is_dir():
+        raise AppError(f"{path}: there is no folder {path.parent}, expected one that exists")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

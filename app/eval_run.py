@@ -1,0 +1,165 @@
+"""How `searchctl eval run` runs: contenders and tasks from what was typed, the evaluation, and its table."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from ..training.contenders import MODEL, parse_contender, require_unique
+from ..training.evaluation import evaluate
+from ..training.instructions import InstructionTable
+from ..training.result_store import ResultStore
+from ..training.tasks import find_tasks
+from .commands.eval_run import DEFAULT_RESULTS
+from .console import Terminal
+from .encoders import EncoderChoice
+from .engine import Talk
+from .errors import AppError, ExitCode
+from .eval_progress import EvalView, hushed
+from .eval_table import EvalOutcome, outcome_to_json, score_table
+from .index_run import duration
+from .places import shown_path
+from .pulling import pull_bar
+from .settings import ReportFormat, SearchMode, cache_folder
+
+if TYPE_CHECKING:
+    from ..encoder.config import EncoderConfig
+    from ..training.measurement import Contender, EvalTask, Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRequest:
+    """What to evaluate, on what, and where scores are kept."""
+
+    names: tuple[str, ...]
+    suite: str | None
+    rivals: tuple[str, ...]
+    """Specs, each as `parse_contender` or a search mode has them, with or without "label="."""
+    only_rivals: bool
+    local: Path | None
+    instructions: Path | None
+    no_instructions: bool
+    results: Path
+    again: bool
+    debug: bool
+    """Show the traceback of a task that fails."""
+
+
+def run_eval(terminal: Terminal, request: EvalRequest, choice: EncoderChoice, form: ReportFormat) -> ExitCode:
+    """Evaluate, print the table and return how it ended: INCOMPLETE when a task failed.
+
+    Raises AppError and TrainingError for what cannot be evaluated at all.
+    """
+    began = time.monotonic()
+    tasks = _tasks(terminal, request)
+    store = ResultStore(request.results.expanduser())
+    contenders, identities = _contenders(terminal, request, choice.config())
+    view = EvalView(
+        terminal,
+        labels=[who.label for who in identities],
+        tasks=[task.name for task in tasks],
+        debug=request.debug,
+    )
+    try:
+        with view.live():
+            scores = evaluate(contenders, tasks, store, told=view.told, again=request.again)
+    except KeyboardInterrupt:
+        terminal.say(_kept(view, store.folder))
+        raise
+    outcome = EvalOutcome(
+        folder=store.folder,
+        contenders=identities,
+        tasks=tuple(tasks),
+        scores=tuple(scores),
+        computed=frozenset(view.computed),
+        not_applicable=tuple(view.not_applicable),
+        failed=tuple(view.failed),
+        seconds=time.monotonic() - began,
+    )
+    if form is ReportFormat.JSON:
+        terminal.write(json.dumps(outcome_to_json(outcome), ensure_ascii=False, indent=2) + "\n")
+    else:
+        terminal.show(score_table(outcome))
+    _summary(terminal, outcome)
+    return ExitCode.INCOMPLETE if outcome.failed else ExitCode.OK
+
+
+def _tasks(terminal: Terminal, request: EvalRequest) -> list[EvalTask]:
+    if request.instructions is not None and request.no_instructions:
+        raise AppError("--instructions and --no-instructions contradict each other: expected one of them")
+    table = InstructionTable.none() if request.no_instructions else InstructionTable.load(request.instructions)
+    with terminal.waiting("reading the tasks"), hushed(terminal.detail):
+        return find_tasks(request.names, suite=request.suite, local=request.local, table=table)
+
+
+def _contenders(
+    terminal: Terminal, request: EvalRequest, base: EncoderConfig
+) -> tuple[list[Contender], tuple[Identity, ...]]:
+    """Return the model and its rivals, and who they are: models are fetched here, and large files digested.
+
+    Raises AppError or EvaluationError for a wrong spec, and for two with one label.
+    """
+    if request.only_rivals and not request.rivals:
+        raise AppError("--only-rivals leaves nobody to measure: expected --rival SPEC beside it")
+    specs = request.rivals if request.only_rivals else (MODEL, *request.rivals)
+    known = {base.model}
+
+    def notice(message: str) -> None:
+        # "NAME: bf16 on cpu (...)" is said at every load; what went another way than asked is for everyone.
+        routine = any(message.startswith(f"{name}: ") for name in known)
+        (terminal.detail if routine else terminal.notice)(message)
+
+    with pull_bar(terminal, base.model) as pulling, terminal.waiting("identifying the models"):
+        talk = Talk(notice=notice, detail=terminal.detail, pulling=pulling, cache=cache_folder())
+        made = [_contender(spec, base, talk) for spec in specs]
+        require_unique([label for label, _ in made])
+        identities = tuple(contender.identify() for _, contender in made)
+    known.update(who.name for who in identities)
+    return [contender for _, contender in made], identities
+
+
+def _contender(spec: str, base: EncoderConfig, talk: Talk) -> tuple[str, Contender]:
+    """Return label and contender of one spec."""
+    label, _, name = spec.rpartition("=")
+    if name in list(SearchMode):
+        # Not with the others in `parse_contender`: this is the room where an encoder meets an index.
+        from .search_contender import search_contender
+
+        return label or name, search_contender(SearchMode(name), config=base, label=label or name, talk=talk)
+    made = parse_contender(spec, base=base, notice=talk.notice, cache=talk.cache, progress=talk.pulling)
+    return made.label, made
+
+
+def _kept(view: EvalView, folder: Path) -> str:
+    """Return what an interrupted run leaves."""
+    count = len(view.computed)
+    words = f"{count} new {'score is' if count == 1 else 'scores are'} kept in {shown_path(folder)}"
+    if view.under_way is not None:
+        words += f", and of {view.under_way.task} with {view.under_way.label} what is encoded so far"
+    return f"{words}: run the same command again to go on"
+
+
+def _summary(terminal: Terminal, outcome: EvalOutcome) -> None:
+    """Say what was done, where it is, and what to type next."""
+    counts = {
+        "computed": (len(outcome.computed), "green"),
+        "reused": (len(outcome.scores) - len(outcome.computed), ""),
+        "not applicable": (len(outcome.not_applicable), ""),
+        "failed": (len(outcome.failed), "red"),
+    }
+    shown = [Text(f"{number:,} {word}", style=style) for word, (number, style) in counts.items() if number]
+    terminal.say(Text("scores: ") + Text(", ").join(shown) + Text(f"; {duration(outcome.seconds)}", style="dim"))
+    if outcome.failed:
+        terminal.say("the same command again computes what failed and reads the rest")
+    option = "" if outcome.folder == DEFAULT_RESULTS else f" --results {shlex.quote(str(outcome.folder))}"
+    terminal.say(
+        Text(
+            f"kept in {shown_path(outcome.folder)}; compare and plot with `searchctl eval report{option}`", style="dim"
+        )
+    )

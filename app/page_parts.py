@@ -1,0 +1,63 @@
+"""Pieces of report pages: escaped text, tables, figures and legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from .console import harmless
+from .report_tables import TextTable
+from .svg import swatch
+
+_LONG = 30
+"""Characters of a heading that would make a narrow column very tall."""
+
+
+def safe(text: str) -> str:
+    """Return text that a page shows as it is, whatever a label or a file name holds."""
+    return escape(harmless(text))
+
+
+def legend_list(labels: Sequence[str], *, markers: bool = False, without: str = "") -> str:
+    """Return the colours of `labels` in their order, without that of one."""
+    items = "".join(
+        f"<li>{swatch(number, marker=markers)}{safe(label)}</li>"
+        for number, label in enumerate(labels)
+        if label != without
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def figure(svg: str, caption: str) -> str:
+    """Return a plot with the words under it."""
+    return f'<figure><div class="scroll">{svg}</div><figcaption>{safe(caption)}</figcaption></figure>'
+
+
+def text_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of words."""
+    heads = "".join(f'<th scope="col">{name}</th>' for name in header)
+    lines = "".join(f"<tr>{''.join(f'<td>{safe(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<h3>{title}</h3><div class="scroll" tabindex="0"><table class="text"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def number_table(table: TextTable, *, titled: bool = True, noted: bool = True) -> str:
+    """Return a table whose first column names the line and whose others are numbers."""
+    heads = "".join(f'<th scope="col">{safe(name)}</th>' for name in table.header)
+    long = ' class="long"' if any(len(name) > _LONG for name in table.header[1:]) else ""
+    lines = []
+    for line in table.lines:
+        first, *rest = line.cells
+        cells = "".join(
+            f"<td>{f'<span class=best>{safe(cell)}</span>' if at in line.best else safe(cell)}</td>"
+            for at, cell in enumerate(rest, start=1)
+        )
+        lines.append(f'<tr class="{line.kind}"><th scope="row">{safe(first)}</th>{cells}</tr>')
+    return (
+        (f"<h3>{safe(table.title)}</h3>" if titled else "")
+        + (f'<p class="note">{safe(table.note)}</p>' if noted else "")
+        + f'<div class="scroll" tabindex="0"><table{long}><thead><tr>{heads}</tr></thead>'
+        + f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )

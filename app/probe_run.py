@@ -1,0 +1,142 @@
+"""How `searchctl probe` runs: what it will need is checked first, then the model is loaded once and looked at."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..encoder.config import Attention, Precision
+from .console import Terminal
+from .encoders import LazyEncoder, choice_of
+from .errors import AppError
+from .probe_report import Subject, probe_to_json
+from .probe_terminal import show_probe
+from .pulling import pull_bar
+from .settings import ReportFormat, cache_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRequest:
+    """Which model to probe, with what, and where the report goes."""
+
+    model: str
+    chain: int | None
+    adapters: tuple[Path, ...]
+    max_tokens: int | None
+    precision: Precision
+    device: str
+    text: Path | None
+    """None is the built-in paragraph."""
+    html: Path | None
+    png: Path | None
+    form: ReportFormat
+
+
+def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
+    """Probe the model and report. Raises AppError for what cannot be read or written, before anything is loaded."""
+    for option, path in (("--html", request.html), ("--png", request.png)):
+        if path is not None:
+            _check_target(option, path)
+    text = None if request.text is None else _paragraph(request.text)
+    choice = choice_of(
+        model=request.model,
+        adapter=list(request.adapters),
+        pooling=None,
+        # As the model was made: a model that fails the bidirectional proof must load to be looked at.
+        attention=Attention.CAUSAL,
+        method=None,
+        dim=None,
+        max_tokens=request.max_tokens,
+        precision=request.precision,
+        device=request.device,
+        batch_tokens=None,
+    )
+    config = replace(choice.config(), chain=request.chain)
+    if config.model == "hashing":
+        raise AppError(
+            "hashing has no layers to look into: expected a decoder model, as in `searchctl probe smollm2-135m`"
+        )
+    with ExitStack() as stack:
+        encoder = LazyEncoder(
+            config,
+            notice=terminal.notice,
+            detail=terminal.detail,
+            pulling=stack.enter_context(pull_bar(terminal, config.model)),
+            loading=lambda name: terminal.waiting(f"loading {name}"),
+            cache=cache_folder(),
+        ).open()
+        from ..encoder.resolve import resolve
+        from ..encoder.transformer import TransformerEncoder
+        from ..training.probe import probe_model
+        from ..training.tolerance import PARAGRAPH
+
+        assert isinstance(encoder, TransformerEncoder)
+        adapters = resolve(config, cache=cache_folder()).adapters
+        update = stack.enter_context(terminal.progress("Probing"))
+        probe = probe_model(encoder, text=PARAGRAPH if text is None else text, progress=update)
+    subject = Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters))
+    if probe.tolerance.cut:
+        terminal.notice(
+            f"the text is {probe.tolerance.cut:,} tokens longer than {len(probe.tolerance.tokens):,} and was cut "
+            "there: --max-tokens sets the limit"
+        )
+    _write_files(request, subject)
+    if request.form is ReportFormat.JSON:
+        terminal.write(probe_to_json(subject))
+    else:
+        show_probe(terminal, subject)
+
+
+def _check_target(option: str, path: Path) -> None:
+    if find_spec("matplotlib") is None:
+        raise AppError(f"{option} needs the extra eval: `pip install 'searchctl[eval]'`")
+    if path.is_dir():
+        raise AppError(f"{option} is {path}, a folder: expected a file")
+    folder = path.expanduser().absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise AppError(f"{option} is {path}: {folder} is no folder to write to. Make it first")
+
+
+def _paragraph(path: Path) -> str:
+    """Return the text of a file, its line breaks as spaces: a paragraph is one run of text."""
+    try:
+        text = " ".join(path.expanduser().read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise AppError(f"--text is {path}, which is not UTF-8 (byte {error.start}): expected a text file") from error
+    if not text:
+        raise AppError(f"--text is {path}, which holds no text: expected a paragraph, better of 50 words or more")
+    return text
+
+
+def _write_files(request: ProbeRequest, subject: Subject) -> None:
+    if request.png is not None:
+        from .probe_pictures import heat_map_png
+
+        _write(request.png, heat_map_png(subject.probe.tolerance, title=subject.title))
+    if request.html is not None:
+        from .probe_page import probe_page
+
+        _write(request.html, probe_page(subject).encode("utf-8"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file in its place whole, or leave what was there."""
+    target = Path(os.path.realpath(path.expanduser()))
+    if target.exists() and not target.is_file():
+        target.write_bytes(content)  # a pipe or a device is written to, never replaced
+        return
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

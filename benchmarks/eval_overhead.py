@@ -1,0 +1,94 @@
+"""What evaluation costs beyond the encoder itself: `searchctl eval`'s own run of a task against bare `encode` calls.
+
+    python benchmarks/eval_overhead.py stsb-test xquad --local DATA --rounds 3
+
+Both sides use one loaded encoder, encode the same texts with the same instructions, and take turns; the order changes
+from round to round. The bare side encodes each side of the task in one call, as a person would in a notebook. The other
+side is all of `evaluate`: reading the data, mteb, the vector file that makes a killed task resumable, search, scores
+and the result file. Prints seconds and the median of the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.open import open_encoder
+from searchctl.encoder.protocol import Encoder, Role, Vectors
+from searchctl.training.encoder_contender import EncoderContender
+from searchctl.training.evaluation import evaluate
+from searchctl.training.instructions import InstructionTable
+from searchctl.training.measurement import EvalTask
+from searchctl.training.result_store import ResultStore
+from searchctl.training.tasks import find_tasks
+
+Call = tuple[list[str], Role, str | None]
+
+
+class Recorder:
+    """Passes everything on to the encoder and remembers the texts."""
+
+    def __init__(self, encoder: Encoder, calls: list[Call]) -> None:
+        self._encoder = encoder
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode(self, texts: Any, *, role: Role, instruction: str | None = None, progress: Any = None) -> Vectors:
+        self._calls.append((list(texts), role, instruction))
+        return self._encoder.encode(texts, role=role, instruction=instruction, progress=progress)
+
+
+def harness(task: EvalTask, config: EncoderConfig, encoder: Any) -> float:
+    """Return the seconds of a whole evaluation of `task` with the loaded encoder, into an empty results folder."""
+    contender = EncoderContender("model", config, notice=lambda _: None, cache=None, progress=None)
+    contender._encoder = encoder  # loading takes seconds, and is no part of a task
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        (score,) = evaluate([contender], [task], ResultStore(Path(folder)), told=lambda _: None)
+        taken = time.perf_counter() - began
+    print(f"  {task.name}: {score.metric} {100 * score.score:.2f}, {score.cost.tokens:,} tokens", flush=True)
+    return taken
+
+
+def bare(calls: list[Call], encoder: Encoder) -> float:
+    """Return the seconds that the texts take in the encoder alone: one call per role and instruction."""
+    joined: dict[tuple[Role, str | None], dict[str, None]] = {}
+    for texts, role, instruction in calls:
+        joined.setdefault((role, instruction), {}).update(dict.fromkeys(texts))
+    began = time.perf_counter()
+    for (role, instruction), texts in joined.items():
+        encoder.encode(list(texts), role=role, instruction=instruction)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--local", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    config = EncoderConfig(model=args.model)
+    encoder = open_encoder(config, notice=lambda _: None)
+    for task in find_tasks(args.tasks, suite=None, local=args.local, table=InstructionTable.load(None)):
+        calls: list[Call] = []
+        harness(task, config, Recorder(encoder, calls))  # warms both sides up, and tells what is encoded
+        ratios = []
+        for number in range(args.rounds):
+            sides = {"harness": lambda: harness(task, config, encoder), "bare": lambda: bare(calls, encoder)}  # noqa: B023
+            order = list(sides) if number % 2 else list(reversed(sides))
+            taken = {side: sides[side]() for side in order}
+            ratios.append(taken["harness"] / taken["bare"])
+            print(f"  round {number + 1}: harness {taken['harness']:.1f} s, bare {taken['bare']:.1f} s", flush=True)
+        print(f"{task.name}: harness / encoder = {statistics.median(ratios):.3f} (median of {args.rounds})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""`searchctl eval run`: the table, what is reused, what fails, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searchctl.app.commands.eval_run import Suite
+from searchctl.app.eval_progress import TimeLeft, hushed
+from searchctl.training.evaluation import Pair, Planned
+from searchctl.training.tasks import SUITES
+
+DOCUMENTS = ["the heron waits for fish", "bees dance for flowers", "bread rises with yeast", "rust frees memory"]
+PAIRS = [
+    ("one two three four", "one two three four", 5.0),
+    ("one two three four", "one two three nine", 3.5),
+    ("one two three four", "one two nine ten", 2.0),
+    ("one two three four", "seven eight nine ten", 0.0),
+]
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def data(shell: Any) -> Any:
+    """A shell with three local tasks: each query is a document, and pairs are as alike as their scores say."""
+    corpus = [{"_id": f"d{number}", "title": "", "text": text} for number, text in enumerate(DOCUMENTS)]
+    shell.write("data/retrieval/birds/corpus.jsonl", lines(corpus))
+    queries = [{"_id": f"q{number}", "text": text} for number, text in enumerate(DOCUMENTS)]
+    shell.write("data/retrieval/birds/queries.jsonl", lines(queries))
+    judgements = "".join(f"q{number}\td{number}\t1\n" for number in range(len(DOCUMENTS)))
+    shell.write("data/retrieval/birds/qrels/test.tsv", f"query-id\tcorpus-id\tscore\n{judgements}")
+    for name in ("alike", "swapped"):
+        gold = [score for _, _, score in PAIRS]
+        if name == "swapped":  # of four, two neighbours: 1 - 6 * 2 / (4 * 15)
+            gold[1], gold[2] = gold[2], gold[1]
+        rows = [{"a": a, "b": b, "score": score} for (a, b, _), score in zip(PAIRS, gold, strict=True)]
+        shell.write(f"data/sts/{name}.jsonl", lines(rows))
+    return shell
+
+
+ARGS = ("--local", "data", "--model", "hashing")
+
+
+def results(shell: Any, folder: str = ".searchctl-eval") -> dict[Path, tuple[int, int]]:
+    """Return the result files with inode and time of writing."""
+    found = (shell.folder / folder).rglob("*.json")
+    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in found}
+
+
+def test_table_has_tasks_by_category_and_means_only_of_what_was_done_in_full(data: Any) -> None:
+    ended = data("eval", "run", *ARGS, "--rival", "bm25")
+    assert ended.code == 0, ended.err
+    assert [
+        "task                   hashing   bm25",
+        "Retrieval  ndcg_at_10",
+        "  birds                  100.0  100.0",
+        "STS  cosine_spearman",
+        "  alike                  100.0      -",
+        "  swapped                 80.0      -",
+        "  mean                    90.0      -",
+        "mean of 3                 93.3      -",
+    ] == ended.out.splitlines()
+    assert "scores: 4 computed, 2 not applicable" in ended.err
+    assert "`searchctl eval report`" in ended.err
+    assert "kept in .searchctl-eval;" in ended.err
+    assert "\x1b" not in ended.err + ended.out
+
+
+def test_json_is_complete(data: Any) -> None:
+    document = data("eval", "run", *ARGS, "--rival", "words=bm25", "--format", "json").json
+    assert [("hashing", "encoder"), ("words", "bm25")] == [(c["label"], c["kind"]) for c in document["contenders"]]
+    by_pair = {(score["contender"], score["task"]): score for score in document["scores"]}
+    swapped = by_pair["hashing", "swapped"]
+    assert 0.8 == pytest.approx(swapped["score"])
+    assert [5.0, 2.0, 3.5, 0.0] == swapped["samples"]["gold"]
+    assert 8 == swapped["cost"]["texts"]
+    assert 42 == swapped["settings"]["seed"]
+    assert {"contender": "words", "task": "alike"} in document["not_applicable"]
+    assert {"hashing": pytest.approx(0.9), "words": None} == document["means"]["STS"]
+    assert {"hashing": pytest.approx(2.8 / 3), "words": None} == document["means"]["all"]
+    assert (True, []) == (document["complete"], document["failed"])
+
+
+def test_second_run_encodes_nothing_and_again_everything(data: Any) -> None:
+    first = data("eval", *ARGS, "--format", "json").json
+    before = results(data)
+    second = data("eval", *ARGS, "--format", "json").json
+    assert [False] * 3 == [score["reused"] for score in first["scores"]]
+    assert [True] * 3 == [score["reused"] for score in second["scores"]]
+    assert before == results(data)
+    without = [
+        [{k: v for k, v in score.items() if k != "reused"} for score in run["scores"]] for run in (first, second)
+    ]
+    assert without[0] == without[1]
+
+    again = data("eval", *ARGS, "--again", "--format", "json").json
+    assert [False] * 3 == [score["reused"] for score in again["scores"]]
+    assert [score["metrics"] for score in first["scores"]] == [score["metrics"] for score in again["scores"]]
+    after = results(data)
+    assert before.keys() == after.keys()
+    assert all(before[file] != after[file] for file in before)
+
+
+def test_only_what_is_new_is_computed(data: Any) -> None:
+    data("eval", "alike", *ARGS)
+    said = data("eval", "alike", "birds", *ARGS, "--rival", "bm25").err
+    assert "scores: 2 computed, 1 reused, 1 not applicable" in said
+
+
+def test_instructions_count_and_contradictions_are_refused(data: Any) -> None:
+    data.write("table.toml", '[type.STS]\nquery = "Same meaning"\n')
+    given = data("eval", "alike", *ARGS, "--instructions", "table.toml", "--format", "json").json["scores"][0]
+    none = data("eval", "alike", *ARGS, "--no-instructions", "--format", "json").json["scores"][0]
+    assert {"query": "Same meaning", "document": "Same meaning"} == given["settings"]["instructions"]
+    assert {"query": "", "document": ""} == none["settings"]["instructions"]
+    assert none["reused"] is False
+    both = data("eval", "alike", *ARGS, "--instructions", "table.toml", "--no-instructions")
+    assert (2, True) == (both.code, "contradict" in both.err)
+
+
+def test_results_folder_of_option_and_variable(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = data("eval", "alike", *ARGS, "--results", "there").err
+    assert "`searchctl eval report --results there`" in said
+    monkeypatch.setenv("SEARCHCTL_RESULTS", "elsewhere")
+    data("eval", "alike", *ARGS)
+    assert [1, 1, 0] == [len(results(data, folder)) for folder in ("there", "elsewhere", ".searchctl-eval")]
+
+
+def test_results_folder_that_is_a_file_is_an_error_before_the_work(data: Any) -> None:
+    data.write("taken", "")
+    ended = data("eval", "alike", *ARGS, "--results", "taken")
+    assert (2, "") == (ended.code, ended.out)
+    assert "taken" in ended.err
+    assert "bug" not in ended.err
+
+
+def test_rivals_alone_and_labels(data: Any) -> None:
+    ended = data("eval", "birds", *ARGS, "--only-rivals", "--rival", "words=lexical", "--format", "json")
+    assert ["words"] == [who["label"] for who in ended.json["contenders"]]
+    nobody = data("eval", "birds", *ARGS, "--only-rivals")
+    assert (2, True) == (nobody.code, "--rival" in nobody.err)
+    twice = data("eval", "birds", *ARGS, "--rival", "a=bm25", "--rival", "a=lexical")
+    assert (2, True) == (twice.code, "'a'" in twice.err)
+
+
+def test_failed_task_is_named_and_the_rest_is_done(data: Any) -> None:
+    """The product's search embeds documents without an instruction, and says so."""
+    data.write("table.toml", '[type.Retrieval]\ndocument = "A fact"\n')
+    args = ("eval", "birds", "alike", *ARGS, "--rival", "dense", "--instructions", "table.toml")
+    ended = data(*args)
+    assert 3 == ended.code
+    assert "  birds                  100.0  failed" in ended.out.splitlines()
+    assert "scores: 2 computed, 1 not applicable, 1 failed" in ended.err
+    assert "error: birds, dense: task birds gives documents the instruction" in ended.err
+    assert "the same command again computes what failed" in ended.err
+    quiet = data(*args, "--quiet")
+    assert quiet.err.startswith("error: birds, dense: ")
+    assert 1 == len(quiet.err.splitlines())
+    assert "Traceback" not in ended.err
+    debugged = data(*args, "--format", "json", "--debug")
+    assert "Traceback" in debugged.err
+    document = debugged.json
+    assert [("dense", "birds", "EvaluationError")] == [
+        (failed["contender"], failed["task"], failed["type"]) for failed in document["failed"]
+    ]
+    assert document["complete"] is False
+
+
+def test_malformed_data_are_named_by_file_and_line_before_anything_is_encoded(data: Any) -> None:
+    data.write("data/sts/zebra.jsonl", '{"a": "x", "b": "y", "score": 1}\n{"a": "x", "score": 1}\n')
+    ended = data("eval", *ARGS)
+    assert (2, "") == (ended.code, ended.out)
+    assert "zebra.jsonl, line 2" in ended.err
+    assert {} == results(data)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("alik", *ARGS), "alike"),
+        (("--model", "hashing"), "--local"),
+        (("alike", *ARGS, "--rival", "bm52"), "bm25"),
+        (("--suite", "paper51"), "paper15"),
+        ((*ARGS, "--suite", "local", "--model", ""), "models list"),
+    ],
+)
+def test_mistake_is_said_with_what_was_meant(args: tuple[str, ...], said: str, data: Any) -> None:
+    ended = data("eval", "run", *args)
+    assert (2, "") == (ended.code, ended.out)
+    assert said in ended.err
+    assert "bug" not in ended.err
+    assert {} == results(data)
+
+
+def test_damaged_result_is_named_and_removing_it_mends(data: Any) -> None:
+    data("eval", "alike", *ARGS)
+    [file] = results(data)
+    file.write_text(file.read_text()[:-20])
+    ended = data("eval", "alike", *ARGS)
+    assert (2, "") == (ended.code, ended.out)
+    assert str(file.name) in ended.err
+    assert "Remove the file" in ended.err
+    file.unlink()
+    assert 0 == data("eval", "alike", *ARGS).code
+
+
+def test_quiet_says_nothing_but_the_result(data: Any) -> None:
+    ended = data("eval", "alike", *ARGS, "--quiet")
+    assert (0, "") == (ended.code, ended.err)
+    assert "alike" in ended.out
+
+
+def test_suites_of_the_option_are_those_that_there_are() -> None:
+    assert [*SUITES] == [suite.value for suite in Suite]
+
+
+def pair(number: int) -> Pair:
+    return Pair(label="a", task="t", task_type="STS", number=number, total=9)
+
+
+def test_time_left_is_by_the_size_of_the_data() -> None:
+    clock = [100.0]
+    left = TimeLeft(now=lambda: clock[0])
+    left.plan(Planned(total=9, todo={2: 100, 5: 300}))
+    assert (0.0, "1 of 2") == left.of_all()
+    clock[0] = 110.0
+    left.done(pair(1))  # was there already
+    left.done(pair(2))
+    assert (0.25, "2 of 2, about 30 s left") == left.of_all()
+    clock[0] = 112.0
+    assert (0.25, "2 of 2, about 28 s left") == left.of_all()
+
+
+def test_time_left_is_not_guessed_where_a_size_is_unknown() -> None:
+    left = TimeLeft(now=lambda: 0.0)
+    left.plan(Planned(total=9, todo={2: 100, 5: None}))
+    left.done(pair(2))
+    assert (0.5, "2 of 2") == left.of_all()
+
+
+def test_what_libraries_print_becomes_lines_and_bars_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with hushed(said.append):
+        sys.stderr.write("a warn")
+        sys.stderr.write("ing\n\nmore\n")
+        sys.stdout.write("\r 10%\r 20%\r100%\n")
+    assert ["a warning", "more"] == said
+    assert ("", "") == capsys.readouterr()

@@ -1,0 +1,241 @@
+"""Scores on disk: what is written is read back, what is damaged is named, and a kill leaves whole files."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searchctl.training.errors import EvaluationError
+from searchctl.training.measurement import Cost, EvalTask, Identity, Samples, TaskInstructions, TaskScore
+from searchctl.training.result_store import ResultStore
+
+WHO = Identity(
+    label="mine", kind="encoder", name="/models/Tiny One", fingerprint="abcdef0123456789", details={"dim": 8}
+)
+SETTINGS: dict[str, Any] = {"instructions": {"query": "Find it", "document": None}, "seed": 42}
+
+
+def task(name: str = "scifact", data: str = "digest-1") -> EvalTask:
+    def make() -> Any:
+        raise AssertionError("the store reads no data")
+
+    return EvalTask(name=name, task_type="Retrieval", data=data, instructions=TaskInstructions(), make=make)
+
+
+def score(**changes: Any) -> TaskScore:
+    start = TaskScore(
+        task="scifact",
+        task_type="Retrieval",
+        data="digest-1",
+        who=WHO,
+        settings=SETTINGS,
+        metric="ndcg_at_10",
+        score=0.1 + 0.2,
+        metrics={"ndcg_at_10": 0.1 + 0.2, "recall_at_10": 1 / 3},
+        samples=Samples(kind="mean", ids=("q1", "q2"), values=(0.123456789, 1.0)),
+        cost=Cost(texts=7, tokens=70, truncated=1, empty=0, encode_s=1.25, total_s=2.5),
+        versions={"mteb": "2.26.24"},
+        machine="one core",
+        finished="2025-01-02T03:04:05.678+00:00",
+    )
+    return replace(start, **changes)
+
+
+def test_score_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results")
+    assert store.find(WHO, task(), SETTINGS) is None
+    assert store.all() == []
+    path = store.save(score())
+    assert score() == store.find(WHO, task(), SETTINGS)
+    assert [score()] == store.all()
+    assert path.parent == tmp_path / "results" / "Tiny-One-abcdef01"
+    assert path.name.startswith("scifact-")
+    assert [path] == [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
+
+
+def test_file_is_for_people_with_samples_on_one_line(tmp_path: Path) -> None:
+    lines = ResultStore(tmp_path).save(score()).read_text().splitlines()
+    assert '  "task": "scifact",' in lines
+    assert '    "values": [0.123456789, 1.0],' in lines
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (replace(WHO, fingerprint="abcdef01ffffffff"), task(), SETTINGS),
+        (replace(WHO, kind="search"), task(), SETTINGS),
+        (WHO, task(name="cranfield"), SETTINGS),
+        (WHO, task(data="digest-2"), SETTINGS),
+        (WHO, task(), SETTINGS | {"seed": 43}),
+        (WHO, task(), SETTINGS | {"instructions": {"query": "", "document": None}}),
+    ],
+)
+def test_whatever_decides_a_score_is_part_of_the_key(other: Any, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.save(score())
+    assert store.find(*other) is None
+    who, other_task, settings = other
+    second = score(who=who, task=other_task.name, data=other_task.data, settings=settings, score=0.9)
+    store.save(second)
+    assert score() == store.find(WHO, task(), SETTINGS)
+    assert second == store.find(*other)
+    assert len(store.all()) == 2
+
+
+def test_label_is_the_last_one_given_and_the_name_no_part_of_the_key(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.save(score())
+    renamed = replace(WHO, label="theirs", name="elsewhere/tiny")
+    assert score(who=renamed) == store.find(renamed, task(), SETTINGS)
+    assert ["theirs"] == [found.who.label for found in store.all()]
+    assert len(list(tmp_path.rglob("*.json"))) == 1
+
+
+def test_reading_with_the_same_label_leaves_the_file_alone(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    before = store.save(score()).stat()
+    store.find(WHO, task(), SETTINGS)
+    after = next(tmp_path.rglob("*.json")).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    """By another file under the same name: who reads the old one meanwhile reads it whole."""
+    store = ResultStore(tmp_path)
+    path = store.save(score())
+    before = path.read_text()
+    with path.open() as reader:
+        assert path == store.save(score(score=0.5))
+        assert before == reader.read()
+    assert [0.5] == [found.score for found in store.all()]
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_scores_are_sorted(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    for name in ("npl", "cranfield", "scifact"):
+        store.save(score(task=name))
+    store.save(score(task="arguana", who=replace(WHO, name="/a", fingerprint="99")))
+    assert ["arguana", "cranfield", "npl", "scifact"] == [found.task for found in store.all()]
+
+
+def damage(path: Path, how: str) -> None:
+    document = json.loads(path.read_text())
+    if how == "cut":
+        path.write_text(path.read_text()[:200])
+    elif how == "binary":
+        path.write_bytes(b"\xff\xfe\x00")
+    elif how == "list":
+        path.write_text("[]")
+    elif how == "schema":
+        path.write_text(json.dumps(document | {"schema": 99}))
+    elif how == "missing":
+        path.write_text(json.dumps({key: value for key, value in document.items() if key != "cost"}))
+    elif how == "unknown":
+        path.write_text(json.dumps(document | {"colour": "red"}))
+    elif how == "text for a number":
+        path.write_text(json.dumps(document | {"score": "0.3"}))
+    elif how == "nan":
+        path.write_text(json.dumps(document | {"score": float("nan")}))
+    elif how == "bool":
+        path.write_text(json.dumps(document | {"score": True}))
+    elif how == "samples":
+        path.write_text(json.dumps(document | {"samples": document["samples"] | {"ids": ["q1"]}}))
+    elif how == "moved":
+        path.write_text(json.dumps(document | {"task": "npl"}))
+    else:
+        raise AssertionError(how)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["cut", "binary", "list", "schema", "missing", "unknown", "text for a number", "nan", "bool", "samples", "moved"],
+)
+def test_damaged_file_is_named_with_what_to_do(how: str, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    path = store.save(score())
+    damage(path, how)
+    with pytest.raises(EvaluationError, match="Remove the file") as caught:
+        store.find(WHO, task(), SETTINGS)
+    assert str(path) in str(caught.value)
+    if how != "moved":  # a whole file under a wrong name is no harm to a report
+        with pytest.raises(EvaluationError, match="Remove the file"):
+            store.all()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"score": float("nan")},
+        {"metrics": {"recall": float("inf")}},
+        {"samples": Samples(kind="mean", ids=("q",), values=(float("nan"),))},
+    ],
+)
+def test_number_that_is_not_finite_is_refused_and_nothing_written(bad: Any, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"scifact of mine: .* nan or infinite"):
+        ResultStore(tmp_path).save(score(**bad))
+    assert [] == list(tmp_path.rglob("*.json*"))
+
+
+def test_workspace_stays_until_it_is_finished(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with store.claim(WHO, task(), SETTINGS, waiting=lambda: None) as workspace:
+        assert store.workspace(WHO, task(), SETTINGS) == workspace
+        (workspace / "vectors.db").write_text("half")
+    with store.claim(WHO, task(), SETTINGS, waiting=lambda: None) as again:
+        assert workspace == again
+        assert "half" == (workspace / "vectors.db").read_text()
+        store.finish(workspace)
+    assert [] == list((tmp_path / ".unfinished").iterdir())
+    assert store.all() == []
+
+
+def test_workspaces_of_two_tasks_and_settings_are_apart(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    folders = {
+        store.workspace(WHO, task(), SETTINGS),
+        store.workspace(WHO, task(name="npl"), SETTINGS),
+        store.workspace(WHO, task(), SETTINGS | {"seed": 1}),
+        store.workspace(replace(WHO, fingerprint="0"), task(), SETTINGS),
+    }
+    assert len(folders) == 4
+    assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_second_claim_waits_for_the_first_and_says_so(kept: bool, tmp_path: Path) -> None:
+    waits, holds = threading.Event(), threading.Event()
+    inside: list[str] = []
+
+    def second() -> None:
+        with ResultStore(tmp_path).claim(WHO, task(), SETTINGS, waiting=waits.set):
+            inside.append("second")
+            holds.set()
+
+    store = ResultStore(tmp_path)
+    thread = threading.Thread(target=second)
+    with store.claim(WHO, task(), SETTINGS, waiting=lambda: inside.append("never")) as workspace:
+        thread.start()
+        assert waits.wait(10)
+        assert not holds.wait(0.2)
+        inside.append("first")
+        if kept:
+            (workspace / "vectors.db").write_text("half")
+    thread.join(10)
+    assert ["first", "second"] == inside
+
+
+def test_claims_of_different_tasks_do_not_wait(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    waited: list[str] = []
+    with (
+        store.claim(WHO, task(), SETTINGS, waiting=lambda: waited.append("a")),
+        store.claim(WHO, task(name="npl"), SETTINGS, waiting=lambda: waited.append("b")),
+    ):
+        pass
+    assert [] == waited

@@ -1,0 +1,165 @@
+"""What a user calls a contender, made into one: the encoder itself, its ablations, other encoders, bm25."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..encoder import registry
+from ..encoder.config import Attention, EncoderConfig, Method, Pooling
+from ..encoder.pull import HUB_NAME
+from ..encoder.resolve import STAGES, resolve
+from .bm25 import LABEL as BM25
+from .bm25 import Bm25Contender
+from .encoder_contender import EncoderContender
+from .errors import EvaluationError
+from .st_contender import StContender, st_folder
+
+if TYPE_CHECKING:
+    from ..encoder.model_cache import PullCallback
+
+MODEL = "model"
+"""The encoder asked for, as configured."""
+ABLATIONS = {
+    "uni": (Attention.CAUSAL, Method.PLAIN, Pooling.WEIGHTED_MEAN),
+    "bi": (Attention.BIDIRECTIONAL, Method.PLAIN, Pooling.MEAN),
+    "echo": (Attention.CAUSAL, Method.ECHO, Pooling.MEAN),
+}
+"""The untrained base in the three ways of the paper's Tables 1 and 5, by name."""
+KNOWN = (MODEL, *ABLATIONS, *STAGES, BM25)
+
+
+def parse_contender(
+    spec: str,
+    *,
+    base: EncoderConfig,
+    notice: Callable[[str], None],
+    cache: Path | None = None,
+    progress: PullCallback | None = None,
+) -> EncoderContender | StContender | Bm25Contender:
+    """Return the contender that `spec` means, labelled by itself or as in "label=spec".
+
+    In this order: model, uni, bi, echo, a training stage (`base` with the adapters up to the one of that name), bm25;
+    a name of the registry; a folder, of sentence-transformers when it holds modules.json; an installed package that
+    carries a sentence-transformers model; any adapter of `base` by its folder's name; a hub name. Another encoder
+    keeps the device, precision and batch size of `base` and nothing else. Raises EvaluationError, for an unknown name
+    with those that are close.
+    """
+    label, name = _split(spec)
+    maker = _Maker(base=base, notice=notice, cache=cache, progress=progress)
+    if name == BM25:
+        return Bm25Contender(label or name)
+    if name == MODEL:
+        return maker.encoder(label or label_of(base), base)
+    if name in ABLATIONS:
+        return maker.encoder(label or name, ablation(name, base))
+    if name in STAGES:
+        return maker.encoder(label or name, maker.stage(name))
+    return _found(label, name, maker)
+
+
+def _found(label: str | None, name: str, maker: _Maker) -> EncoderContender | StContender:
+    """Return the contender whose files must be looked for."""
+    path = Path(name).expanduser()
+    is_place = registry.find(name) is None and path.exists()
+    label = label or (path.resolve().name if is_place else name)
+    folder = None if registry.find(name) is not None else st_folder(name)
+    if folder is not None:
+        return maker.rival(label, name, folder)
+    if is_place or registry.find(name) is not None:
+        return maker.other(label, name)
+    if name in maker.chain():
+        return maker.encoder(label, maker.stage(name))
+    if HUB_NAME.fullmatch(name):
+        return maker.other(label, name)
+    raise EvaluationError(_unknown(name, maker.chain()))
+
+
+def ablation(name: str, base: EncoderConfig) -> EncoderConfig:
+    """Return the configuration of a key of ABLATIONS: the bare base, without any adapter."""
+    attention, method, pooling = ABLATIONS[name]
+    return replace(base, adapters=(), chain=0, attention=attention, method=method, pooling=pooling)
+
+
+def label_of(config: EncoderConfig) -> str:
+    """Return the heading of an encoder: its name, or that of its folder."""
+    path = Path(config.model).expanduser()
+    return path.resolve().name if registry.find(config.model) is None and path.exists() else config.model
+
+
+def require_unique(labels: Sequence[str]) -> None:
+    """Raise EvaluationError when two contenders would have the same heading."""
+    twice = [label for label, count in Counter(labels).items() if count > 1]
+    if twice:
+        raise EvaluationError(
+            f"{Counter(labels)[twice[0]]} contenders are called {twice[0]!r}: name them apart, as in other={twice[0]}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maker:
+    base: EncoderConfig
+    notice: Callable[[str], None]
+    cache: Path | None
+    progress: PullCallback | None
+
+    def encoder(self, label: str, config: EncoderConfig) -> EncoderContender:
+        return EncoderContender(label, config, notice=self.notice, cache=self.cache, progress=self.progress)
+
+    def other(self, label: str, model: str) -> EncoderContender:
+        """Return another encoder with its own settings, on the machine's side as `base`."""
+        entry = registry.find(model)
+        if entry is not None and entry.source == "builtin":
+            return self.encoder(label, EncoderConfig(model=entry.name))
+        base = self.base
+        return self.encoder(
+            label,
+            EncoderConfig(model=model, precision=base.precision, device=base.device, batch_tokens=base.batch_tokens),
+        )
+
+    def rival(self, label: str, name: str, folder: Path) -> StContender:
+        return StContender(label, folder, name=name, device=self.base.device, cache=self.cache)
+
+    def chain(self) -> tuple[str, ...]:
+        """Return the names of all adapters of `base`, its model's own and those given, in the order of their use."""
+        entry = registry.find(self.base.model)
+        if entry is not None and entry.source == "builtin":
+            return ()
+        config = replace(self.base, chain=None)
+        return tuple(folder.name for folder in resolve(config, cache=self.cache, progress=self.progress).adapters)
+
+    def stage(self, name: str) -> EncoderConfig:
+        """Return `base` with its adapters up to the one called `name`."""
+        chain = self.chain()
+        if name not in chain:
+            has = f"has the adapters {', '.join(chain)}" if chain else "has no adapters"
+            raise EvaluationError(
+                f"{self.base.model} {has}, none called {name!r}: train it with `searchctl train`, or leave {name} out"
+            )
+        count = chain.index(name) + 1
+        own = len(chain) - len(self.base.adapters)
+        return replace(self.base, chain=min(count, own), adapters=self.base.adapters[: max(0, count - own)])
+
+
+def _split(spec: str) -> tuple[str | None, str]:
+    """Return label and rest; an existing path keeps its "="."""
+    label, sign, rest = spec.partition("=")
+    if not sign or Path(spec).expanduser().exists() or "/" in label:
+        return None, spec
+    if not label.strip() or not rest:
+        raise EvaluationError(f"contender {spec!r}: expected LABEL=NAME, as in tuned=runs/mine")
+    return label.strip(), rest
+
+
+def _unknown(spec: str, chain: Sequence[str]) -> str:
+    known = list(dict.fromkeys([*KNOWN, *chain, *registry.names()]))
+    close = difflib.get_close_matches(spec.lower(), known, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return (
+        f"no contender is called {spec!r}.{hint} Expected {', '.join(KNOWN)}, a name of `searchctl models list`, a "
+        "folder, a hub name owner/name, or an installed package that carries a sentence-transformers model"
+    )

@@ -1,0 +1,295 @@
+"""Contenders times tasks: what is stored is read, the rest is measured, and every score is kept once it is had."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from .errors import EvaluationError
+from .machine import describe_machine, describe_versions, package_version
+from .measurement import Contender, Cost, EvalTask, Identity, Json, Meter, Pulse, TaskScore
+from .result_store import ResultStore
+from .scoring import measure
+
+SEED = 42
+"""mteb's default, of the samples that classification draws and where clusters start. Tasks set it when they are made,
+and evaluators once more before they begin."""
+_HUB = "hub "
+_LIBRARIES = ("mteb", "datasets", "huggingface_hub", "sentence_transformers", "bm25s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One contender on one task, the `number`-th (from 1) of `total`."""
+
+    label: str
+    task: str
+    task_type: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What is to be done, told once and before anything else."""
+
+    total: int
+    """Pairs in all."""
+    todo: Mapping[int, int | None]
+    """Of each pair that must be computed, by its number: the size of its data in bytes, None when not known (hub)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """Work on a pair begins: its data are read, then the contender is loaded."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How far an `encode` call of the pair has come; a task may have several."""
+
+    pair: Pair
+    pulse: Pulse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The pair has its score, and it is on disk."""
+
+    pair: Pair
+    score: TaskScore
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotApplicable:
+    """The contender cannot do tasks of this type."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The pair has no score; the others go on."""
+
+    pair: Pair
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Another process is at work on the pair in the same folder of results."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something a library warned of."""
+
+    message: str
+
+
+EvalEvent = Planned | Begun | Encoding | Scored | NotApplicable | Failed | Waiting | Remark
+Told = Callable[[EvalEvent], None]
+
+
+def evaluate(
+    contenders: Sequence[Contender],
+    tasks: Sequence[EvalTask],
+    store: ResultStore,
+    *,
+    told: Told,
+    again: bool = False,
+) -> list[TaskScore]:
+    """Return the scores of all contenders on the tasks they can do, contender by contender.
+
+    A score of the same identity, data and settings (`settings_of`) is read from `store` unless `again`. Local data are
+    read before anything is encoded: malformed ones raise DataError at once. Whatever goes wrong with a pair later is
+    told as Failed, and the rest goes on. A contender that has a `close` is closed after its last task.
+    KeyboardInterrupt passes through: finished scores are on disk, and the contender under way goes on from its
+    workspace next time.
+    """
+    run = _Run(store=store, told=told, again=again)
+    work = [(contender, contender.identify()) for contender in contenders]
+    pairs = [(contender, who, task) for contender, who in work for task in tasks]
+    store.folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written shows before the work
+    run.plan(pairs)
+    scores = []
+    for number, (contender, who, task) in enumerate(pairs, start=1):
+        pair = Pair(label=who.label, task=task.name, task_type=task.task_type, number=number, total=len(pairs))
+        score = run.score(pair, contender, who, task)
+        if score is not None:
+            scores.append(score)
+        if number % len(tasks) == 0 and isinstance(contender, _Closing):
+            contender.close()  # before the next one loads its weights beside these
+    return scores
+
+
+def settings_of(task: EvalTask) -> dict[str, Json]:
+    """Return what decides a score besides the contender and the data.
+
+    mteb counts with its major and minor version: a new one may score in another way, so all is computed anew with it,
+    and the scores of the old one stay on disk.
+    """
+    return {
+        "instructions": {"query": task.instructions.query, "document": task.instructions.document},
+        "seed": SEED,
+        "mteb": ".".join((package_version("mteb") or "none").split(".")[:2]),
+    }
+
+
+@runtime_checkable
+class _Closing(Protocol):
+    """A contender that keeps its weights from task to task."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One call of `evaluate`."""
+
+    store: ResultStore
+    told: Told
+    again: bool
+
+    def plan(self, pairs: Sequence[tuple[Contender, Identity, EvalTask]]) -> None:
+        """Read the local data that will be needed, and tell what is to be done. Raises DataError."""
+        sizes: dict[tuple[str, str], int | None] = {}
+        todo = {}
+        for number, (contender, who, task) in enumerate(pairs, start=1):
+            if not contender.supports(task.task_type) or self.stored(who, task) is not None:
+                continue
+            key = task.name, task.data
+            if key not in sizes:
+                sizes[key] = None
+                if not task.data.startswith(_HUB):
+                    with _listening(self.told):
+                        data = task.make()
+                        data.load_data()
+                        sizes[key] = _size(data.dataset)
+            todo[number] = sizes[key]
+        self.told(Planned(total=len(pairs), todo=todo))
+
+    def stored(self, who: Identity, task: EvalTask) -> TaskScore | None:
+        """Return the score to reuse, None when it must be computed."""
+        return None if self.again else self.store.find(who, task, settings_of(task))
+
+    def score(self, pair: Pair, contender: Contender, who: Identity, task: EvalTask) -> TaskScore | None:
+        """Return the pair's score, stored or measured; None when there is none, which is told."""
+        if not contender.supports(task.task_type):
+            self.told(NotApplicable(pair=pair))
+            return None
+        score = self.stored(who, task)
+        if score is None:
+            asked = datetime.now().astimezone()
+            turn = self.store.claim(who, task, settings_of(task), waiting=lambda: self.told(Waiting(pair=pair)))
+            with turn as workspace:
+                score = self.store.find(who, task, settings_of(task))  # from the process that was waited for
+                if score is None or (self.again and datetime.fromisoformat(score.finished) < asked):
+                    return self._measure(pair, contender, who, task, workspace)
+        self.told(Scored(pair=pair, score=score, reused=True))
+        return score
+
+    def _measure(
+        self, pair: Pair, contender: Contender, who: Identity, task: EvalTask, workspace: Path
+    ) -> TaskScore | None:
+        self.told(Begun(pair=pair))
+        try:
+            with _listening(self.told):
+                began = time.perf_counter()
+                data = task.make()
+                reading_s = time.perf_counter() - began
+                with contender.open(task, workspace) as opened:
+                    opened.meter.reset()
+                    opened.meter.pulse = lambda pulse: self.told(Encoding(pair=pair, pulse=pulse))
+                    began = time.perf_counter()
+                    measured = measure(data, opened.model, workspace)
+                    cost = _cost(opened.meter, reading_s + time.perf_counter() - began)
+        except Exception as error:
+            self.told(Failed(pair=pair, error=error))
+            return None
+        score = TaskScore(
+            task=task.name,
+            task_type=task.task_type,
+            data=task.data,
+            who=who,
+            settings=settings_of(task),
+            metric=measured.metric,
+            score=measured.score,
+            metrics=measured.metrics,
+            samples=measured.samples,
+            cost=cost,
+            versions=describe_versions(),
+            machine=describe_machine(),
+            finished=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        )
+        self.store.save(score)
+        self.store.finish(workspace)
+        self.told(Scored(pair=pair, score=score, reused=False))
+        return score
+
+
+def _size(dataset: Any) -> int:
+    """Return the bytes of an mteb data set, which is nested by subset and split as each task type likes."""
+    if isinstance(dataset, Mapping):
+        return sum(map(_size, dataset.values()))
+    return int(dataset.data.nbytes) if hasattr(dataset, "data") else 0
+
+
+def _cost(meter: Meter, total_s: float) -> Cost:
+    return Cost(
+        texts=meter.texts,
+        tokens=meter.tokens,
+        truncated=meter.truncated,
+        empty=meter.empty,
+        encode_s=round(meter.encode_s, 4),
+        total_s=round(total_s, 4),
+    )
+
+
+class _Relay(logging.Handler):
+    """Hands warnings of libraries to `told`."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__(logging.WARNING)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._told(Remark(message=record.getMessage()))
+
+
+@contextmanager
+def _listening(told: Told) -> Iterator[None]:
+    """Have what libraries warn of told as Remark while inside, and their progress bars off."""
+    _quiet_datasets()
+    relay = _Relay(told)
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [relay], False
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *rest, **more: told(Remark(message=str(message)))
+            yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+
+
+def _quiet_datasets() -> None:
+    try:
+        import datasets
+    except ImportError as error:
+        raise EvaluationError("evaluation needs the extra eval: `pip install 'searchctl[eval]'`") from error
+    datasets.disable_progress_bars()

@@ -128,8 +128,8 @@ def installed_files(wheel: Path) -> set[str]:
 
 
 def expected_content(tree: Path = TREE) -> set[str]:
-    """Return what a wheel of `tree` must hold: modules and data of the rooms, and the root's own two files."""
-    found = {"searchctl/__init__.py", "searchctl/py.typed"}
+    """Return what a wheel of `tree` must hold: modules and data of the rooms, and the root's own three files."""
+    found = {"searchctl/__init__.py", "searchctl/__main__.py", "searchctl/py.typed"}
     for room in ROOMS:
         for path in (tree / room).rglob("*"):
             inside = path.relative_to(tree)

@@ -1,0 +1,247 @@
+"""How `searchctl train` runs: recipe, data and model from what was typed, live progress, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..encoder.config import EncoderConfig, Precision
+from ..training.recipe import SHIPPED, Recipe, Stage, load_recipe, shipped_recipes, stage_settings
+from .console import Terminal
+from .encoders import absolute_model, require_model
+from .errors import AppError, ExitCode
+from .index_run import duration
+from .interrupts import Interrupts
+from .pulling import pull_bar
+from .settings import cache_folder
+
+if TYPE_CHECKING:
+    from ..encoder.resolve import ResolvedModel
+    from ..training.chain import StageOutcome, TrainRequest
+    from ..training.distributed import Ranks
+    from ..training.loop import Moment
+    from ..training.training_data import Data
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainWish:
+    """What a person typed."""
+
+    model: str | None
+    stages: str
+    data: tuple[Path, ...]
+    recipe: str | None
+    output: Path | None
+    dev: tuple[Path, ...]
+    max_minutes: float | None
+    resume: bool
+    save_every: int
+    evaluate_every: int
+    keep_checkpoints: bool
+    gradient_checkpointing: bool
+    precision: Precision
+    device: str
+
+
+def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
+    """Train, and return OK when all stages are done, INCOMPLETE when time was up or Ctrl-C was pressed."""
+    require_model(wish.model)
+    stages = _stages(wish.stages)
+    output = _output(wish)
+    if not wish.data:
+        raise AppError("--data is missing: expected files or folders of JSON lines, as in --data texts.jsonl")
+    with ExitStack() as stack:
+        ranks = stack.enter_context(_processes())
+        terminal.quiet |= not ranks.is_main
+        recipe, base = _recipe_and_base(terminal, wish, stages)
+        with terminal.waiting("reading and checking the data"):
+            from ..training.training_data import read_data
+
+            data = read_data(wish.data, stages, recipe.seed)
+        terminal.say(_said(data))
+        request = _request(wish, stages, recipe, base, output)
+        view = _View(terminal, recipe)
+        interrupts = Interrupts(view.stopping)
+        with interrupts.active(), view.live():
+            outcomes = _train(request, data, view, interrupts)
+    if not ranks.is_main:
+        return ExitCode.OK
+    return _ended(terminal, wish, outcomes, output)
+
+
+def _train(request: TrainRequest, data: Data, view: _View, interrupts: Interrupts) -> list[StageOutcome]:
+    from ..training.chain import train
+
+    try:
+        # The step under way comes to its end and is saved; a second Ctrl-C ends at once, at the last checkpoint.
+        with interrupts.shield():
+            outcomes: list[StageOutcome] = []
+            outcomes = train(request, data, told=view.told, stop=lambda: view.asked)
+    except KeyboardInterrupt:
+        if not view.asked:
+            raise
+    return outcomes
+
+
+def _stages(said: str) -> tuple[Stage, ...]:
+    names = [part.strip() for part in said.split(",") if part.strip()]
+    unknown = [name for name in names if name not in list(Stage)]
+    if unknown or not names or [Stage(name) for name in names] != [stage for stage in Stage if stage in names]:
+        raise AppError(
+            f"--stages is {said!r}: expected some of {', '.join(Stage)}, each once, in this order, with commas between"
+        )
+    return tuple(Stage(name) for name in names)
+
+
+def _output(wish: TrainWish) -> Path:
+    name = Path(wish.model or DEFAULT_MODEL).name
+    output = (wish.output or Path(f"trained-{name}")).expanduser().absolute()
+    begun = (output / "train.jsonl").exists()
+    if begun and not wish.resume:
+        raise AppError(
+            f"{output} holds an earlier training run: add --resume to go on with it, or choose another --output"
+        )
+    if not begun and output.exists() and any(output.iterdir()):
+        raise AppError(f"--output is {output}, which is not empty: expected a new folder")
+    if wish.resume and not begun:
+        raise AppError(f"--resume: {output} holds no training run; leave --resume out to begin one")
+    return output
+
+
+def _recipe_and_base(terminal: Terminal, wish: TrainWish, stages: tuple[Stage, ...]) -> tuple[Recipe, ResolvedModel]:
+    from ..encoder.resolve import resolve
+
+    name = absolute_model(wish.model or DEFAULT_MODEL)
+    with pull_bar(terminal, name) as pulling:
+        # MNTP starts from the model as it was made; a later stage goes on top of what the model already has.
+        chain = 0 if stages[0] is Stage.MNTP else None
+        base = resolve(EncoderConfig(model=name, chain=chain), cache=cache_folder(), progress=pulling)
+    said = wish.recipe or (base.entry.recipe if base.entry is not None else "smollm2-135m")
+    path = Path(said).expanduser()
+    if said in shipped_recipes():
+        path = SHIPPED / f"{said}.toml"
+    elif not path.is_file():
+        raise AppError(f"--recipe is {said!r}: expected a TOML file, or one of {', '.join(shipped_recipes())}")
+    recipe = load_recipe(path)
+    terminal.say(f"recipe {recipe.name}: {', '.join(_steps(recipe, stage) for stage in stages)}")
+    return recipe, base
+
+
+def _steps(recipe: Recipe, stage: Stage) -> str:
+    settings = stage_settings(recipe, stage)
+    return f"{stage.value} {settings.schedule.steps} steps of {settings.batch}"
+
+
+def _request(
+    wish: TrainWish, stages: tuple[Stage, ...], recipe: Recipe, base: ResolvedModel, output: Path
+) -> TrainRequest:
+    from ..encoder.load import choose_device, choose_dtype
+    from ..training.chain import TrainRequest
+    from ..training.dev_pairs import read_dev
+    from ..training.machine import describe_versions
+
+    device = choose_device(wish.device)
+    dtype, _ = choose_dtype(wish.precision, device)
+    return TrainRequest(
+        base=base,
+        stages=stages,
+        data=wish.data,
+        recipe=recipe,
+        output=output,
+        device=device,
+        dtype=dtype,
+        dev=tuple(read_dev(path) for path in wish.dev),
+        save_every=wish.save_every,
+        evaluate_every=wish.evaluate_every,
+        keep_all=wish.keep_checkpoints,
+        checkpointing=wish.gradient_checkpointing,
+        max_seconds=None if wish.max_minutes is None else 60 * wish.max_minutes,
+        command=shlex.join(["searchctl", *sys.argv[1:]]),
+        versions=describe_versions(),
+    )
+
+
+@contextmanager
+def _processes() -> Iterator[Ranks]:
+    """Join the processes that torchrun started, if it did."""
+    from ..training.distributed import Ranks
+
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield Ranks()
+        return
+    import torch
+
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        yield Ranks.current()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class _View:
+    """Shows each moment of the training as a line in its place, and the held-out scores as lines that stay."""
+
+    def __init__(self, terminal: Terminal, recipe: Recipe) -> None:
+        self._terminal = terminal
+        self._recipe = recipe
+        self._stack = ExitStack()
+        self._stage: Stage | None = None
+        self._update: Callable[[float, str], None] | None = None
+        self._began = (0, time.monotonic())
+        self.asked = False
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        with self._stack:
+            yield
+
+    def stopping(self) -> None:
+        self.asked = True
+        self._terminal.say("stopping after this step; press Ctrl-C again to end at once")
+
+    def told(self, stage: Stage, moment: Moment) -> None:
+        if stage is not self._stage:
+            self._stack.close()
+            self._stage = stage
+            self._update = self._stack.enter_context(self._terminal.progress(f"Training {stage.value}"))
+            self._began = (moment.step, time.monotonic())
+        if moment.held_out is not None:
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in moment.held_out.items())
+            self._terminal.say(f"{stage.value} {moment.step:>5}/{moment.steps}  held out: {scores}")
+        if moment.loss is not None and self._update is not None:
+            self._update(moment.step / moment.steps, self._words(moment))
+
+    def _words(self, moment: Moment) -> str:
+        done = moment.step - self._began[0]
+        each = (time.monotonic() - self._began[1]) / max(done, 1)
+        left = duration(each * (moment.steps - moment.step))
+        return f"loss {moment.loss:.3f}  {moment.tokens_per_s:,.0f} tokens/s  {left} left"
+
+
+def _said(data: Data) -> str:
+    pairs = sum(len(source.pairs) for source in data.pairs)
+    unseen = len(data.unseen_texts) + sum(len(source.pairs) for source in data.unseen_pairs)
+    return f"data: {len(data.texts):,} texts and {pairs:,} pairs to train on, {unseen:,} held out"
+
+
+def _ended(terminal: Terminal, wish: TrainWish, outcomes: list[StageOutcome], output: Path) -> ExitCode:
+    unfinished = [outcome for outcome in outcomes if not outcome.outcome.finished]
+    if unfinished or (not outcomes and not (output / "manifest.json").exists()):
+        at = f" at step {unfinished[0].outcome.progress.step} of {unfinished[0].stage.value}" if unfinished else ""
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        terminal.say(f"saved{at}; go on with `{shlex.join(['searchctl', *again, '--resume'])}`")
+        return ExitCode.INCOMPLETE
+    terminal.write(f"{output}\n")
+    terminal.say(f"done. Index with it: `searchctl index PATH --model {shlex.quote(str(output))}`")
+    return ExitCode.OK

@@ -1,0 +1,92 @@
+"""Checkpoints of one stage: whole or not there, and enough to go on exactly as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from .errors import TrainingError
+from .trainable import Trainable, load_lora, save_lora
+
+KEEP = 2
+"""Checkpoints kept: the newest, and the one before it in case the newest cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a stage stands."""
+
+    step: int
+    """Optimiser steps done."""
+    tokens: int
+    seconds: float
+    """Training time, evaluation included, over all runs."""
+    settings: str
+    """Digest of recipe, data and base: a checkpoint of other settings is refused."""
+
+
+def save_checkpoint(
+    folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, progress: Progress, *, keep_all: bool
+) -> Path:
+    """Write `folder`/step-NNNNNN in one step (temporary folder, fsync, rename) and return it.
+
+    Older ones but the last are removed, unless `keep_all` (for curves over checkpoints).
+    """
+    target = folder / f"step-{progress.step:06d}"
+    staging = folder / f".{target.name}.new"
+    shutil.rmtree(staging, ignore_errors=True)
+    save_lora(trainable, staging)
+    torch.save(optimizer.state_dict(), staging / "optimizer.pt")
+    (staging / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    for path in staging.iterdir():
+        _sync(path)
+    _sync(staging)
+    if target.exists():
+        shutil.rmtree(target)
+    staging.rename(target)
+    _sync(folder)
+    if not keep_all:
+        for old in checkpoints(folder)[:-KEEP]:
+            shutil.rmtree(old)
+    return target
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the finished checkpoints in `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / "progress.json").is_file())
+
+
+def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, settings: str) -> Progress | None:
+    """Put the newest checkpoint of `folder` back and return where it stands, None when there is none.
+
+    Raises TrainingError for one of other settings, or that cannot be read.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    newest = found[-1]
+    try:
+        progress = Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
+        if progress.settings != settings:
+            raise TrainingError(
+                f"{newest} was made with another recipe, other data or another base: resume with those, or start "
+                "over in an empty --output folder"
+            )
+        load_lora(trainable, newest)
+        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location=trainable.device, weights_only=True))
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise TrainingError(f"{newest} cannot be read ({error}): remove it to go on from the one before") from error
+    return progress
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

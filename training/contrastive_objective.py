@@ -1,0 +1,276 @@
+"""The contrastive stages: SimCSE over plain texts, supervised training over pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..encoder.config import Pooling
+from ..encoder.protocol import Role
+from ..encoder.tokenize import TextTokenizer, TokenRow
+from .contrastive import cached_backward, info_nce, same_texts, uniformity_alignment
+from .corpus import Pair, PairSource, order
+from .distributed import Ranks, gather
+from .embedder import by_length, embed
+from .errors import TrainingError
+from .loop import StepResult
+from .mntp_objective import step_seed
+from .recipe import SimcseStage, SourceSettings, SupervisedStage
+from .trainable import Trainable
+
+EVALUATION_TEXTS = 256
+SHORTEST_SENTENCE = 24
+"""Characters: shorter pieces are abbreviations, list numbers and fragments."""
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
+
+
+def sentences(texts: Sequence[str]) -> list[str]:
+    """Return the sentences of `texts` that are long enough, in order; a text without any is taken whole."""
+    found: list[str] = []
+    for text in texts:
+        parts = [part.strip() for part in _SENTENCE_END.split(text)]
+        found += [part for part in parts if len(part) >= SHORTEST_SENTENCE] or [text]
+    return found
+
+
+@dataclass(slots=True)
+class _Views:
+    """Token rows and how to embed them in chunks."""
+
+    trainable: Trainable
+    rows: list[TokenRow]
+    pooling: Pooling
+    chunk: int
+
+    def backward(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Add the gradients of `loss_of`, which takes embeddings in the order of the rows; return both, detached."""
+        chunks = by_length(self.rows, self.chunk)
+        back = torch.tensor([number for chunk in chunks for number in chunk]).argsort().to(self.trainable.device)
+        loss, shuffled = cached_backward(
+            len(chunks),
+            lambda n: embed(self.trainable, [self.rows[i] for i in chunks[n]], self.pooling),
+            lambda embeddings: loss_of(embeddings[back]),
+            device=self.trainable.device,
+            autocast=self.trainable.autocast,
+        )
+        return loss, shuffled[back]
+
+    def evaluate(self) -> Tensor:
+        """Return the embeddings without gradient and dropout."""
+        self.trainable.decoder.eval()
+        chunks = by_length(self.rows, self.chunk)
+        with torch.no_grad(), self.trainable.autocast():
+            parts = [embed(self.trainable, [self.rows[i] for i in chunk], self.pooling) for chunk in chunks]
+        back = torch.tensor([number for chunk in chunks for number in chunk]).argsort().to(self.trainable.device)
+        return torch.cat(parts)[back]
+
+
+class SimcseTraining:
+    """An `Objective`: each text twice under different dropout, the other texts of the batch as negatives."""
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        stage: SimcseStage,
+        tokenizer: TextTokenizer,
+        *,
+        texts: Sequence[str],
+        held_out: Sequence[str],
+        seed: int,
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ) -> None:
+        self._trainable, self._stage, self._tokenizer, self._seed = trainable, stage, tokenizer, seed
+        self._ranks = ranks
+        ranks.share(stage.batch, "simcse.batch")
+        self._texts = sentences(texts) if stage.sentences else list(texts)
+        self._unseen = (sentences(held_out) if stage.sentences else list(held_out))[:EVALUATION_TEXTS]
+        if len(self._texts) < stage.batch or len(self._unseen) < 2:
+            raise TrainingError(
+                f"simcse: there are {len(self._texts)} texts and {len(self._unseen)} held out, and a step takes "
+                f"{stage.batch}: give more text, or a smaller simcse.batch"
+            )
+
+    def step(self, number: int) -> StepResult:
+        texts = self._batch(number)[self._ranks.rank]
+        rows = self._tokenizer(texts, role=Role.DOCUMENT, instruction=None)
+        torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
+        views = _Views(self._trainable, rows + rows, self._stage.pooling, self._stage.chunk)
+        everyone = [text for part in self._batch(number) for text in part]
+        loss, embeddings = views.backward(lambda both: self._loss(both, texts, everyone, self._ranks))
+        uniformity, alignment = uniformity_alignment(embeddings[: len(texts)], embeddings[len(texts) :])
+        return StepResult(
+            loss=float(loss),
+            tokens=2 * sum(len(row.ids) for row in rows),
+            metrics={"uniformity": uniformity, "alignment": alignment},
+        )
+
+    def held_out(self) -> dict[str, float]:
+        """Return the loss and alignment between two halves' views with dropout, and uniformity without.
+
+        Dropout is drawn from the same numbers each time.
+        """
+        rows = self._tokenizer(self._unseen, role=Role.DOCUMENT, instruction=None)
+        still = _Views(self._trainable, rows, self._stage.pooling, self._stage.chunk).evaluate()
+        self._trainable.decoder.train()
+        with torch.no_grad(), torch.random.fork_rng(), self._trainable.autocast():
+            torch.manual_seed(self._seed)
+            views = [
+                torch.cat(
+                    [embed(self._trainable, rows[at : at + 32], self._stage.pooling) for at in range(0, len(rows), 32)]
+                )
+                for _ in range(2)
+            ]
+            loss = float(self._loss(torch.cat(views), self._unseen, self._unseen, Ranks()))
+        _, alignment = uniformity_alignment(views[0], views[1])
+        uniformity, _ = uniformity_alignment(still, still)
+        return {"loss": loss, "uniformity": uniformity, "alignment": alignment}
+
+    def describe(self, number: int) -> list[str]:
+        return [text for part in self._batch(number) for text in part]
+
+    def _batch(self, number: int) -> list[list[str]]:
+        """Return the texts of each process."""
+        taken = _slice(len(self._texts), self._stage.batch, number, self._seed)
+        return [[self._texts[i] for i in taken[rank :: self._ranks.count]] for rank in range(self._ranks.count)]
+
+    def _loss(self, both_BD: Tensor, texts: Sequence[str], everyone: Sequence[str], ranks: Ranks) -> Tensor:
+        first_BD, second_BD = both_BD.chunk(2)
+        device = both_BD.device
+        return info_nce(
+            first_BD,
+            gather(second_BD, ranks),
+            temperature=self._stage.temperature,
+            targets_B=torch.arange(len(texts), device=device) + ranks.rank * len(texts),
+            excluded_BC=same_texts(texts, texts, everyone).to(device),
+        )
+
+
+class SupervisedTraining:
+    """An `Objective`: queries against their positives, hard negatives and the rest of the batch, one source a batch."""
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        stage: SupervisedStage,
+        tokenizer: TextTokenizer,
+        *,
+        sources: Sequence[PairSource],
+        held_out: Sequence[PairSource],
+        seed: int,
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+    ) -> None:
+        self._trainable, self._stage, self._tokenizer, self._seed = trainable, stage, tokenizer, seed
+        self._ranks = ranks
+        ranks.share(stage.batch, "supervised.batch")
+        self._sources = [source for source in sources if self._settings(source.name).weight > 0]
+        self._unseen = [source for source in held_out if len(source.pairs) > 1 and self._settings(source.name).weight]
+        small = [source for source in self._sources if len(source.pairs) < stage.batch]
+        if small or not self._sources or not self._unseen:
+            named = ", ".join(f"{source.name} ({len(source.pairs)})" for source in small) or "none"
+            raise TrainingError(
+                f"supervised: a batch of {stage.batch} is drawn from one source; too small for it: {named}; held-out "
+                f"sources: {len(self._unseen)}. Give more pairs, or a smaller supervised.batch"
+            )
+        self._drawn = self._draw()
+
+    def step(self, number: int) -> StepResult:
+        source, parts = self._batch(number)
+        torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
+        views, loss_of = self._prepare(source.name, parts, number, self._ranks)
+        loss, _ = views.backward(loss_of)
+        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in views.rows))
+
+    def held_out(self) -> dict[str, float]:
+        """Return the mean over sources of the loss and of the share of queries whose own positive is nearest."""
+        losses, hits = [], []
+        for source in self._unseen:
+            pairs = source.pairs[: min(EVALUATION_TEXTS, self._stage.batch * 4)]
+            views, loss_of = self._prepare(source.name, [pairs], 0, Ranks())
+            embeddings = views.evaluate()
+            losses.append(float(loss_of(embeddings)))
+            queries = torch.nn.functional.normalize(embeddings[: len(pairs)], dim=1)
+            candidates = torch.nn.functional.normalize(embeddings[len(pairs) : 2 * len(pairs)], dim=1)
+            nearest = (queries @ candidates.T).argmax(dim=1).cpu()
+            hits.append(float((nearest == torch.arange(len(pairs))).float().mean()))
+        return {"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))}
+
+    def describe(self, number: int) -> list[str]:
+        source, parts = self._batch(number)
+        return [f"{source.name}\t{pair.query}\t{pair.positive}" for part in parts for pair in part]
+
+    def _settings(self, name: str) -> SourceSettings:
+        return self._stage.sources.get(name, SourceSettings())
+
+    def _draw(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return, for each step, its source and how many earlier steps had the same one."""
+        weights = np.array([self._settings(s.name).weight * len(s.pairs) for s in self._sources])
+        rng = np.random.default_rng([self._seed, 0x50])
+        chosen = rng.choice(len(weights), size=self._stage.schedule.steps, p=weights / weights.sum())
+        turn = np.zeros_like(chosen)
+        for source in range(len(weights)):
+            places = np.flatnonzero(chosen == source)
+            turn[places] = np.arange(len(places))
+        return chosen, turn
+
+    def _batch(self, number: int) -> tuple[PairSource, list[Sequence[Pair]]]:
+        """Return the source and the pairs of each process."""
+        source = self._sources[int(self._drawn[0][number])]
+        rows = _slice(len(source.pairs), self._stage.batch, int(self._drawn[1][number]), self._seed)
+        parts = [rows[rank :: self._ranks.count] for rank in range(self._ranks.count)]
+        return source, [[source.pairs[i] for i in part] for part in parts]
+
+    def _prepare(
+        self, name: str, parts: Sequence[Sequence[Pair]], number: int, ranks: Ranks
+    ) -> tuple[_Views, Callable[[Tensor], Tensor]]:
+        """Return queries, positives and hard negatives of this process as one list of rows, and their loss."""
+        settings, stage, device = self._settings(name), self._stage, self._trainable.device
+        pairs = parts[ranks.rank]
+        queries = [pair.query for pair in pairs]
+        documents = [_documents(part, stage.hard_negatives, number) for part in parts]
+        rows = self._tokenizer(queries, role=Role.QUERY, instruction=settings.instruction)
+        # A symmetric source has no documents: both sides are asked alike.
+        role = Role.QUERY if settings.symmetric else Role.DOCUMENT
+        asked = settings.instruction if settings.symmetric else None
+        rows += self._tokenizer(documents[ranks.rank], role=role, instruction=asked)
+        most = max(len(part) for part in documents)
+        candidates = [text for part in documents for text in [*part, *[""] * (most - len(part))]]
+        excluded_BC = same_texts(queries, [pair.positive for pair in pairs], candidates).to(device)
+        # All processes must give equally many rows: what fills up is no candidate.
+        excluded_BC |= torch.tensor([not text for text in candidates], device=device)
+
+        def loss_of(embeddings: Tensor) -> Tensor:
+            local = embeddings[len(pairs) :]
+            filled = torch.cat([local, local.new_ones(most - len(local), local.shape[1])])
+            return info_nce(
+                embeddings[: len(pairs)],
+                gather(filled, ranks),
+                temperature=stage.temperature,
+                targets_B=torch.arange(len(pairs), device=device) + ranks.rank * most,
+                excluded_BC=excluded_BC,
+                margin=stage.false_negative_margin,
+                dimensions=stage.dimensions,
+            )
+
+        return _Views(self._trainable, rows, stage.pooling, stage.chunk), loss_of
+
+
+def _documents(pairs: Sequence[Pair], most: int, number: int) -> list[str]:
+    """Return the positives, then up to `most` hard negatives of each pair, others of them at other steps."""
+    negatives = [
+        pair.negatives[(number + k) % len(pair.negatives)]
+        for pair in pairs
+        for k in range(min(most, len(pair.negatives)))
+    ]
+    return [*(pair.positive for pair in pairs), *negatives]
+
+
+def _slice(count: int, size: int, number: int, seed: int) -> list[int]:
+    """Return the rows of batch `number`: full batches of one permutation per epoch."""
+    epoch, at = divmod(number, count // size)
+    return [int(i) for i in order(count, seed, epoch)[at * size : (at + 1) * size]]

@@ -1,0 +1,36 @@
+"""Embeddings with gradients, made as at inference: the same template, truncation and pooling (defect D16).
+
+Shape suffixes: N texts, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..encoder.config import Pooling
+from ..encoder.pooling import pool
+from ..encoder.tokenize import TokenRow
+from .trainable import Trainable
+
+
+def embed(trainable: Trainable, rows: Sequence[TokenRow], pooling: Pooling) -> Tensor:
+    """Return fp32 (N, D), not normalised, with gradient where grad mode is on."""
+    lengths = [len(row.ids) for row in rows]
+    ids_NL = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids_NL[i, : lengths[i]] = torch.from_numpy(row.ids)
+    mask_NL = None
+    if min(lengths) < max(lengths):
+        mask_NL = (torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]).long().to(trainable.device)
+    states_NLD = trainable.states(ids_NL.to(trainable.device), mask_NL)
+    spans_N2 = torch.tensor([(row.start, row.end) for row in rows], device=trainable.device)
+    return pool(states_NLD, spans_N2, pooling).float()
+
+
+def by_length(rows: Sequence[TokenRow], size: int) -> list[list[int]]:
+    """Return the numbers of the rows in chunks of `size`, longest first, so that little is padded."""
+    ranked = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
+    return [ranked[at : at + size] for at in range(0, len(ranked), size)]

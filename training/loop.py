@@ -1,0 +1,179 @@
+"""The training loop of one stage: the same weights whether it runs through or is killed and resumed.
+
+Everything random in a step follows from the seed and the step's number, and the data's order too, so that a checkpoint
+needs no random state. (On one device and in one process; more processes add floats in another order.)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from .checkpoints import Progress, restore, save_checkpoint
+from .distributed import Ranks, agree
+from .errors import TrainingError
+from .recipe import Schedule
+from .trainable import Trainable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one forward and backward pass over a batch gave; gradients are in the parameters."""
+
+    loss: float
+    tokens: int
+    """Tokens of text read, padding not counted, each view once."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """What a stage minimises."""
+
+    def step(self, number: int) -> StepResult:
+        """Compute loss and gradients of optimiser step `number`; its data and randomness follow from the number."""
+        ...
+
+    def held_out(self) -> dict[str, float]:
+        """Return scores on held-out data, "loss" among them; no gradients, no randomness from step to step."""
+        ...
+
+    def describe(self, number: int) -> list[str]:
+        """Return the texts of step `number`, for the report of a loss that is no number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """How a stage is run, apart from its recipe."""
+
+    folder: Path
+    """Of this stage; checkpoints are put in it."""
+    settings: str
+    """Digest of everything that decides the result."""
+    save_every: int = 100
+    evaluate_every: int = 100
+    keep_all: bool = False
+    max_seconds: float | None = None
+    """Training stops after the step in which this many seconds are over."""
+    is_main: bool = True
+    """Only this process writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One line of the training log."""
+
+    step: int
+    steps: int
+    loss: float | None
+    rate: float
+    gradient_norm: float | None
+    tokens: int
+    """Since the start of the stage."""
+    tokens_per_s: float
+    seconds: float
+    metrics: Mapping[str, float]
+    held_out: Mapping[str, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the loop ended."""
+
+    progress: Progress
+    finished: bool
+    """False when time was up or it was asked to stop; the checkpoint goes on from there."""
+
+
+def run_stage(
+    trainable: Trainable,
+    objective: Objective,
+    schedule: Schedule,
+    settings: LoopSettings,
+    *,
+    told: Callable[[Moment], None],
+    stop: Callable[[], bool],
+    average_gradients: Callable[[Trainable], None] | None = None,
+) -> Outcome:
+    """Train until the schedule's end, from the newest checkpoint where there is one.
+
+    `stop` is asked after each step. Raises TrainingError when loss or gradients are no numbers, with the batch saved.
+    """
+    parameters = [value for _, value in trainable.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    progress = restore(settings.folder, trainable, optimizer, settings.settings) or Progress(
+        step=0, tokens=0, seconds=0.0, settings=settings.settings
+    )
+    began = time.monotonic() - progress.seconds
+    limit = math.inf if settings.max_seconds is None else time.monotonic() + settings.max_seconds
+    saved = progress.step
+    if progress.step == 0:
+        told(_moment(progress, schedule, None, held_out=objective.held_out()))
+    while progress.step < schedule.steps:
+        step_began = time.monotonic()
+        trainable.decoder.train()
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(progress.step)
+        result = objective.step(progress.step)
+        if average_gradients is not None:
+            average_gradients(trainable)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm))
+        if not (math.isfinite(result.loss) and math.isfinite(norm)):
+            raise _not_a_number(objective, progress.step, result.loss, norm, settings.folder)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        now = time.monotonic()
+        speed = result.tokens / max(now - step_began, 1e-9)
+        progress = replace(
+            progress, step=progress.step + 1, tokens=progress.tokens + result.tokens, seconds=now - began
+        )
+        last = progress.step == schedule.steps
+        held_out = objective.held_out() if last or progress.step % settings.evaluate_every == 0 else None
+        told(_moment(progress, schedule, result, norm=norm, speed=speed, held_out=held_out))
+        ending = agree(last or now >= limit or stop(), Ranks.current())
+        if settings.is_main and (ending or progress.step - saved >= settings.save_every):
+            progress = replace(progress, seconds=time.monotonic() - began)
+            save_checkpoint(settings.folder, trainable, optimizer, progress, keep_all=settings.keep_all)
+            saved = progress.step
+        if ending:
+            break
+    return Outcome(progress=progress, finished=progress.step >= schedule.steps)
+
+
+def _moment(
+    progress: Progress,
+    schedule: Schedule,
+    result: StepResult | None,
+    *,
+    norm: float | None = None,
+    speed: float = 0.0,
+    held_out: Mapping[str, float] | None,
+) -> Moment:
+    return Moment(
+        step=progress.step,
+        steps=schedule.steps,
+        loss=None if result is None else result.loss,
+        rate=schedule.rate(max(0, progress.step - 1)),
+        gradient_norm=norm,
+        tokens=progress.tokens,
+        tokens_per_s=speed,
+        seconds=progress.seconds,
+        metrics={} if result is None else result.metrics,
+        held_out=held_out,
+    )
+
+
+def _not_a_number(objective: Objective, step: int, loss: float, norm: float, folder: Path) -> TrainingError:
+    path = folder / f"bad-batch-step-{step:06d}.txt"
+    path.write_text("\n".join(objective.describe(step)), encoding="utf-8")
+    return TrainingError(
+        f"step {step}: loss is {loss} and the gradient's norm {norm}, expected finite numbers. Nothing was changed by "
+        f"this step; its texts are in {path}. Try a lower learning rate, or --precision fp32"
+    )

@@ -1,0 +1,269 @@
+"""How an encoder is trained: one table of a TOML file per stage, validated into plain data."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ..encoder.config import Pooling
+from .errors import DataError
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+class Stage(StrEnum):
+    MNTP = "mntp"
+    SIMCSE = "simcse"
+    SUPERVISED = "supervised"
+
+
+class Masking(StrEnum):
+    BERT = "bert"
+    """80 % the mask token, 10 % a random token, 10 % left (Devlin et al. 2019, section 3.1)."""
+    ALL = "all"
+    """Every chosen token becomes the mask token."""
+
+
+def _positive(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{owner}.{name} is {value}: expected a number above 0")
+
+
+def _share(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{owner}.{name} is {value}: expected at least 0 and less than 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraSettings:
+    """Low-rank adapters on every linear layer of the decoder (paper, appendix D)."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        _positive("lora", rank=self.rank, alpha=self.alpha)
+        _share("lora", dropout=self.dropout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """AdamW with linear warm-up and decay, as Hugging Face's Trainer does by default."""
+
+    steps: int = 1000
+    """Optimiser steps after which the stage ends."""
+    decay_steps: int | None = None
+    """Step at which the rate reaches 0; None: `steps`. The paper's runs stop far before (reference: defect D11)."""
+    warmup_steps: int = 0
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("schedule", steps=self.steps, learning_rate=self.learning_rate, clip_norm=self.clip_norm)
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError("schedule.warmup_steps and weight_decay: expected numbers of at least 0")
+        if self.decay_steps is not None and self.decay_steps < self.steps:
+            raise ValueError(f"schedule.decay_steps is {self.decay_steps}: expected at least steps ({self.steps})")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of optimiser step `step`, counted from 0."""
+        if step < self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        end = self.decay_steps or self.steps
+        return self.learning_rate * max(0.0, (end - step) / max(1, end - self.warmup_steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MntpStage:
+    """Masked next-token prediction (paper, section 2.1 and appendix D.1.1)."""
+
+    lora: LoraSettings = LoraSettings()
+    schedule: Schedule = Schedule()
+    batch: int = 32
+    """Packed rows a step."""
+    length: int = 512
+    """Tokens a row."""
+    mask_token: str = "_"
+    mask_probability: float = 0.2
+    masking: Masking = Masking.BERT
+    anneal_steps: int = 0
+    """Steps over which the mask goes from causal to bidirectional (Conan-v2, arXiv 2509.12892); 0: at once."""
+    chunk: int = 8
+    """Rows in memory at once; gradients of a step's chunks add up to exactly those of the whole."""
+    merge_share: float = 1.0
+    """Weight of the adapted model against the base after the stage (BidirLM, arXiv 2604.02045)."""
+
+    def __post_init__(self) -> None:
+        _positive("mntp", batch=self.batch, chunk=self.chunk, mask_probability=self.mask_probability)
+        if self.mask_probability > 1 or not 0 < self.merge_share <= 1:
+            raise ValueError(
+                f"mntp: mask_probability is {self.mask_probability} and merge_share {self.merge_share}: "
+                "expected more than 0 and at most 1"
+            )
+        if self.length < 2 or self.anneal_steps < 0 or not self.mask_token:
+            raise ValueError("mntp: expected length of at least 2, anneal_steps of at least 0, a mask_token")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimcseStage:
+    """Unsupervised SimCSE (Gao et al., arXiv 2104.08821; paper, appendix D.1.2): two dropout views of one text."""
+
+    lora: LoraSettings = LoraSettings()
+    schedule: Schedule = Schedule(learning_rate=3e-5)
+    batch: int = 128
+    length: int = 128
+    temperature: float = 0.05
+    attention_dropout: float = 0.3
+    pooling: Pooling = Pooling.MEAN
+    sentences: bool = True
+    """Longer texts are cut into sentences first, as in the paper's data (one Wikipedia sentence a line)."""
+    chunk: int = 64
+    """As in the supervised stage."""
+
+    def __post_init__(self) -> None:
+        _positive("simcse", length=self.length, temperature=self.temperature, chunk=self.chunk)
+        _share("simcse", attention_dropout=self.attention_dropout)
+        if self.batch < 2:
+            raise ValueError(f"simcse.batch is {self.batch}: expected at least 2, the others are the negatives")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """How the pairs of one file are used."""
+
+    weight: float = 1.0
+    """Batches drawn from it are in proportion to weight times number of pairs; 0 leaves it out."""
+    instruction: str | None = None
+    """What the query is told; None: nothing."""
+    symmetric: bool = False
+    """Both sides carry the instruction (defect D7)."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"source weight is {self.weight}: expected at least 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisedStage:
+    """Supervised contrastive training (paper, section 3.2 and appendix G)."""
+
+    lora: LoraSettings = LoraSettings()
+    schedule: Schedule = Schedule(learning_rate=2e-4, warmup_steps=300)
+    batch: int = 512
+    length: int = 512
+    temperature: float = 0.02
+    hard_negatives: int = 1
+    pooling: Pooling = Pooling.MEAN
+    start: Literal["fresh", "simcse", "merged"] = "fresh"
+    """A fresh LoRA in place of SimCSE's, SimCSE's trained further (the paper's full variant), or a fresh one on top."""
+    false_negative_margin: float | None = 0.1
+    """Leave out a candidate nearer to the query than its positive by more than this (Qwen3-Embedding, arXiv
+    2506.05176); None leaves out equal texts only."""
+    dimensions: tuple[int, ...] = ()
+    """Matryoshka prefixes trained besides the full width (arXiv 2205.13147)."""
+    chunk: int = 64
+    """Texts whose activations are in memory at once; the others wait as cached gradients (arXiv 2101.06983)."""
+
+    sources: dict[str, SourceSettings] = field(default_factory=dict)
+    """By file name without .jsonl or .jsonl.gz; a file without a table is used with the defaults."""
+
+    def __post_init__(self) -> None:
+        _positive("supervised", length=self.length, temperature=self.temperature, chunk=self.chunk)
+        if self.batch < 2 or self.hard_negatives < 0 or any(width < 1 for width in self.dimensions):
+            raise ValueError(
+                f"supervised: batch is {self.batch}, hard_negatives {self.hard_negatives}, dimensions "
+                f"{list(self.dimensions)}: expected at least 2, at least 0, and widths of at least 1"
+            )
+        if self.false_negative_margin is not None and self.false_negative_margin < 0:
+            raise ValueError(f"supervised.false_negative_margin is {self.false_negative_margin}: expected at least 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Settings of every stage; a stage is run when the command names it."""
+
+    name: str
+    source: str
+    """Where the values come from."""
+    seed: int = 42
+    mntp: MntpStage = MntpStage()
+    simcse: SimcseStage = SimcseStage()
+    supervised: SupervisedStage = SupervisedStage()
+
+
+def stage_settings(recipe: Recipe, stage: Stage) -> MntpStage | SimcseStage | SupervisedStage:
+    """Return the recipe's table for `stage`."""
+    found: MntpStage | SimcseStage | SupervisedStage = getattr(recipe, stage.value)
+    return found
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes that come with searchctl, sorted."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Return the recipe in a TOML file. Raises DataError naming the file and the key."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(path, f"{error}. Expected a TOML file with tables [mntp], [simcse], [supervised]") from error
+    try:
+        return _build(Recipe, {"name": path.stem, **data}, "")
+    except ValueError as error:
+        raise DataError(path, str(error)) from error
+
+
+Built = TypeVar("Built")
+
+
+def _build(kind: type[Built], data: Mapping[str, Any], where: str) -> Built:
+    """Return the dataclass `kind` from a TOML table; every key must be one of its fields and of its type."""
+    hints = get_type_hints(kind)
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise ValueError(f"unknown key {where}{key}, expected one of {', '.join(known)}")
+    for name, entry in known.items():
+        if entry.default is MISSING and entry.default_factory is MISSING and name not in data:
+            raise ValueError(f"{where}{name} is missing")
+    values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is {value!r}: expected a table")
+        return _build(hint, value, f"{where}.")
+    if isinstance(hint, UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is {value!r}: expected a table")
+        return {key: _value(get_args(hint)[1], item, f"{where}.{key}") for key, item in value.items()}
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{where} is {value!r}: expected one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
+            raise ValueError(f"{where} is {value!r}: expected a list of whole numbers")
+        return tuple(value)
+    if issubclass(hint, StrEnum):
+        if value not in list(hint):
+            raise ValueError(f"{where} is {value!r}: expected one of {', '.join(hint)}")
+        return hint(value)
+    right = (int, float) if hint is float else (hint,)
+    if type(value) not in right:
+        raise ValueError(f"{where} is {value!r}: expected {hint.__name__}")
+    return hint(value)

@@ -1,0 +1,82 @@
+"""All of the training data: read, checked and split before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from .corpus import PairSource, TextSource, data_files, read_pairs, read_texts
+from .errors import TrainingError
+from .recipe import Stage
+
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.02, 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """All training data, what is held out of it set apart; the same for the same files and seed."""
+
+    texts: tuple[str, ...]
+    unseen_texts: tuple[str, ...]
+    pairs: tuple[PairSource, ...]
+    unseen_pairs: tuple[PairSource, ...]
+    digests: Mapping[str, str]
+    """By file name; two files of one name are refused."""
+    counts: Mapping[str, int]
+
+
+def read_data(places: Sequence[Path], stages: Sequence[Stage], seed: int) -> Data:
+    """Return the data in `places`, all of it checked. Raises DataError, and TrainingError for a stage without data.
+
+    Where there is no plain text, MNTP and SimCSE read the texts of the pairs.
+    """
+    texts: list[TextSource] = []
+    pairs: list[PairSource] = []
+    for path in data_files(places):
+        plain = read_texts(path)
+        if plain is not None:
+            texts.append(plain)
+        else:
+            pairs.append(read_pairs(path))
+    if Stage.SUPERVISED in stages and not pairs:
+        raise TrainingError('the supervised stage needs pairs, {"query": ..., "positive": ...} a line: none in --data')
+    plain_texts = [text for source in texts for text in source.texts]
+    if not plain_texts:
+        plain_texts = [text for source in pairs for pair in source.pairs for text in (pair.query, pair.positive)]
+    plain_texts = list(dict.fromkeys(plain_texts))
+    seen, unseen = _split(plain_texts, plain_texts, seed)
+    split = [(source, *_split(source.pairs, [pair.query for pair in source.pairs], seed)) for source in pairs]
+    digests, counts = _account(texts, pairs)
+    return Data(
+        texts=tuple(seen),
+        unseen_texts=tuple(unseen),
+        pairs=tuple(replace(source, pairs=tuple(kept)) for source, kept, _ in split),
+        unseen_pairs=tuple(replace(source, pairs=tuple(out)) for source, _, out in split),
+        digests=digests,
+        counts=counts,
+    )
+
+
+def _account(texts: Sequence[TextSource], pairs: Sequence[PairSource]) -> tuple[dict[str, str], dict[str, int]]:
+    digests: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    sizes = [(source.name, source.digest, len(source.texts)) for source in texts]
+    for name, digest, size in [*sizes, *((source.name, source.digest, len(source.pairs)) for source in pairs)]:
+        if name in digests:
+            raise TrainingError(f"two data files are called {name}: recipes name sources by file, so rename one")
+        digests[name], counts[name] = digest, size
+    return digests, counts
+
+
+def _split(items: Sequence[Any], keys: Sequence[str], seed: int) -> tuple[list[Any], list[Any]]:
+    """Return items to train on and items held out: those whose keys hash lowest, so equal keys fall on one side."""
+    most = min(HELD_OUT_MOST, max(2, int(len(items) * HELD_OUT_SHARE)))
+    marks = [blake3(f"{seed}\0{key}".encode()).digest() for key in keys]
+    limit = sorted(set(marks))[: most + 1][-1]
+    seen = [item for item, mark in zip(items, marks, strict=True) if mark >= limit]
+    unseen = [item for item, mark in zip(items, marks, strict=True) if mark < limit]
+    return seen, unseen

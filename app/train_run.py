@@ -24,12 +24,14 @@ from .settings import cache_folder
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
-    from ..training.chain import StageOutcome, TrainRequest
+    from ..training.chain import TrainOutcome, TrainRequest
     from ..training.distributed import Ranks
     from ..training.loop import Moment
     from ..training.training_data import Data
 
 DEFAULT_MODEL = "smollm2-135m"
+TRAINED_WITH = ("peft", "tokenizers", "safetensors")
+"""Packages that decide trained weights besides those that decide scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class TrainWish:
 
 
 def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
-    """Train, and return OK when all stages are done, INCOMPLETE when time was up or Ctrl-C was pressed."""
+    """Train, and return OK when all stages are done, else INCOMPLETE, or INTERRUPTED after a second Ctrl-C."""
     require_model(wish.model)
     stages = _stages(wish.stages)
     output = _output(wish)
@@ -72,24 +74,25 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
         view = _View(terminal, recipe)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():
-            outcomes = _train(request, data, view, interrupts)
+            outcome = _train(request, data, view, interrupts)
     if not ranks.is_main:
         return ExitCode.OK
-    return _ended(terminal, wish, outcomes, output)
+    return _ended(terminal, outcome, output)
 
 
-def _train(request: TrainRequest, data: Data, view: _View, interrupts: Interrupts) -> list[StageOutcome]:
+def _train(request: TrainRequest, data: Data, view: _View, interrupts: Interrupts) -> TrainOutcome | None:
+    """Return how training ended, None when a second Ctrl-C broke it off."""
     from ..training.chain import train
 
+    outcome: TrainOutcome | None = None
     try:
         # The step under way comes to its end and is saved; a second Ctrl-C ends at once, at the last checkpoint.
         with interrupts.shield():
-            outcomes: list[StageOutcome] = []
-            outcomes = train(request, data, told=view.told, stop=lambda: view.asked)
+            outcome = train(request, data, told=view.told, stop=lambda: view.asked)
     except KeyboardInterrupt:
         if not view.asked:
             raise
-    return outcomes
+    return outcome
 
 
 def _stages(said: str) -> tuple[Stage, ...]:
@@ -103,9 +106,11 @@ def _stages(said: str) -> tuple[Stage, ...]:
 
 
 def _output(wish: TrainWish) -> Path:
+    from ..training.trained_folder import is_begun
+
     name = Path(wish.model or DEFAULT_MODEL).name
     output = (wish.output or Path(f"trained-{name}")).expanduser().absolute()
-    begun = (output / "train.jsonl").exists()
+    begun = is_begun(output)
     if begun and not wish.resume:
         raise AppError(
             f"{output} holds an earlier training run: add --resume to go on with it, or choose another --output"
@@ -166,8 +171,19 @@ def _request(
         checkpointing=wish.gradient_checkpointing,
         max_seconds=None if wish.max_minutes is None else 60 * wish.max_minutes,
         command=shlex.join(["searchctl", *sys.argv[1:]]),
-        versions=describe_versions(),
+        versions={
+            **describe_versions(),
+            **_trained_with(),
+        },
+        cache=cache_folder(),
     )
+
+
+def _trained_with() -> dict[str, str]:
+    from ..training.machine import package_version
+
+    found = {name: package_version(name) for name in TRAINED_WITH}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 @contextmanager
@@ -180,9 +196,12 @@ def _processes() -> Iterator[Ranks]:
         return
     import torch
 
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if torch.cuda.is_available():
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
+        # Before the group is made, or every process would take the first GPU.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # gloo too: what the processes agree on are numbers on the CPU, which nccl does not carry.
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
     try:
         yield Ranks.current()
     finally:
@@ -235,13 +254,24 @@ def _said(data: Data) -> str:
     return f"data: {len(data.texts):,} texts and {pairs:,} pairs to train on, {unseen:,} held out"
 
 
-def _ended(terminal: Terminal, wish: TrainWish, outcomes: list[StageOutcome], output: Path) -> ExitCode:
-    unfinished = [outcome for outcome in outcomes if not outcome.outcome.finished]
-    if unfinished or (not outcomes and not (output / "manifest.json").exists()):
-        at = f" at step {unfinished[0].outcome.progress.step} of {unfinished[0].stage.value}" if unfinished else ""
-        again = [word for word in sys.argv[1:] if word != "--resume"]
-        terminal.say(f"saved{at}; go on with `{shlex.join(['searchctl', *again, '--resume'])}`")
+def _ended(terminal: Terminal, outcome: TrainOutcome | None, output: Path) -> ExitCode:
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    again = f"go on with `{shlex.join(['searchctl', *words, '--resume'])}`"
+    if outcome is None:
+        terminal.say(f"ended at once; steps since the last checkpoint are lost; {again}")
+        return ExitCode.INTERRUPTED
+    if not outcome.complete:
+        terminal.say(f"saved{_standing(outcome)}; {again}")
         return ExitCode.INCOMPLETE
     terminal.write(f"{output}\n")
     terminal.say(f"done. Index with it: `searchctl index PATH --model {shlex.quote(str(output))}`")
     return ExitCode.OK
+
+
+def _standing(outcome: TrainOutcome) -> str:
+    if not outcome.stages:
+        return ""
+    last = outcome.stages[-1]
+    if last.outcome.finished:
+        return f" after {last.stage}"
+    return f" at step {last.outcome.progress.step} of {last.stage}"

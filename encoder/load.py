@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
@@ -54,7 +55,7 @@ def load_transformer(
         prompt=resolved.sidecar.prompt,
         max_tokens=info.max_tokens,
         method=config.method,
-        eos=_eos(model.config, resolved.folder) if pooling is Pooling.LAST else None,
+        eos=eos_token(model.config, resolved.folder) if pooling is Pooling.LAST else None,
     )
     return TransformerEncoder(
         model=model,
@@ -118,7 +119,7 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
         wide = dtype
         if resolved.adapters and _parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
             wide = torch.float32
-        with _quiet():
+        with quiet_loading():
             model, loading = AutoModel.from_pretrained(
                 str(resolved.folder),
                 config=model_config,
@@ -134,12 +135,7 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
             f"{resolved.name}: {_first_line(error)}. Expected a decoder language model in transformers' format "
             f"in {resolved.folder}."
         ) from error
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
-        raise ModelFilesError(
-            f"{resolved.name}: {len(missing)} tensors are not in the weights of {resolved.folder}, first {missing[0]}: "
-            "transformers would fill them with random numbers. Fetch the model again."
-        )
+    require_complete(resolved, loading)
     if resolved.adapters:
         # Here and not above: peft takes seconds to import, and a query without adapters need not wait for it.
         from .adapters import merge_adapters
@@ -151,8 +147,18 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
     return text
 
 
+def require_complete(resolved: ResolvedModel, loading: Mapping[str, Any]) -> None:
+    """Return when transformers' loading info names no missing tensor. Raises ModelFilesError naming the first."""
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise ModelFilesError(
+            f"{resolved.name}: {len(missing)} tensors are not in the weights of {resolved.folder}, first {missing[0]}: "
+            "transformers would fill them with random numbers. Fetch the model again."
+        )
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Keep transformers' bar and load report off the terminal: rooms do not print, and the keys are checked here."""
     verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -202,7 +208,8 @@ def _parameter_bound(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
 
 
-def _eos(config: PretrainedConfig, folder: Path) -> int:
+def eos_token(config: PretrainedConfig, folder: Path) -> int:
+    """Return the token that pooling "last" appends. Raises ModelFilesError when the config names none."""
     eos = config.get_text_config().eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
     if not isinstance(eos, int):

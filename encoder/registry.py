@@ -60,14 +60,16 @@ class ModelEntry:
 # Chat templates of the original implementation at inference (McGill-NLP/llm2vec 0.2.3, llm2vec.py), used here in
 # training too: SimCSE without template and inference with it is its defect D16.
 _INST = Sidecar(prompt=PromptFormat(prefix="[INST] ", suffix=" [/INST]"))
-_LLAMA_3 = Sidecar(
+_LLAMA_3_CHAT = Sidecar(
     prompt=PromptFormat(prefix="<|start_header_id|>user<|end_header_id|>\n\n", suffix="<|eot_id|>"),
 )
 _PLAIN = Sidecar()
 
-# Mistral stands Bi attention untrained and takes 80 % masking; every other base of the paper takes 20 % (table 1.2
-# of the reference). Small models: the project's own recipe.
-_PAPER, _PAPER_MISTRAL, _SMALL = "llm2vec", "llm2vec-mistral", "small"
+# Recipes that come with searchctl. Bases of the paper have the paper's values: Mistral stands Bi attention untrained
+# and takes 80 % masking, every other one takes 20 % (reference, table 1.2). Large models that the paper did not train
+# take those of its base nearest in size and kind; models up to about a billion weights take the project's own.
+_SMALL, _SHEARED, _LLAMA_2 = "smollm2-135m", "sheared-llama-1.3b", "llama-2-7b-chat"
+_MISTRAL, _LLAMA_3 = "mistral-7b-instruct", "llama-3-8b-instruct"
 
 _GEMMA_TERMS = "Gemma Terms of Use"
 
@@ -113,7 +115,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         parameters=1_711_376_384,
         dim=2048,
         context=8192,
-        recipe=_PAPER,
+        recipe=_SHEARED,
         sidecar=_PLAIN,
         gated=False,
         notes="The largest SmolLM2; wants a GPU.",
@@ -165,7 +167,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         parameters=4_022_468_096,
         dim=2560,
         context=40_960,
-        recipe=_PAPER,
+        recipe=_LLAMA_3,
         sidecar=_PLAIN,
         gated=False,
         notes="Over 100 languages and code; wants a GPU.",
@@ -178,7 +180,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         parameters=1_345_423_360,
         dim=2048,
         context=4096,
-        recipe=_PAPER,
+        recipe=_SHEARED,
         sidecar=_PLAIN,
         gated=False,
         notes="Base model of the LLM2Vec paper; a base model without chat markup.",
@@ -191,7 +193,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         parameters=6_738_415_616,
         dim=4096,
         context=4096,
-        recipe=_PAPER,
+        recipe=_LLAMA_2,
         sidecar=_INST,
         gated=True,
         notes="Base model of the LLM2Vec paper; needs a GPU with 16 GB or more.",
@@ -204,7 +206,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
         parameters=7_241_732_096,
         dim=4096,
         context=32_768,
-        recipe=_PAPER_MISTRAL,
+        recipe=_MISTRAL,
         sidecar=_INST,
         gated=True,
         notes="Base model of the LLM2Vec paper, its best; needs a GPU with 16 GB or more.",
@@ -217,8 +219,8 @@ ENTRIES: tuple[ModelEntry, ...] = (
         parameters=8_030_261_248,
         dim=4096,
         context=8192,
-        recipe=_PAPER,
-        sidecar=_LLAMA_3,
+        recipe=_LLAMA_3,
+        sidecar=_LLAMA_3_CHAT,
         gated=True,
         notes="Base model of the LLM2Vec paper; weak until trained (table 1); needs a GPU with 20 GB or more.",
     ),

@@ -147,7 +147,7 @@ class _Resolver:
         return _local(name, weights=folder, beside=folder)
 
     def _trained(self, folder: Path, sidecar: Sidecar, named: str, name: str) -> ResolvedModel:
-        """Return the base that a folder of adapters names, with these adapters after the base's own."""
+        """Return the plain weights that a folder of adapters names, with these adapters and no others on top."""
         here = folder.resolve()
         if here in self.seen:
             raise ModelFilesError(f"{folder}: its base leads back to itself. Mend base in {folder / FILE_NAME}.")
@@ -163,7 +163,8 @@ class _Resolver:
             base,
             name=name,
             revision=LOCAL,
-            adapters=(*base.adapters, *_beside(folder, sidecar)),
+            # The folder names all it was trained on: adapters that the base has come to bring were not among them.
+            adapters=_beside(folder, sidecar),
             sidecar=sidecar,
         )
 
@@ -187,7 +188,10 @@ class _Resolver:
             self.progress(event)
 
     def _adapter(self, folder: Path, name: str) -> ResolvedModel:
-        """Return the base that a peft folder names; its chain is the base's, the sidecar's, then this adapter."""
+        """Return the base that a peft folder names; its chain is the base's, the sidecar's, then this adapter.
+
+        A sidecar that names a base says that the adapter was trained on its plain weights: then without the base's own.
+        """
         here = folder.resolve()
         if here in self.seen:
             raise ModelFilesError(f"adapter {folder}: its base leads back to itself. Mend base_model_name_or_path.")
@@ -202,11 +206,12 @@ class _Resolver:
             ) from error
         sidecar = read_sidecar(folder)
         earlier = () if sidecar is None else _beside(folder, sidecar)
+        below = () if sidecar is not None and sidecar.base is not None else base.adapters
         return replace(
             base,
             name=name,
             revision=LOCAL,
-            adapters=(*base.adapters, *earlier, folder),
+            adapters=(*below, *earlier, folder),
             sidecar=sidecar or base.sidecar,
         )
 

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ..encoder.config import Pooling
+from ..encoder.load import eos_token
 from ..encoder.resolve import ResolvedModel
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
+from .checkpoints import newest_step
 from .contrastive_objective import SimcseTraining, SupervisedTraining
 from .dev_pairs import DevPairs, WatchedObjective
-from .distributed import Ranks, average_gradients, barrier
+from .distributed import Ranks, agree, average_gradients, barrier
 from .errors import TrainingError
 from .loop import LoopSettings, Moment, Objective, Outcome, run_stage
 from .mntp_objective import MntpTraining
 from .recipe import MntpStage, Recipe, SimcseStage, Stage, SupervisedStage, stage_settings
+from .resuming import based, finished
 from .trainable import Trainable, load_trainable, save_lora
-from .trained_folder import LOG, append, describe, finished, settings_digest, write_json
+from .trained_folder import (
+    CHECKPOINTS,
+    LOG,
+    append,
+    describe,
+    plain_base,
+    settings_digest,
+    sync,
+    trim_log,
+    write_stage,
+)
 from .training_data import Data
 
 
@@ -28,7 +43,8 @@ class TrainRequest:
     """What to train, on what, and where to."""
 
     base: ResolvedModel
-    """Without adapters when the first stage is MNTP; else with those that the stages build on."""
+    """With the adapters to train on top of, which are copied; where `output` holds a finished stage, the adapters that
+    it was trained on stand in their place."""
     stages: tuple[Stage, ...]
     data: tuple[Path, ...]
     recipe: Recipe
@@ -41,8 +57,11 @@ class TrainRequest:
     keep_all: bool = False
     checkpointing: bool = False
     max_seconds: float | None = None
+    """For the whole call, loading and evaluation included."""
     command: str = ""
     versions: Mapping[str, str] | None = None
+    cache: Path | None = None
+    """Where hashes of large files are kept; None: the usual place."""
 
     def __post_init__(self) -> None:
         ranked = [stage for stage in Stage if stage in self.stages]
@@ -63,67 +82,100 @@ class StageOutcome:
     """The finished adapter; None when the stage goes on with the next run."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOutcome:
+    """How a whole call ended."""
+
+    stages: tuple[StageOutcome, ...]
+    """Those that this call ran; one that was finished before is not among them."""
+    complete: bool
+    """Whether every stage that was asked for is finished, by this call or an earlier one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One call of `train`."""
+
+    request: TrainRequest
+    data: Data
+    ranks: Ranks
+    deadline: float | None
+    told: Callable[[Stage, Moment], None]
+    stop: Callable[[], bool]
+
+    def ends(self) -> bool:
+        """Return whether no further stage is to be started, the same in all processes."""
+        over = self.deadline is not None and time.monotonic() >= self.deadline
+        return agree(over or self.stop(), self.ranks)
+
+
 def train(
     request: TrainRequest,
     data: Data,
     *,
     told: Callable[[Stage, Moment], None],
     stop: Callable[[], bool],
-) -> list[StageOutcome]:
+) -> TrainOutcome:
     """Run the stages, going on where an earlier run of the same output folder ended.
 
-    After each finished stage the output folder is a model that `--model FOLDER` opens. Raises TrainingError,
-    NotBidirectionalError.
+    A stage builds on those that `output` holds finished, whether or not this call names them. After each finished stage
+    the output folder is a model that `--model FOLDER` opens. Raises TrainingError, NotBidirectionalError.
     """
+    deadline = None if request.max_seconds is None else time.monotonic() + request.max_seconds
+    ranks = Ranks.current()
+    request = based(request, ranks)
+    run = _Run(request=request, data=data, ranks=ranks, deadline=deadline, told=told, stop=stop)
+    done = finished(request, data, ranks)
+    if done and ranks.is_main:
+        # Again, for a run that was killed between the end of a stage and this.
+        describe(request)
     outcomes: list[StageOutcome] = []
-    spent = 0.0
-    done: dict[Stage, Path] = {}
-    for stage in request.stages:
-        folder = request.output / stage.value
-        mark = settings_digest(request, data, stage, done)
-        if finished(folder) == mark:
-            done[stage] = folder
-            continue
-        left = None if request.max_seconds is None else request.max_seconds - spent
-        if left is not None and left <= 0:
+    for stage in (stage for stage in request.stages if stage not in done):
+        if run.ends():
             break
-        outcome, trainable, moments = _run(request, data, stage, done, mark=mark, left=left, told=told, stop=stop)
-        spent += sum(moment.seconds for moment in moments[-1:]) - sum(moment.seconds for moment in moments[:1])
-        if not outcome.finished:
-            outcomes.append(StageOutcome(stage=stage, outcome=outcome, folder=None))
+        outcome = _run_stage(run, stage, done)
+        _free_memory(request.device)
+        outcomes.append(outcome)
+        if outcome.folder is None:
             break
-        done[stage] = folder
-        if Ranks.current().is_main:
-            save_lora(trainable, folder, dtype=torch.bfloat16)
-            write_json(folder / "stage.json", {"settings": mark, "progress": asdict(outcome.progress)})
-            describe(request, data, done)
-        barrier()
-        outcomes.append(StageOutcome(stage=stage, outcome=outcome, folder=folder))
-    return outcomes
+        done[stage] = outcome.folder
+    return TrainOutcome(stages=tuple(outcomes), complete=all(stage in done for stage in request.stages))
 
 
-def _run(
-    request: TrainRequest,
-    data: Data,
-    stage: Stage,
-    done: Mapping[Stage, Path],
-    *,
-    mark: str,
-    left: float | None,
-    told: Callable[[Stage, Moment], None],
-    stop: Callable[[], bool],
-) -> tuple[Outcome, Trainable, list[Moment]]:
-    settings = stage_settings(request.recipe, stage)
+def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutcome:
+    """Train one stage to its end, or as far as time goes, and make its adapter a part of the output folder."""
+    request = run.request
+    mark = settings_digest(request, run.data, stage, done, run.ranks.count)
+    below, start = _below(request, stage, done)
+    trainable = _load(request, stage, below, start)
+    outcome = _train_stage(run, stage, trainable, mark)
+    folder = request.output / stage.value
+    if outcome.finished and run.ranks.is_main:
+        settings = stage_settings(request.recipe, stage)
+        share = settings.merge_share if isinstance(settings, MntpStage) else 1.0
+        save_lora(trainable, folder, dtype=torch.bfloat16, share=share)
+        # Last, when the adapter is whole: this file says that the stage is finished.
+        write_stage(request, run.data, stage, below, mark=mark, progress=outcome.progress)
+        describe(request)
+    barrier()
+    return StageOutcome(stage=stage, outcome=outcome, folder=folder if outcome.finished else None)
+
+
+def _below(request: TrainRequest, stage: Stage, done: Mapping[Stage, Path]) -> tuple[tuple[Path, ...], Path | None]:
+    """Return the adapters under this stage's, in order, and the one whose weights it starts from."""
+    folders = dict(done)
     start = None
-    below = [folder for earlier, folder in done.items() if not (earlier is Stage.SIMCSE and stage is Stage.SUPERVISED)]
-    if stage is Stage.SUPERVISED and Stage.SIMCSE in done:
-        if request.recipe.supervised.start == "merged":
-            below = list(done.values())
-        elif request.recipe.supervised.start == "simcse":
-            start = done[Stage.SIMCSE]
+    if stage is Stage.SUPERVISED and request.recipe.supervised.start != "merged":
+        simcse = folders.pop(Stage.SIMCSE, None)
+        start = simcse if request.recipe.supervised.start == "simcse" else None
+    return (*request.base.adapters, *folders.values()), start
+
+
+def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: Path | None) -> Trainable:
+    settings = stage_settings(request.recipe, stage)
     trainable = load_trainable(
         request.base,
-        [*request.base.adapters, *below],
+        below,
         settings.lora,
         device=request.device,
         dtype=request.dtype,
@@ -132,42 +184,49 @@ def _run(
         start=start,
         seed=request.recipe.seed,
     )
-    objective = _objective(request, data, trainable, settings)
-    log, ranks = request.output / LOG, Ranks.current()
-    moments: list[Moment] = []
+    trainable.base_name = plain_base(request.base)
+    if not isinstance(settings, MntpStage):
+        trainable.sidecar = replace(trainable.sidecar, pooling=settings.pooling)
+    return trainable
+
+
+def _train_stage(run: _Run, stage: Stage, trainable: Trainable, mark: str) -> Outcome:
+    request, ranks = run.request, run.ranks
+    settings = stage_settings(request.recipe, stage)
+    objective = _objective(run, trainable, settings)
+    log, checkpoints = request.output / LOG, request.output / CHECKPOINTS / stage.value
+    if ranks.is_main:
+        trim_log(log, stage, newest_step(checkpoints))
 
     def record(moment: Moment) -> None:
-        moments.append(moment)
         if ranks.is_main:
             append(log, {"stage": stage.value, **asdict(moment)})
-        told(stage, moment)
+        run.told(stage, moment)
 
-    request.output.mkdir(parents=True, exist_ok=True)
-    outcome = run_stage(
+    return run_stage(
         trainable,
         objective,
         settings.schedule,
         LoopSettings(
-            folder=request.output / "checkpoints" / stage.value,
+            folder=checkpoints,
             settings=mark,
             save_every=request.save_every,
             evaluate_every=request.evaluate_every,
             keep_all=request.keep_all,
-            max_seconds=left,
+            deadline=run.deadline,
             is_main=ranks.is_main,
         ),
         told=record,
-        stop=stop,
+        stop=run.stop,
         average_gradients=lambda model: average_gradients(model, ranks),
+        saving=lambda: sync(log),
     )
-    return outcome, trainable, moments
 
 
-def _objective(
-    request: TrainRequest, data: Data, trainable: Trainable, settings: MntpStage | SimcseStage | SupervisedStage
-) -> Objective:
+def _objective(run: _Run, trainable: Trainable, settings: MntpStage | SimcseStage | SupervisedStage) -> Objective:
+    request, data, ranks = run.request, run.data, run.ranks
     tokenizer = load_tokenizer(request.base.folder)
-    seed, ranks = request.recipe.seed, Ranks.current()
+    seed = request.recipe.seed
     if isinstance(settings, MntpStage):
         return MntpTraining(
             trainable, settings, tokenizer, texts=data.texts, held_out=data.unseen_texts, seed=seed, ranks=ranks
@@ -176,7 +235,8 @@ def _objective(
         tokenizer=tokenizer,
         prompt=request.base.sidecar.prompt,
         max_tokens=settings.length,
-        eos=trainable.decoder.config.eos_token_id if settings.pooling is Pooling.LAST else None,
+        # As the encoder chooses it that opens the result.
+        eos=eos_token(trainable.decoder.config, request.base.folder) if settings.pooling is Pooling.LAST else None,
     )
     inner: SimcseTraining | SupervisedTraining
     if isinstance(settings, SimcseStage):
@@ -188,3 +248,10 @@ def _objective(
             trainable, settings, texts, sources=data.pairs, held_out=data.unseen_pairs, seed=seed, ranks=ranks
         )
     return WatchedObjective(inner, trainable, texts, settings.pooling, request.dev)
+
+
+def _free_memory(device: torch.device) -> None:
+    """Let go of a finished stage's model before the next one is loaded: cycles inside it outlive its last name."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from .errors import TrainingError
 from .trainable import Trainable, load_lora, save_lora
 
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest cannot be read."""
+
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError),
+    *(SafetensorError, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / "progress.json").is_file())
 
 
+def newest_step(folder: Path) -> int | None:
+    """Return the step of the checkpoint that `restore` takes, None when there is none."""
+    found = checkpoints(folder)
+    return int(found[-1].name.removeprefix("step-")) if found else None
+
+
 def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, settings: str) -> Progress | None:
     """Put the newest checkpoint of `folder` back and return where it stands, None when there is none.
 
@@ -78,8 +91,9 @@ def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer
                 "over in an empty --output folder"
             )
         load_lora(trainable, newest)
-        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location=trainable.device, weights_only=True))
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # The optimizer puts each tensor where its parameter is, and its step counters nowhere else than they were.
+        optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True))
+    except _UNREADABLE as error:
         raise TrainingError(f"{newest} cannot be read ({error}): remove it to go on from the one before") from error
     return progress
 

@@ -5,10 +5,12 @@ Shape suffixes: B queries, C candidates, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
@@ -59,13 +61,33 @@ def _scores(
     return cosines_BC.masked_fill(out_BC, float("-inf"))
 
 
-def same_texts(queries: Sequence[str], positives: Sequence[str], candidates: Sequence[str]) -> Tensor:
-    """Return bool (B, C): candidate c is the same text as query i or its positive, and so no negative (defect D9)."""
-    rows = [
-        [candidate in (query, positive) for candidate in candidates]
-        for query, positive in zip(queries, positives, strict=True)
-    ]
-    return torch.tensor(rows, dtype=torch.bool).reshape(len(queries), len(candidates))
+def same_texts(
+    queries: Sequence[str],
+    positives: Sequence[str],
+    candidates: Sequence[str],
+    *,
+    known: Sequence[tuple[str, str]] = (),
+) -> Tensor:
+    """Return bool (B, C): the data themselves say that candidate c is no negative of query i (defect D9).
+
+    That is when it is query i's text, or a positive of that text: its own `positives`[i], or the positive in a pair
+    (query, positive) of `known` that asks the same. `known` are the pairs of the whole batch, those of other processes
+    too, since their documents are candidates here. A query's target is True as well; `info_nce` keeps it.
+    """
+    numbers: dict[str, int] = {}
+
+    def numbered(texts: Iterable[str]) -> NDArray[np.int64]:
+        return np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), dtype=np.int64)
+
+    found_C = numbered(candidates)
+    pairs = [*zip(queries, positives, strict=True), *known]
+    pair_queries, pair_positives = numbered(query for query, _ in pairs), numbered(text for _, text in pairs)
+    # Rows of the table are texts that ask, all texts are its columns: a text answers itself and what it is paired with.
+    rows, row_of = np.unique(pair_queries, return_inverse=True)
+    answers = np.zeros((len(rows), len(numbers)), dtype=np.bool_)
+    answers[row_of, pair_positives] = True
+    answers[np.arange(len(rows)), rows] = True
+    return torch.from_numpy(answers[:, found_C][row_of[: len(queries)]])
 
 
 class RandomState:

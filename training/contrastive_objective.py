@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..encoder.config import Pooling
 from ..encoder.protocol import Role
-from ..encoder.tokenize import TextTokenizer, TokenRow
-from .contrastive import cached_backward, info_nce, same_texts, uniformity_alignment
+from ..encoder.tokenize import TextTokenizer
+from .contrastive import info_nce, same_texts, uniformity_alignment
 from .corpus import Pair, PairSource, order
 from .distributed import Ranks, gather
-from .embedder import by_length, embed
+from .embedder import Views, embed
 from .errors import TrainingError
 from .loop import StepResult
 from .mntp_objective import step_seed
 from .recipe import SimcseStage, SourceSettings, SupervisedStage
+from .token_cache import TokenCache
 from .trainable import Trainable
 
 EVALUATION_TEXTS = 256
+"""Of SimCSE, and pairs of one source at most."""
+EVALUATION_PAIRS = 1024
+"""Of all sources of the supervised stage together, at most."""
 SHORTEST_SENTENCE = 24
 """Characters: shorter pieces are abbreviations, list numbers and fragments."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
@@ -37,38 +40,6 @@ def sentences(texts: Sequence[str]) -> list[str]:
         parts = [part.strip() for part in _SENTENCE_END.split(text)]
         found += [part for part in parts if len(part) >= SHORTEST_SENTENCE] or [text]
     return found
-
-
-@dataclass(slots=True)
-class _Views:
-    """Token rows and how to embed them in chunks."""
-
-    trainable: Trainable
-    rows: list[TokenRow]
-    pooling: Pooling
-    chunk: int
-
-    def backward(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Add the gradients of `loss_of`, which takes embeddings in the order of the rows; return both, detached."""
-        chunks = by_length(self.rows, self.chunk)
-        back = torch.tensor([number for chunk in chunks for number in chunk]).argsort().to(self.trainable.device)
-        loss, shuffled = cached_backward(
-            len(chunks),
-            lambda n: embed(self.trainable, [self.rows[i] for i in chunks[n]], self.pooling),
-            lambda embeddings: loss_of(embeddings[back]),
-            device=self.trainable.device,
-            autocast=self.trainable.autocast,
-        )
-        return loss, shuffled[back]
-
-    def evaluate(self) -> Tensor:
-        """Return the embeddings without gradient and dropout."""
-        self.trainable.decoder.eval()
-        chunks = by_length(self.rows, self.chunk)
-        with torch.no_grad(), self.trainable.autocast():
-            parts = [embed(self.trainable, [self.rows[i] for i in chunk], self.pooling) for chunk in chunks]
-        back = torch.tensor([number for chunk in chunks for number in chunk]).argsort().to(self.trainable.device)
-        return torch.cat(parts)[back]
 
 
 class SimcseTraining:
@@ -85,8 +56,8 @@ class SimcseTraining:
         seed: int,
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     ) -> None:
-        self._trainable, self._stage, self._tokenizer, self._seed = trainable, stage, tokenizer, seed
-        self._ranks = ranks
+        self._trainable, self._stage, self._seed, self._ranks = trainable, stage, seed, ranks
+        self._tokenizer = TokenCache(tokenizer)
         ranks.share(stage.batch, "simcse.batch")
         self._texts = sentences(texts) if stage.sentences else list(texts)
         self._unseen = (sentences(held_out) if stage.sentences else list(held_out))[:EVALUATION_TEXTS]
@@ -95,13 +66,15 @@ class SimcseTraining:
                 f"simcse: there are {len(self._texts)} texts and {len(self._unseen)} held out, and a step takes "
                 f"{stage.batch}: give more text, or a smaller simcse.batch"
             )
+        self._unseen_rows = tokenizer(self._unseen, role=Role.DOCUMENT, instruction=None)
 
     def step(self, number: int) -> StepResult:
-        texts = self._batch(number)[self._ranks.rank]
+        parts = self._batch(number)
+        texts = parts[self._ranks.rank]
         rows = self._tokenizer(texts, role=Role.DOCUMENT, instruction=None)
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
-        views = _Views(self._trainable, rows + rows, self._stage.pooling, self._stage.chunk)
-        everyone = [text for part in self._batch(number) for text in part]
+        views = Views(self._trainable, rows + rows, self._stage.pooling, self._stage.chunk)
+        everyone = [text for part in parts for text in part]
         loss, embeddings = views.backward(lambda both: self._loss(both, texts, everyone, self._ranks))
         uniformity, alignment = uniformity_alignment(embeddings[: len(texts)], embeddings[len(texts) :])
         return StepResult(
@@ -115,8 +88,8 @@ class SimcseTraining:
 
         Dropout is drawn from the same numbers each time.
         """
-        rows = self._tokenizer(self._unseen, role=Role.DOCUMENT, instruction=None)
-        still = _Views(self._trainable, rows, self._stage.pooling, self._stage.chunk).evaluate()
+        rows = self._unseen_rows
+        still = Views(self._trainable, rows, self._stage.pooling, self._stage.chunk).evaluate()
         self._trainable.decoder.train()
         with torch.no_grad(), torch.random.fork_rng(), self._trainable.autocast():
             torch.manual_seed(self._seed)
@@ -165,8 +138,8 @@ class SupervisedTraining:
         seed: int,
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     ) -> None:
-        self._trainable, self._stage, self._tokenizer, self._seed = trainable, stage, tokenizer, seed
-        self._ranks = ranks
+        self._trainable, self._stage, self._seed, self._ranks = trainable, stage, seed, ranks
+        self._tokenizer = TokenCache(tokenizer)
         ranks.share(stage.batch, "supervised.batch")
         self._sources = [source for source in sources if self._settings(source.name).weight > 0]
         self._unseen = [source for source in held_out if len(source.pairs) > 1 and self._settings(source.name).weight]
@@ -178,26 +151,34 @@ class SupervisedTraining:
                 f"sources: {len(self._unseen)}. Give more pairs, or a smaller supervised.batch"
             )
         self._drawn = self._draw()
+        self._evaluation: list[_Contrast] = []
 
     def step(self, number: int) -> StepResult:
         source, parts = self._batch(number)
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
-        views, loss_of = self._prepare(source.name, parts, number, self._ranks)
-        loss, _ = views.backward(loss_of)
-        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in views.rows))
+        batch = self._contrast(source.name, parts, number, self._ranks)
+        loss, _ = batch.views.backward(lambda embeddings: self._loss(embeddings, batch, self._ranks))
+        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in batch.views.rows))
 
     def held_out(self) -> dict[str, float]:
-        """Return the mean over sources of the loss and of the share of queries whose own positive is nearest."""
+        """Return the mean over sources of the loss and of the share of queries whose own positive is nearest.
+
+        The pairs are the same each time. Candidates that the data say are right too are left out of both.
+        """
+        if not self._evaluation:
+            self._evaluation = [
+                self._contrast(source.name, [pairs], 0, Ranks()) for source, pairs in evaluation_pairs(self._unseen)
+            ]
         losses, hits = [], []
-        for source in self._unseen:
-            pairs = source.pairs[: min(EVALUATION_TEXTS, self._stage.batch * 4)]
-            views, loss_of = self._prepare(source.name, [pairs], 0, Ranks())
-            embeddings = views.evaluate()
-            losses.append(float(loss_of(embeddings)))
-            queries = torch.nn.functional.normalize(embeddings[: len(pairs)], dim=1)
-            candidates = torch.nn.functional.normalize(embeddings[len(pairs) : 2 * len(pairs)], dim=1)
-            nearest = (queries @ candidates.T).argmax(dim=1).cpu()
-            hits.append(float((nearest == torch.arange(len(pairs))).float().mean()))
+        for batch in self._evaluation:
+            embeddings = torch.nn.functional.normalize(batch.views.evaluate(), dim=1)
+            losses.append(float(self._loss(embeddings, batch, Ranks())))
+            queries, candidates = embeddings[: batch.queries], embeddings[batch.queries : 2 * batch.queries]
+            own = torch.arange(batch.queries, device=embeddings.device)
+            excluded = batch.excluded[:, : batch.queries].clone()
+            excluded[own, own] = False
+            nearest = (queries @ candidates.T).masked_fill(excluded, float("-inf")).argmax(dim=1)
+            hits.append(float((nearest == own).float().mean()))
         return {"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))}
 
     def describe(self, number: int) -> list[str]:
@@ -225,10 +206,8 @@ class SupervisedTraining:
         parts = [rows[rank :: self._ranks.count] for rank in range(self._ranks.count)]
         return source, [[source.pairs[i] for i in part] for part in parts]
 
-    def _prepare(
-        self, name: str, parts: Sequence[Sequence[Pair]], number: int, ranks: Ranks
-    ) -> tuple[_Views, Callable[[Tensor], Tensor]]:
-        """Return queries, positives and hard negatives of this process as one list of rows, and their loss."""
+    def _contrast(self, name: str, parts: Sequence[Sequence[Pair]], number: int, ranks: Ranks) -> _Contrast:
+        """Return queries, positives and hard negatives of this process, and what all processes' candidates are."""
         settings, stage, device = self._settings(name), self._stage, self._trainable.device
         pairs = parts[ranks.rank]
         queries = [pair.query for pair in pairs]
@@ -240,24 +219,52 @@ class SupervisedTraining:
         rows += self._tokenizer(documents[ranks.rank], role=role, instruction=asked)
         most = max(len(part) for part in documents)
         candidates = [text for part in documents for text in [*part, *[""] * (most - len(part))]]
-        excluded_BC = same_texts(queries, [pair.positive for pair in pairs], candidates).to(device)
+        excluded_BC = same_texts(
+            queries,
+            [pair.positive for pair in pairs],
+            candidates,
+            known=[(pair.query, pair.positive) for part in parts for pair in part],
+        )
         # All processes must give equally many rows: what fills up is no candidate.
-        excluded_BC |= torch.tensor([not text for text in candidates], device=device)
+        excluded_BC |= torch.tensor([not text for text in candidates])
+        return _Contrast(
+            views=Views(self._trainable, rows, stage.pooling, stage.chunk),
+            queries=len(pairs),
+            most=most,
+            excluded=excluded_BC.to(device),
+        )
 
-        def loss_of(embeddings: Tensor) -> Tensor:
-            local = embeddings[len(pairs) :]
-            filled = torch.cat([local, local.new_ones(most - len(local), local.shape[1])])
-            return info_nce(
-                embeddings[: len(pairs)],
-                gather(filled, ranks),
-                temperature=stage.temperature,
-                targets_B=torch.arange(len(pairs), device=device) + ranks.rank * most,
-                excluded_BC=excluded_BC,
-                margin=stage.false_negative_margin,
-                dimensions=stage.dimensions,
-            )
+    def _loss(self, embeddings: Tensor, batch: _Contrast, ranks: Ranks) -> Tensor:
+        local = embeddings[batch.queries :]
+        filled = torch.cat([local, local.new_ones(batch.most - len(local), local.shape[1])])
+        return info_nce(
+            embeddings[: batch.queries],
+            gather(filled, ranks),
+            temperature=self._stage.temperature,
+            targets_B=torch.arange(batch.queries, device=local.device) + ranks.rank * batch.most,
+            excluded_BC=batch.excluded,
+            margin=self._stage.false_negative_margin,
+            dimensions=self._stage.dimensions,
+        )
 
-        return _Views(self._trainable, rows, stage.pooling, stage.chunk), loss_of
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contrast:
+    """The queries of this process, its candidates, and which of all processes' candidates are no negatives."""
+
+    views: Views
+    """Queries, then positives in their order, then hard negatives."""
+    queries: int
+    most: int
+    """Candidates of the process that has most of them."""
+    excluded: Tensor
+    """Bool (queries, candidates)."""
+
+
+def evaluation_pairs(sources: Sequence[PairSource]) -> list[tuple[PairSource, tuple[Pair, ...]]]:
+    """Return the first pairs of each source, equally many where there are, `EVALUATION_PAIRS` in all at most."""
+    each = min(EVALUATION_TEXTS, max(2, EVALUATION_PAIRS // max(1, len(sources))))
+    return [(source, source.pairs[:each]) for source in sources[: EVALUATION_PAIRS // 2]]
 
 
 def _documents(pairs: Sequence[Pair], most: int, number: int) -> list[str]:
@@ -273,4 +280,4 @@ def _documents(pairs: Sequence[Pair], most: int, number: int) -> list[str]:
 def _slice(count: int, size: int, number: int, seed: int) -> list[int]:
     """Return the rows of batch `number`: full batches of one permutation per epoch."""
     epoch, at = divmod(number, count // size)
-    return [int(i) for i in order(count, seed, epoch)[at * size : (at + 1) * size]]
+    return [int(row) for row in order(count, seed, epoch)[at * size : (at + 1) * size]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,16 @@ def read_pairs(path: Path) -> PairSource:
     return PairSource(name=_name(path), digest=source.digest, pairs=pairs)
 
 
+# One entry for each source of a recipe and some to spare: every step of an epoch asks for the same permutation.
+@lru_cache(maxsize=16)
 def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the permutation of range(count) for one pass: the same for the same seed and epoch, on any machine."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+    """Return the permutation of range(count) for one pass: the same for the same seed and epoch, on any machine.
+
+    The array is shared between calls and cannot be written to.
+    """
+    permutation = np.random.default_rng([seed, epoch]).permutation(count)
+    permutation.setflags(write=False)
+    return permutation
 
 
 def endless(count: int, seed: int, start: int = 0) -> Iterator[int]:

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from scipy.stats import spearmanr
+from numpy.typing import ArrayLike, NDArray
 
 from ..encoder.config import Pooling
 from ..encoder.protocol import Role
 from ..encoder.tokenize import TextTokenizer
-from .embedder import by_length, embed
+from .embedder import Views
 from .local_data import StsData, read
 from .local_folders import LocalTask
 from .loop import Objective
 from .trainable import Trainable
+
+CHUNK = 64
+"""Texts embedded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +50,36 @@ class WatchedObjective:
 
     def held_out(self) -> dict[str, float]:
         scores = self._inner.held_out()
-        self._trainable.decoder.eval()
         for pairs, rows in zip(self._dev, self._rows, strict=True):
-            chunks = by_length(rows, 64)
-            with torch.no_grad(), self._trainable.autocast():
-                parts = [embed(self._trainable, [rows[i] for i in chunk], self._pooling) for chunk in chunks]
-            back = torch.tensor([i for chunk in chunks for i in chunk]).argsort()
-            vectors = torch.nn.functional.normalize(torch.cat(parts).cpu()[back], dim=1)
+            embeddings = Views(self._trainable, rows, self._pooling, CHUNK).evaluate()
+            vectors = torch.nn.functional.normalize(embeddings.cpu(), dim=1)
             first, second = vectors.chunk(2)
-            scores[pairs.name] = float(spearmanr((first * second).sum(dim=1).numpy(), pairs.gold)[0])
+            scores[pairs.name] = spearman((first * second).sum(dim=1).numpy(), pairs.gold)
         return scores
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Return Spearman's correlation: Pearson's of the ranks, equal values sharing the mean of their ranks.
+
+    NaN where it is undefined: a side that is constant, fewer than two values, or a value that is NaN.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"shapes are {a.shape} and {b.shape}: expected two rows of equally many values")
+    if len(a) < 2 or np.isnan(a).any() or np.isnan(b).any():
+        return float("nan")
+    a, b = average_ranks(a), average_ranks(b)
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / spread if spread else float("nan")
+
+
+def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of each value from 1, equal values sharing the mean of theirs; `values` holds no NaN."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(sizes)
+    means: NDArray[np.float64] = last - (sizes - 1) / 2
+    return means[group]
 
 
 def read_dev(path: Path) -> DevPairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,15 @@ def agree(stop: bool, ranks: Ranks) -> bool:
     wish = torch.tensor([float(stop)])
     dist.all_reduce(wish)
     return bool(wish.item() > 0)
+
+
+def add_up(values: Sequence[float], ranks: Ranks) -> list[float]:
+    """Return each value summed over the processes."""
+    if ranks.count == 1:
+        return list(values)
+    summed = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(summed)
+    return [float(value) for value in summed]
 
 
 def barrier() -> None:

@@ -5,7 +5,8 @@ Shape suffixes: N texts, L tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..encoder.config import Pooling
 from ..encoder.pooling import pool
 from ..encoder.tokenize import TokenRow
+from .contrastive import cached_backward
 from .trainable import Trainable
 
 
@@ -34,3 +36,38 @@ def by_length(rows: Sequence[TokenRow], size: int) -> list[list[int]]:
     """Return the numbers of the rows in chunks of `size`, longest first, so that little is padded."""
     ranked = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
     return [ranked[at : at + size] for at in range(0, len(ranked), size)]
+
+
+@dataclass(slots=True)
+class Views:
+    """Token rows and how to embed them in chunks."""
+
+    trainable: Trainable
+    rows: list[TokenRow]
+    pooling: Pooling
+    chunk: int
+
+    def backward(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Add the gradients of `loss_of`, which takes embeddings in the order of the rows; return both, detached."""
+        chunks = by_length(self.rows, self.chunk)
+        back = self._back(chunks)
+        loss, shuffled = cached_backward(
+            len(chunks),
+            lambda n: embed(self.trainable, [self.rows[i] for i in chunks[n]], self.pooling),
+            lambda embeddings: loss_of(embeddings[back]),
+            device=self.trainable.device,
+            autocast=self.trainable.autocast,
+        )
+        return loss, shuffled[back]
+
+    def evaluate(self) -> Tensor:
+        """Return the embeddings without gradient and dropout."""
+        self.trainable.decoder.eval()
+        chunks = by_length(self.rows, self.chunk)
+        with torch.no_grad(), self.trainable.autocast():
+            parts = [embed(self.trainable, [self.rows[i] for i in chunk], self.pooling) for chunk in chunks]
+        return torch.cat(parts)[self._back(chunks)]
+
+    def _back(self, chunks: Sequence[Sequence[int]]) -> Tensor:
+        """Return the places that bring rows in the order of `chunks` back into their own."""
+        return torch.tensor([number for chunk in chunks for number in chunk]).argsort().to(self.trainable.device)

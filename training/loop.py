@@ -59,8 +59,8 @@ class LoopSettings:
     save_every: int = 100
     evaluate_every: int = 100
     keep_all: bool = False
-    max_seconds: float | None = None
-    """Training stops after the step in which this many seconds are over."""
+    deadline: float | None = None
+    """Training stops after the step in which `time.monotonic()` reaches this."""
     is_main: bool = True
     """Only this process writes."""
 
@@ -100,19 +100,23 @@ def run_stage(
     told: Callable[[Moment], None],
     stop: Callable[[], bool],
     average_gradients: Callable[[Trainable], None] | None = None,
+    saving: Callable[[], None] | None = None,
 ) -> Outcome:
     """Train until the schedule's end, from the newest checkpoint where there is one.
 
-    `stop` is asked after each step. Raises TrainingError when loss or gradients are no numbers, with the batch saved.
+    `stop` is asked after each step, `saving` called before each checkpoint is written.
+    Raises TrainingError when loss or gradients are no numbers, with the batch saved.
     """
     parameters = [value for _, value in trainable.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    ranks = Ranks.current()
+    if settings.is_main:
+        settings.folder.mkdir(parents=True, exist_ok=True)
     progress = restore(settings.folder, trainable, optimizer, settings.settings) or Progress(
         step=0, tokens=0, seconds=0.0, settings=settings.settings
     )
     began = time.monotonic() - progress.seconds
-    limit = math.inf if settings.max_seconds is None else time.monotonic() + settings.max_seconds
+    limit = math.inf if settings.deadline is None else settings.deadline
     saved = progress.step
     if progress.step == 0:
         told(_moment(progress, schedule, None, held_out=objective.held_out()))
@@ -125,8 +129,8 @@ def run_stage(
         if average_gradients is not None:
             average_gradients(trainable)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm))
-        if not (math.isfinite(result.loss) and math.isfinite(norm)):
-            raise _not_a_number(objective, progress.step, result.loss, norm, settings.folder)
+        if agree(not (math.isfinite(result.loss) and math.isfinite(norm)), ranks):
+            raise _not_a_number(objective, progress.step, result.loss, norm, settings)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         now = time.monotonic()
@@ -137,9 +141,11 @@ def run_stage(
         last = progress.step == schedule.steps
         held_out = objective.held_out() if last or progress.step % settings.evaluate_every == 0 else None
         told(_moment(progress, schedule, result, norm=norm, speed=speed, held_out=held_out))
-        ending = agree(last or now >= limit or stop(), Ranks.current())
+        ending = agree(last or time.monotonic() >= limit or stop(), ranks)
         if settings.is_main and (ending or progress.step - saved >= settings.save_every):
             progress = replace(progress, seconds=time.monotonic() - began)
+            if saving is not None:
+                saving()
             save_checkpoint(settings.folder, trainable, optimizer, progress, keep_all=settings.keep_all)
             saved = progress.step
         if ending:
@@ -170,10 +176,12 @@ def _moment(
     )
 
 
-def _not_a_number(objective: Objective, step: int, loss: float, norm: float, folder: Path) -> TrainingError:
-    path = folder / f"bad-batch-step-{step:06d}.txt"
-    path.write_text("\n".join(objective.describe(step)), encoding="utf-8")
+def _not_a_number(objective: Objective, step: int, loss: float, norm: float, settings: LoopSettings) -> TrainingError:
+    path = settings.folder / f"bad-batch-step-{step:06d}.txt"
+    if settings.is_main:
+        path.write_text("\n".join(objective.describe(step)), encoding="utf-8")
+    where = "" if math.isfinite(loss) and math.isfinite(norm) else f"loss is {loss} and the gradient's norm {norm}"
     return TrainingError(
-        f"step {step}: loss is {loss} and the gradient's norm {norm}, expected finite numbers. Nothing was changed by "
-        f"this step; its texts are in {path}. Try a lower learning rate, or --precision fp32"
+        f"step {step}: {where or 'in another process loss or gradient is no number'}, expected finite numbers. Nothing "
+        f"was changed by this step; its texts are in {path}. Try a lower learning rate, or --precision fp32"
     )

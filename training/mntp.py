@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..encoder.proof import TOLERANCE
+from .errors import TrainingError
 from .masking import mask_tokens
-from .packing import PackedRows, annealed_mask, block_mask
+from .packing import PackedRows, annealed_mask, attention_mask, join
 from .recipe import MntpStage
 from .trainable import Trainable
 
@@ -54,7 +56,7 @@ class MntpLoss:
         self._special = torch.tensor(sorted(special_ids), dtype=torch.long)
 
     def hide(self, packed: PackedRows, *, seed: int) -> HiddenRows:
-        """Return the rows with the tokens hidden that `seed` chooses: at least one of the batch."""
+        """Return the rows with the tokens hidden that `seed` chooses: at least one, where any can be hidden at all."""
         generator = torch.Generator().manual_seed(seed)
         maskable_BL = (packed.positions > 0) & (packed.documents > 0) & ~torch.isin(packed.ids, self._special)
         hidden_BL, chosen_BL = mask_tokens(
@@ -63,7 +65,7 @@ class MntpLoss:
             probability=self._stage.mask_probability,
             masking=self._stage.masking,
             mask_id=self._mask_id,
-            vocabulary=self._trainable.decoder.config.vocab_size,
+            vocabulary=vocabulary_of(self._trainable),
             generator=generator,
         )
         if not chosen_BL.any():
@@ -88,8 +90,56 @@ class MntpLoss:
 
     def _mask(self, documents_BL: Tensor, step: int | None) -> Tensor:
         if step is None or step >= self._stage.anneal_steps:
-            return block_mask(documents_BL)
+            return packing_mask(self._trainable, documents_BL)
         return annealed_mask(documents_BL, (step + 1) / (self._stage.anneal_steps + 1), self._trainable.dtype)
+
+
+def vocabulary_of(trainable: Trainable) -> int:
+    """Return how many tokens the model knows."""
+    return int(trainable.decoder.config.get_text_config().vocab_size)
+
+
+def packing_mask(trainable: Trainable, documents_BL: Tensor) -> Tensor:
+    """Return the mask that keeps documents apart for this model's attention. Raises TrainingError where none does."""
+    implementation = trainable.decoder.config.get_text_config()._attn_implementation
+    return attention_mask(documents_BL, implementation, trainable.dtype)
+
+
+def require_apart(trainable: Trainable, length: int) -> None:
+    """Return when two documents in one row have the states that each has alone. Raises TrainingError when they leak.
+
+    Where the model has a window shorter than a row, the second document is longer than it: a mask of ours replaces
+    the window's.
+    """
+    config = trainable.decoder.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    first = min(6, max(2, length // 2))
+    second = min(max(2, length), 10 if not isinstance(window, int) else max(10, window + 8))
+    last = vocabulary_of(trainable) - 1
+    ids = ((torch.arange(first + second) * 37 + 5) % max(1, last - 8) + 5).clamp(max=last)
+    documents = [ids[:first].tolist(), ids[first:].tolist()]
+    was_training = trainable.decoder.training
+    trainable.decoder.eval()
+    with torch.no_grad(), trainable.autocast():
+        together = _probe(trainable, [documents])[0]
+        alone = torch.cat([_probe(trainable, [[document]])[0] for document in documents])
+    trainable.decoder.train(was_training)
+    error = float(((together - alone).norm(dim=1) / alone.norm(dim=1).clamp_min(1e-30)).mean())
+    limit = TOLERANCE[trainable.dtype]
+    if not error <= limit:
+        longest = f", or mntp.length of at most {window}" if isinstance(window, int) and window < length else ""
+        raise TrainingError(
+            f"{trainable.base_name}: a document packed with another has other states than alone (relative difference "
+            f"{error:.1e}, expected at most {limit:.0e}): this model's attention does not keep to the mask of MNTP. "
+            f"Choose another model (`searchctl models list`){longest}"
+        )
+
+
+def _probe(trainable: Trainable, rows: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    packed, device = join(rows), trainable.device
+    alone = all(len(row) == 1 for row in rows)
+    mask = None if alone else packing_mask(trainable, packed.documents.to(device))
+    return trainable.states(packed.ids.to(device), mask, packed.positions.to(device)).float()
 
 
 def _one(maskable_BL: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .corpus import order
-from .distributed import Ranks
+from .distributed import Ranks, add_up
 from .errors import TrainingError
 from .loop import StepResult
-from .mntp import HiddenRows, MntpLoss
+from .mntp import HiddenRows, MntpLoss, require_apart
 from .packing import PackedRows, Slice, join, pack
 from .recipe import MntpStage
 from .trainable import Trainable
@@ -36,7 +36,7 @@ class MntpTraining:
         seed: int,
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     ) -> None:
-        """Raises TrainingError when there is too little text, or no such mask token."""
+        """Raises TrainingError when there is too little text, no such mask token, or packing leaks."""
         self._trainable, self._stage, self._seed = trainable, stage, seed
         self._ranks = ranks
         ranks.share(stage.batch, "mntp.batch")
@@ -45,6 +45,7 @@ class MntpTraining:
         self._loss = MntpLoss(
             trainable, stage, mask_id=self._mask_id(), special_ids=list(tokenizer.get_added_tokens_decoder())
         )
+        require_apart(trainable, stage.length)
         self._evaluation = self._held_out_rows()
         self._packed: dict[int, list[list[Slice]]] = {}
         self._counts: dict[int, int] = {}
@@ -55,16 +56,19 @@ class MntpTraining:
             )
 
     def step(self, number: int) -> StepResult:
+        """Compute loss and gradients; with several processes each prediction of any of them weighs the same."""
         seed = step_seed(self._seed, number, self._ranks.rank)
-        rows = self._loss.hide(self._batch(number), seed=seed)
+        rows = self._loss.hide(self._batch(number, self._ranks.rank), seed=seed)
         torch.manual_seed(seed)
-        count = int(rows.chosen.sum())
+        count = max(1.0, add_up([float(rows.chosen.sum())], self._ranks)[0])
         total = right = 0.0
         for start in range(0, len(rows.chosen), self._stage.chunk):
             loss, hits = self._loss(_part(rows, start, start + self._stage.chunk), step=number)
             if loss.requires_grad:
-                (loss / count).backward()  # type: ignore[no-untyped-call]
+                # The processes' gradients are averaged afterwards: times their number, so that they add up.
+                (loss * (self._ranks.count / count)).backward()  # type: ignore[no-untyped-call]
             total, right = total + float(loss.detach()), right + hits
+        total, right = add_up([total, right], self._ranks)
         return StepResult(
             loss=total / count, tokens=int((rows.packed.documents > 0).sum()), metrics={"accuracy": right / count}
         )
@@ -80,8 +84,12 @@ class MntpTraining:
         return {"loss": total / count, "accuracy": right / count}
 
     def describe(self, number: int) -> list[str]:
-        packed = self._batch(number)
-        return [self._tokenizer.decode(row[row > 0].tolist()) for row in packed.ids]
+        parts = [self._batch(number, rank) for rank in range(self._ranks.count)]
+        return [
+            self._tokenizer.decode(ids[documents > 0].tolist())
+            for packed in parts
+            for ids, documents in zip(packed.ids, packed.documents, strict=True)
+        ]
 
     def _mask_id(self) -> int:
         found = self._tokenizer.token_to_id(self._stage.mask_token)
@@ -97,14 +105,17 @@ class MntpTraining:
         slices = slices[:EVALUATION_ROWS]
         if not slices:
             raise TrainingError("mntp: no held-out text of two tokens or more: give more texts")
-        return [
+        rows = [
             self._loss.hide(
                 _joined(self._unseen, slices[at : at + self._stage.chunk]), seed=step_seed(self._seed, at, 0)
             )
             for at in range(0, len(slices), self._stage.chunk)
         ]
+        if not any(bool(part.chosen.any()) for part in rows):
+            raise TrainingError("mntp: the held-out text has no token that can be hidden: give more texts")
+        return rows
 
-    def _batch(self, number: int) -> PackedRows:
+    def _batch(self, number: int, rank: int) -> PackedRows:
         epoch = 0
         while number >= self._batches_of(epoch):
             number -= self._batches_of(epoch)
@@ -112,7 +123,7 @@ class MntpTraining:
         size = self._stage.batch
         return _joined(
             self._documents,
-            self._epoch(epoch)[number * size : (number + 1) * size][self._ranks.rank :: self._ranks.count],
+            self._epoch(epoch)[number * size : (number + 1) * size][rank :: self._ranks.count],
         )
 
     def _batches_of(self, epoch: int) -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..encoder.config import Attention
+from .errors import TrainingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,23 @@ def block_mask(documents_BL: Tensor, *, attention: Attention = Attention.BIDIREC
     if attention is Attention.CAUSAL:
         same_BLL = same_BLL & torch.ones_like(same_BLL[0]).tril()
     return same_BLL[:, None]
+
+
+def attention_mask(documents_BL: Tensor, implementation: str | None, dtype: torch.dtype) -> Tensor:
+    """Return the mask (B, 1, L, L) that keeps documents apart, in the form that the attention implementation takes.
+
+    sdpa reads bool; eager adds the mask to the scores, where a bool would be 0 and 1 and keep nothing apart. Raises
+    TrainingError for any other, which takes no such mask.
+    """
+    same_B1LL = block_mask(documents_BL)
+    if implementation == "sdpa":
+        return same_B1LL
+    if implementation == "eager":
+        apart_B1LL = torch.zeros(same_B1LL.shape, dtype=dtype, device=documents_BL.device)
+        return apart_B1LL.masked_fill_(~same_B1LL, torch.finfo(dtype).min)
+    raise TrainingError(
+        f"attention is {implementation}: MNTP packs documents with a mask and needs sdpa or eager attention"
+    )
 
 
 def annealed_mask(documents_BL: Tensor, share: float, dtype: torch.dtype) -> Tensor:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ..encoder.config import Pooling
 from .errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -71,6 +75,11 @@ class Schedule:
         _positive("schedule", steps=self.steps, learning_rate=self.learning_rate, clip_norm=self.clip_norm)
         if self.warmup_steps < 0 or self.weight_decay < 0:
             raise ValueError("schedule.warmup_steps and weight_decay: expected numbers of at least 0")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"schedule.warmup_steps is {self.warmup_steps}: expected fewer than schedule.steps ({self.steps}), or "
+                "the learning rate never comes down; set both"
+            )
         if self.decay_steps is not None and self.decay_steps < self.steps:
             raise ValueError(f"schedule.decay_steps is {self.decay_steps}: expected at least steps ({self.steps})")
 
@@ -146,9 +155,11 @@ class SourceSettings:
     """What the query is told; None: nothing."""
     symmetric: bool = False
     """Both sides carry the instruction (defect D7)."""
+    licence: str | None = None
+    """Of the data, for the manifest; None: not said."""
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
+        if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ValueError(f"source weight is {self.weight}: expected at least 0")
 
 
@@ -167,14 +178,15 @@ class SupervisedStage:
     """A fresh LoRA in place of SimCSE's, SimCSE's trained further (the paper's full variant), or a fresh one on top."""
     false_negative_margin: float | None = 0.1
     """Leave out a candidate nearer to the query than its positive by more than this (Qwen3-Embedding, arXiv
-    2506.05176); None leaves out equal texts only."""
+    2506.05176). None, in TOML false: only what the data themselves say is no negative, which is always left out."""
     dimensions: tuple[int, ...] = ()
     """Matryoshka prefixes trained besides the full width (arXiv 2205.13147)."""
     chunk: int = 64
     """Texts whose activations are in memory at once; the others wait as cached gradients (arXiv 2101.06983)."""
 
     sources: dict[str, SourceSettings] = field(default_factory=dict)
-    """By file name without .jsonl or .jsonl.gz; a file without a table is used with the defaults."""
+    """By file name without .jsonl or .jsonl.gz; a file without a table is used with the defaults. A file of plain texts
+    has only a licence to say here."""
 
     def __post_init__(self) -> None:
         _positive("supervised", length=self.length, temperature=self.temperature, chunk=self.chunk)
@@ -218,39 +230,47 @@ def load_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(path, f"{error}. Expected a TOML file with tables [mntp], [simcse], [supervised]") from error
     try:
-        return _build(Recipe, {"name": path.stem, **data}, "")
+        if "source" not in data:
+            raise ValueError("source is missing: expected where the values come from")
+        return _changed(Recipe(name=path.stem, source=""), data, "")
     except ValueError as error:
         raise DataError(path, str(error)) from error
 
 
-Built = TypeVar("Built")
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
-def _build(kind: type[Built], data: Mapping[str, Any], where: str) -> Built:
-    """Return the dataclass `kind` from a TOML table; every key must be one of its fields and of its type."""
-    hints = get_type_hints(kind)
-    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+def _changed(default: Settings, data: Mapping[str, Any], where: str) -> Settings:
+    """Return `default` with the values of a TOML table; what the table leaves out stays as it is in `default`.
+
+    Every key must be a field and its value of the field's type.
+    """
+    hints = get_type_hints(type(default))
     for key in data:
-        if key not in known:
-            raise ValueError(f"unknown key {where}{key}, expected one of {', '.join(known)}")
-    for name, entry in known.items():
-        if entry.default is MISSING and entry.default_factory is MISSING and name not in data:
-            raise ValueError(f"{where}{name} is missing")
-    values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
-    return kind(**values)
+        if key not in hints:
+            raise ValueError(f"unknown key {where}{key}, expected one of {', '.join(hints)}")
+    values = {key: _value(hints[key], value, f"{where}{key}", getattr(default, key)) for key, value in data.items()}
+    return replace(default, **values)
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r}: expected a table")
-        return _build(hint, value, f"{where}.")
+def _value(hint: Any, value: Any, where: str, default: Any) -> Any:
     if isinstance(hint, UnionType):
-        hint = next(part for part in get_args(hint) if part is not type(None))
+        if value is False and NoneType in get_args(hint):
+            return None  # TOML has no null
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    if hasattr(hint, "__dataclass_fields__"):
+        return _changed(default, _table(value, where), f"{where}.")
     if get_origin(hint) is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r}: expected a table")
-        return {key: _value(get_args(hint)[1], item, f"{where}.{key}") for key, item in value.items()}
+        kind = get_args(hint)[1]
+        changed = {
+            key: _value(kind, item, f"{where}.{key}", default.get(key, kind()))
+            for key, item in _table(value, where).items()
+        }
+        return {**default, **changed}
+    return _plain(hint, value, where)
+
+
+def _plain(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{where} is {value!r}: expected one of {', '.join(map(repr, get_args(hint)))}")
@@ -267,3 +287,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if type(value) not in right:
         raise ValueError(f"{where} is {value!r}: expected {hint.__name__}")
     return hint(value)
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {value!r}: expected a table")
+    return value

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from ..encoder import proof
 from ..encoder.adapters import merge_adapters
 from ..encoder.bidirectional import decoder_layers, set_attention
 from ..encoder.config import Attention
+from ..encoder.load import quiet_loading, require_complete
 from ..encoder.resolve import ResolvedModel
+from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
 from .recipe import LoraSettings
+from .vocabulary_head import VocabularyHead, require_own_logits
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -33,6 +39,11 @@ class Trainable:
     device: torch.device
     dtype: torch.dtype
     base_name: str
+    """The plain weights, by a name or a folder that `--model` takes."""
+    sidecar: Sidecar
+    """How the adapter is to be used when it is opened by itself."""
+    below: Path | None = None
+    """The last of the adapters merged into `decoder`; it names the one before it."""
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the trained parameters by name, in a fixed order."""
@@ -69,19 +80,11 @@ def load_trainable(
     The LoRA is fresh (B = 0, so the first step starts from the merged model) or the one saved in `start`. Attention is
     bidirectional and proved. Raises NotBidirectionalError, ModelFilesError, TrainingError.
     """
-    config = AutoConfig.from_pretrained(str(resolved.folder))
-    text = config.get_text_config()
-    text.is_causal = False
-    if attention_dropout is not None:
-        if not hasattr(text, "attention_dropout"):
-            raise TrainingError(f"{resolved.name}: this architecture has no attention dropout, which SimCSE needs")
-        text.attention_dropout = attention_dropout
-    whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        str(resolved.folder), config=config, dtype=torch.float32
-    )
-    decoder, head = whole.get_decoder(), whole.get_output_embeddings()
+    whole = _load(resolved, attention_dropout)
+    decoder, head = _decoder(whole, resolved), VocabularyHead.of(whole, resolved.name)
     # Merged in fp32 and rounded once, as the encoder does that will load the result.
-    decoder = set_attention(merge_adapters(decoder, adapters), Attention.BIDIRECTIONAL).to(dtype)
+    require_own_logits(whole, decoder, head, name=resolved.name)
+    decoder = set_attention(merge_adapters(decoder, adapters), Attention.BIDIRECTIONAL).to(dtype)  # type: ignore[arg-type]
     head = head.to(dtype)
     for module in (decoder, head):
         module.requires_grad_(False)
@@ -91,14 +94,76 @@ def load_trainable(
         decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     torch.manual_seed(seed)
     wrapped = get_peft_model(decoder, lora_config(decoder, lora))
-    trainable = Trainable(decoder=wrapped, head=head.to(device), device=device, dtype=dtype, base_name=resolved.name)
+    if dtype is not torch.float32:
+        _leave_casts_to_autocast(wrapped)
+    trainable = Trainable(
+        decoder=wrapped,
+        head=head.to(device),
+        device=device,
+        dtype=dtype,
+        base_name=resolved.name,
+        sidecar=replace(resolved.sidecar, adapters=(), base=None, dense_weight=None),
+        below=adapters[-1] if adapters else None,
+    )
     if start is not None:
         load_lora(trainable, start)
     return trainable
 
 
+def _load(resolved: ResolvedModel, attention_dropout: float | None) -> PreTrainedModel:
+    """Return the causal LM in fp32, with sdpa attention where it has it, else eager: MNTP's packing needs a mask."""
+    try:
+        config = AutoConfig.from_pretrained(str(resolved.folder))
+        _require_text_only(config, resolved.name)
+        config.is_causal = False
+        if attention_dropout is not None:
+            if not hasattr(config, "attention_dropout"):
+                raise TrainingError(f"{resolved.name}: this architecture has no attention dropout, which SimCSE needs")
+            config.attention_dropout = attention_dropout
+        with quiet_loading():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(resolved.folder), config=config, dtype=torch.float32, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"{resolved.name}: {first}. Expected a decoder language model in transformers' format in {resolved.folder}"
+        ) from error
+    whole: PreTrainedModel = loaded[0]
+    require_complete(resolved, loaded[1])
+    return whole
+
+
+def _require_text_only(config: PretrainedConfig, name: str) -> None:
+    if config.get_text_config() is not config:
+        raise TrainingError(
+            f"{name} ({config.model_type}) reads more than text: an adapter of its language model alone could not be "
+            "opened again. Expected a model of text only (`searchctl models list`)"
+        )
+
+
+def _decoder(whole: PreTrainedModel, resolved: ResolvedModel) -> PreTrainedModel:
+    """Return the part that the encoder will load, since an adapter's tensors are named by their place in it."""
+    decoder: PreTrainedModel = whole.base_model  # type: ignore[assignment]
+    opened: Any = AutoModel._model_mapping.get(type(whole.config), None)
+    if decoder is whole or type(decoder) is not opened:
+        raise TrainingError(
+            f"{resolved.name}: {type(whole).__name__} holds a {type(decoder).__name__}, but as an encoder this model "
+            f"is opened as {getattr(opened, '__name__', 'nothing')}, on which its adapters would not fit. "
+            "Choose another model (`searchctl models list`)"
+        )
+    return decoder
+
+
+def _leave_casts_to_autocast(wrapped: PeftModel) -> None:
+    """Stop peft from making an fp32 copy of each layer's input, which autocast then makes bf16 again."""
+    for module in wrapped.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
+
+
 def lora_config(decoder: PreTrainedModel, lora: LoraSettings) -> LoraConfig:
-    """Return peft's settings for every linear layer inside the decoder's layers."""
+    """Return peft's settings for every linear layer inside the decoder's layers. Raises TrainingError without any."""
     prefix = decoder_layers(decoder)[0][0].rsplit(".", 1)[0]
     targets = sorted(
         {
@@ -107,6 +172,11 @@ def lora_config(decoder: PreTrainedModel, lora: LoraSettings) -> LoraConfig:
             if isinstance(module, nn.Linear) and name.startswith(f"{prefix}.")
         }
     )
+    if not targets:
+        raise TrainingError(
+            f"{type(decoder).__name__} has no linear layers (torch.nn.Linear) in {prefix}: there is nothing to put a "
+            "LoRA on. Choose another model (`searchctl models list`)"
+        )
     return LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", target_modules=targets
     )
@@ -120,15 +190,25 @@ def lora_weights(trainable: Trainable) -> dict[str, Tensor]:
     }
 
 
-def save_lora(trainable: Trainable, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write a peft folder: adapter_config.json, naming the base by its registry name, and the tensors in `dtype`."""
+def save_lora(trainable: Trainable, folder: Path, *, dtype: torch.dtype = torch.float32, share: float = 1.0) -> None:
+    """Write a peft folder that `--model FOLDER` opens with all that is below it, its tensors in `dtype`.
+
+    `share` weighs the adapter against what it was trained on: W + share * B A, by scaling B.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = trainable.decoder.peft_config["default"]
-    config.base_model_name_or_path = trainable.base_name
+    first = trainable.below is None
+    config.base_model_name_or_path = (
+        trainable.base_name if trainable.below is None else os.path.relpath(trainable.below, folder)
+    )
     config.inference_mode = True
     config.save_pretrained(str(folder))
     config.inference_mode = False
-    tensors = {name: value.to(dtype) for name, value in lora_weights(trainable).items()}
+    write_sidecar(folder, replace(trainable.sidecar, base=trainable.base_name if first else None))
+    tensors = {
+        name: (value * share if "lora_B" in name else value).to(dtype)
+        for name, value in lora_weights(trainable).items()
+    }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 

@@ -1,90 +1,180 @@
-"""The folder that training fills: what it was made from, and what makes it a model that `--model FOLDER` opens."""
+"""The folder that training fills: what it was made from, and what makes it a model that `--model FOLDER` opens.
+
+Everything below an adapter is in the folder too: adapters that the base came with are copied to base-1, base-2 ...
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from ..encoder.config import EncoderConfig
+from ..encoder.config import EncoderConfig, Pooling
 from ..encoder.identity import digest_of, identify_resolved
-from ..encoder.sidecar import Sidecar, write_sidecar
-from .recipe import MntpStage, Recipe, Stage, stage_settings
+from ..encoder.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_weights, is_adapter, read_json
+from ..encoder.resolve import ResolvedModel
+from ..encoder.sidecar import Sidecar, read_sidecar, write_sidecar
+from .errors import TrainingError
+from .recipe import MntpStage, Stage, stage_settings
 from .training_data import Data
 
 if TYPE_CHECKING:
     from .chain import TrainRequest
+    from .checkpoints import Progress
 
-MANIFEST, LOG = "manifest.json", "train.jsonl"
+MANIFEST, LOG, STAGE, CHECKPOINTS = "manifest.json", "train.jsonl", "stage.json", "checkpoints"
 
 
-def applied(recipe: Recipe, done: Mapping[Stage, Path]) -> list[Path]:
-    """Return the adapters that make the encoder, in order; a supervised one that started from SimCSE's holds it."""
-    return [
+def is_begun(output: Path) -> bool:
+    """Return whether a training run has begun in this folder, however short it was."""
+    return (output / LOG).exists() or (output / CHECKPOINTS).exists()
+
+
+def finished_stages(output: Path) -> dict[Stage, dict[str, Any]]:
+    """Return what each finished stage in the folder wrote about itself, in the order of the stages."""
+    places = {stage: output / stage.value / STAGE for stage in Stage}
+    return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in places.items() if path.is_file()}
+
+
+def plain_base(base: ResolvedModel) -> str:
+    """Return a name or folder that means the weights of `base` without any adapter."""
+    if base.entry is not None:
+        return base.entry.name
+    name = base.name
+    while (folder := Path(name).expanduser()).is_dir():
+        sidecar = read_sidecar(folder)
+        if is_adapter(folder):
+            below = read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"]
+        elif not has_weights(folder) and sidecar is not None and sidecar.base is not None:
+            below = sidecar.base
+        else:
+            break
+        name = str(folder / below) if (folder / below).is_dir() else below
+    there = Path(name).expanduser()
+    return str(there.resolve()) if there.exists() else name
+
+
+def base_copies(output: Path) -> tuple[Path, ...]:
+    """Return the adapters in the folder that came with the base, in order."""
+    found: list[Path] = []
+    while (folder := output / f"base-{len(found) + 1}").is_dir():
+        found.append(folder)
+    return tuple(found)
+
+
+def copy_adapters(base: ResolvedModel, output: Path) -> None:
+    """Copy the adapters of `base` into the folder, each naming the one below it.
+
+    Raises TrainingError where others are there already.
+    """
+    sources = {output / f"base-{number}": source for number, source in enumerate(base.adapters, start=1)}
+    others = [
         folder
-        for stage, folder in done.items()
-        if not (stage is Stage.SIMCSE and Stage.SUPERVISED in done and recipe.supervised.start != "merged")
+        for folder in base_copies(output)
+        if folder not in sources or _weights(folder) != _weights(sources[folder])
     ]
+    if others:
+        raise TrainingError(
+            f"{others[0]} is another adapter than {base.name} comes with: go on with the model that this folder was "
+            "begun with, or choose another --output"
+        )
+    below: Path | None = None
+    for target, source in sources.items():
+        if not target.is_dir():
+            staging = output / f".{target.name}.new"
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            shutil.copyfile(source / ADAPTER_WEIGHTS, staging / ADAPTER_WEIGHTS)
+            name = plain_base(base) if below is None else os.path.relpath(below, target)
+            write_json(
+                staging / ADAPTER_CONFIG, {**read_json(source / ADAPTER_CONFIG), "base_model_name_or_path": name}
+            )
+            alone = replace(base.sidecar, adapters=(), dense_weight=None, base=name if below is None else None)
+            write_sidecar(staging, alone)
+            staging.rename(target)
+        below = target
 
 
-def settings_digest(request: TrainRequest, data: Data, stage: Stage, done: Mapping[Stage, Path]) -> str:
+def fingerprint(request: TrainRequest) -> str:
+    """Return the digest of the base with the adapters that it comes with."""
+    return identify_resolved(request.base, EncoderConfig(model=request.base.name), cache=request.cache).fingerprint
+
+
+def settings_digest(request: TrainRequest, data: Data, stage: Stage, done: Mapping[Stage, Path], processes: int) -> str:
     """Return a digest of all that decides a stage's weights: base, earlier adapters, settings, data, precision."""
-    info = identify_resolved(request.base, EncoderConfig(model=request.base.name))
     return digest_of(
         {
-            "base": info.fingerprint,
-            "earlier": {
-                name.value: blake3((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-                for name, folder in done.items()
-            },
+            "base": fingerprint(request),
+            "earlier": {name.value: blake3(_weights(folder)).hexdigest() for name, folder in done.items()},
             "stage": asdict(stage_settings(request.recipe, stage)),
             "seed": request.recipe.seed,
-            "data": dict(data.digests),
+            "data": {name: data.digests[name] for name in data.read_by(stage, request.recipe)},
             "dtype": str(request.dtype),
+            "processes": processes,
         }
     )
 
 
-def finished(folder: Path) -> str | None:
-    path = folder / "stage.json"
-    if not path.is_file():
-        return None
-    found: str = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    return found
+def write_stage(
+    request: TrainRequest, data: Data, stage: Stage, below: tuple[Path, ...], *, mark: str, progress: Progress
+) -> None:
+    """Say that the stage is finished, and how its adapter is used: `below` are the adapters under it, in order."""
+    settings = stage_settings(request.recipe, stage)
+    pooling = request.base.sidecar.pooling if isinstance(settings, MntpStage) else settings.pooling
+    write_json(
+        request.output / stage.value / STAGE,
+        {
+            "settings": mark,
+            "base": fingerprint(request),
+            "adapters": [*(folder.name for folder in below), stage.value],
+            "pooling": pooling.value,
+            "seed": request.recipe.seed,
+            "recipe": {"name": request.recipe.name, "source": request.recipe.source, stage.value: asdict(settings)},
+            "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},
+            "precision": str(request.dtype).removeprefix("torch."),
+            "device": request.device.type,
+            "versions": dict(request.versions or {}),
+            "command": request.command,
+            "progress": asdict(progress),
+        },
+    )
 
 
-def describe(request: TrainRequest, data: Data, done: Mapping[Stage, Path]) -> None:
-    """Make the output folder a model, and write what it was made from."""
-    last = stage_settings(request.recipe, list(done)[-1])
-    base = request.base
+def describe(request: TrainRequest) -> None:
+    """Make the output folder a model of all its finished stages, and write what they were made from."""
+    stages = finished_stages(request.output)
+    last, base = stages[list(stages)[-1]], request.base
     write_sidecar(
         request.output,
         Sidecar(
-            pooling=base.sidecar.pooling if isinstance(last, MntpStage) else last.pooling,
+            pooling=Pooling(last["pooling"]),
             max_tokens=base.sidecar.max_tokens,
             prompt=base.sidecar.prompt,
-            adapters=tuple(folder.name for folder in applied(request.recipe, done)),
-            base=base.name,
+            adapters=tuple(last["adapters"]),
+            base=plain_base(base),
         ),
     )
     write_json(
         request.output / MANIFEST,
         {
-            "base": base.name,
+            "base": plain_base(base),
             "base_revision": base.revision,
             "base_licence": base.licence,
+            "base_adapters": [folder.name for folder in base.adapters],
             "recipe": asdict(request.recipe),
-            "stages": {stage.value: json.loads((folder / "stage.json").read_text()) for stage, folder in done.items()},
-            "data": {name: {"blake3": digest, "rows": data.counts[name]} for name, digest in data.digests.items()},
-            "precision": str(request.dtype).removeprefix("torch."),
-            "device": request.device.type,
-            "versions": dict(request.versions or {}),
-            "command": request.command,
+            "stages": {stage.value: said for stage, said in stages.items()},
+            "data": {name: entry for said in stages.values() for name, entry in said["data"].items()},
+            "precision": last["precision"],
+            "device": last["device"],
+            "versions": last["versions"],
+            "command": last["command"],
         },
     )
 
@@ -96,7 +186,51 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to the log; a number that is none becomes null, since JSON has no other word for it."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Bring the file to the disk, if there is one."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def trim_log(path: Path, stage: Stage, step: int | None) -> None:
+    """Keep the whole lines of other stages, and of `stage` those up to `step` (None: none).
+
+    A run that was killed has told more than its last checkpoint holds; those steps come again.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            entry = json.loads(line) if line.endswith("\n") else None
+        except ValueError:
+            entry = None
+        if entry is not None and (entry["stage"] != stage.value or (step is not None and entry["step"] <= step)):
+            kept.append(line)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return value
+
+
+def _account(request: TrainRequest, data: Data, name: str) -> dict[str, Any]:
+    source = request.recipe.supervised.sources.get(name)
+    licence = None if source is None else source.licence
+    return {"blake3": data.digests[name], "rows": data.counts[name], "licence": licence}
+
+
+def _weights(folder: Path) -> bytes:
+    return (folder / ADAPTER_WEIGHTS).read_bytes()

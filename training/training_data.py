@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from .corpus import PairSource, TextSource, data_files, read_pairs, read_texts
 from .errors import TrainingError
-from .recipe import Stage
+from .recipe import Recipe, Stage
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.02, 512
 
@@ -27,6 +27,14 @@ class Data:
     digests: Mapping[str, str]
     """By file name; two files of one name are refused."""
     counts: Mapping[str, int]
+
+    def read_by(self, stage: Stage, recipe: Recipe) -> list[str]:
+        """Return the names of the files that `stage` reads: pairs of some weight, or texts where there are any."""
+        pairs = [source.name for source in self.pairs]
+        if stage is Stage.SUPERVISED:
+            sources = recipe.supervised.sources
+            return [name for name in pairs if name not in sources or sources[name].weight > 0]
+        return [name for name in self.digests if name not in pairs] or pairs
 
 
 def read_data(places: Sequence[Path], stages: Sequence[Stage], seed: int) -> Data:

@@ -16,8 +16,8 @@ from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.identity import identify
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import resolve
-from searchctl.training.chain import StageOutcome, TrainRequest, train
+from searchctl.encoder.resolve import ResolvedModel, resolve
+from searchctl.training.chain import TrainOutcome, TrainRequest, train
 from searchctl.training.dev_pairs import DevPairs
 from searchctl.training.errors import DataError, TrainingError
 from searchctl.training.loop import Moment
@@ -73,10 +73,13 @@ def run(
     recipe: Recipe = RECIPE,
     stages: tuple[Stage, ...] = tuple(Stage),
     stop: Callable[[list[tuple[Stage, Moment]]], bool] = lambda seen: False,
-) -> tuple[list[StageOutcome], list[tuple[Stage, Moment]]]:
+    max_seconds: float | None = None,
+    chain: int | None = 0,
+    model: ResolvedModel | None = None,
+) -> tuple[TrainOutcome, list[tuple[Stage, Moment]]]:
     seen: list[tuple[Stage, Moment]] = []
     request = TrainRequest(
-        base=resolve(EncoderConfig(model=str(base), chain=0)),
+        base=model or resolve(EncoderConfig(model=str(base), chain=chain)),
         stages=stages,
         data=(data,),
         recipe=recipe,
@@ -86,15 +89,16 @@ def run(
         dev=(DEV,),
         save_every=2,
         evaluate_every=2,
+        max_seconds=max_seconds,
         command="searchctl train",
     )
-    outcomes = train(
+    outcome = train(
         request,
         read_data(request.data, stages, recipe.seed),
         told=lambda stage, moment: seen.append((stage, moment)),
         stop=lambda: stop(seen),
     )
-    return outcomes, seen
+    return outcome, seen
 
 
 def weights(output: Path) -> dict[str, bytes]:
@@ -115,8 +119,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path
     (data / "plain.jsonl").write_text("\n".join(lines) + "\n")
     rows = [{"query": f"what is thing {i}", "positive": f"thing {i} is {WORDS[i % 5]}"} for i in range(60)]
     (data / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    outcomes, _ = run(tiny_folder, data, folder / "out")
-    assert [(outcome.stage, outcome.outcome.finished) for outcome in outcomes] == [(stage, True) for stage in Stage]
+    outcome, _ = run(tiny_folder, data, folder / "out")
+    assert outcome.complete
+    assert [(part.stage, part.outcome.finished) for part in outcome.stages] == [(stage, True) for stage in Stage]
     return folder / "out"
 
 
@@ -153,8 +158,10 @@ def test_the_log_holds_every_step_with_held_out_scores(trained: Path) -> None:
 def test_a_chain_stopped_in_each_stage_ends_with_the_same_bytes(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     run(tiny_folder, data, tmp_path / "whole")
     for _ in range(12):
-        outcomes, _ = run(tiny_folder, data, tmp_path / "broken", stop=lambda seen: seen[-1][1].step in (1, 3))
-        if outcomes and outcomes[-1].stage is Stage.SUPERVISED and outcomes[-1].outcome.finished:
+        outcome, _ = run(
+            tiny_folder, data, tmp_path / "broken", stop=lambda seen: bool(seen) and seen[-1][1].step in (1, 3)
+        )
+        if outcome.complete:
             break
     assert weights(tmp_path / "whole").keys() == {"mntp", "simcse", "supervised"}
     assert weights(tmp_path / "whole") == weights(tmp_path / "broken")
@@ -162,8 +169,8 @@ def test_a_chain_stopped_in_each_stage_ends_with_the_same_bytes(tiny_folder: Pat
 
 def test_finished_stages_are_not_run_again(trained: Path, tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     run(tiny_folder, data, tmp_path / "out")
-    outcomes, seen = run(tiny_folder, data, tmp_path / "out")
-    assert (outcomes, seen) == ([], [])
+    outcome, seen = run(tiny_folder, data, tmp_path / "out")
+    assert (outcome, seen) == (TrainOutcome(stages=(), complete=True), [])
 
 
 @pytest.mark.parametrize(

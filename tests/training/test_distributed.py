@@ -19,8 +19,10 @@ from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining
 from searchctl.training.corpus import Pair, PairSource
 from searchctl.training.distributed import Ranks, average_gradients
+from searchctl.training.errors import TrainingError
+from searchctl.training.loop import LoopSettings, StepResult, run_stage
 from searchctl.training.mntp_objective import MntpTraining
-from searchctl.training.recipe import LoraSettings, Masking, MntpStage, SimcseStage, SupervisedStage
+from searchctl.training.recipe import LoraSettings, Masking, MntpStage, Schedule, SimcseStage, SupervisedStage
 from searchctl.training.trainable import load_trainable
 
 rank, count, port, base, output = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *map(Path, sys.argv[4:])
@@ -29,7 +31,8 @@ if count > 1:
 ranks = Ranks.current()
 resolved = resolve(EncoderConfig(model=str(base)))
 lora = LoraSettings(rank=4, alpha=8, dropout=0.0)
-texts = [f"Sentence {i:03} tells of wool" for i in range(60)]
+# Of unequal lengths, so that the processes have unequal numbers of tokens to predict.
+texts = [" ".join([f"Sentence {i:03} tells of wool."] * (1 + i % 4)) for i in range(60)]
 pairs = tuple(
     # One in three has no hard negative, so that the processes have unequal numbers of them.
     Pair(f"what is thing {i:03}", f"thing {i:03} is wool", (f"thing {i + 1:03} is not",) if i % 3 else ())
@@ -62,6 +65,30 @@ for name, make in {
     found |= {f"{name} {key}": value.grad for key, value in model.parameters()}
 if rank == 0:
     torch.save(found, output)
+if count > 1:
+    # A loss that is no number in one process stops both, and only the first writes.
+    class Bad:
+        def step(self, number):
+            return StepResult(loss=float("nan") if rank == 1 else 1.0, tokens=1)
+
+        def held_out(self):
+            return {"loss": 0.0}
+
+        def describe(self, number):
+            return [f"written by {rank}"]
+
+    work = output.with_name(f"work-{rank}")
+    try:
+        run_stage(
+            model, Bad(), Schedule(steps=2), LoopSettings(folder=work, settings="s", is_main=ranks.is_main),
+            told=lambda _: None, stop=lambda: False,
+        )
+        raise SystemExit("went on")
+    except TrainingError as error:
+        assert "step 0" in str(error), error
+    assert work.exists() == ranks.is_main
+    if ranks.is_main:
+        assert (work / "bad-batch-step-000000.txt").read_text() == "written by 0"
 if count > 1:
     dist.destroy_process_group()
 """

@@ -277,8 +277,10 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tiny_folder: Path
                 os.kill(os.getpid(), signal.SIGKILL)
             return False
 
-        run(SUPERVISED, tiny_folder, tmp_path / "killed", stop=die)
-        os._exit(1)
+        try:
+            run(SUPERVISED, tiny_folder, tmp_path / "killed", stop=die)
+        finally:
+            os._exit(1)  # whatever happens, this copy of the test run must not go on with the tests
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     resumed, rest = run(SUPERVISED, tiny_folder, tmp_path / "killed")
     assert [moment.step for moment in rest] == [5, 6]

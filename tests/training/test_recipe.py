@@ -1,0 +1,158 @@
+"""Recipes: partial tables keep the stage's defaults, shipped ones carry their values, the registry names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from searchctl.encoder.registry import ENTRIES
+from searchctl.training.errors import DataError
+from searchctl.training.recipe import SHIPPED, LoraSettings, Masking, Recipe, Schedule, load_recipe, shipped_recipes
+
+PAPER = ("sheared-llama-1.3b", "llama-2-7b-chat", "mistral-7b-instruct", "llama-3-8b-instruct")
+OWN = ("smollm2-135m", "smollm2-135m-cpu")
+ROWS = {
+    "wikipedia-title-lead": 20_542,
+    "debian-packages": 55_529,
+    "medquad": 16_335,
+    "wordnet-glosses": 117_659,
+    "tldr-commands": 32_136,
+    "snli-triples": 5_864,
+    "pubmedqa": 1_000,
+}
+
+
+def recipe(folder: Path, text: str) -> Recipe:
+    path = folder / "mine.toml"
+    path.write_text('source = "a test"\n' + text)
+    return load_recipe(path)
+
+
+def shipped(name: str) -> Recipe:
+    return load_recipe(SHIPPED / f"{name}.toml")
+
+
+def test_a_recipe_without_tables_is_the_defaults(tmp_path: Path) -> None:
+    assert recipe(tmp_path, "") == Recipe(name="mine", source="a test")
+
+
+def test_a_partial_schedule_keeps_the_defaults_of_its_stage(tmp_path: Path) -> None:
+    made = recipe(tmp_path, "[supervised.schedule]\nsteps = 500\n[simcse.schedule]\nsteps = 7\n")
+    assert made.supervised.schedule == Schedule(steps=500, warmup_steps=300, learning_rate=2e-4)
+    assert made.simcse.schedule == Schedule(steps=7, learning_rate=3e-5)
+    assert made.mntp.schedule == Schedule(steps=1000, learning_rate=5e-5)
+
+
+def test_a_partial_lora_keeps_the_other_defaults(tmp_path: Path) -> None:
+    made = recipe(tmp_path, "[mntp.lora]\nrank = 4\n")
+    assert made.mntp.lora == LoraSettings(rank=4, alpha=32, dropout=0.05)
+    assert made.simcse.lora == LoraSettings()
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(300, 300), (1, 1), (20, 10)])
+def test_a_warm_up_as_long_as_the_stage_is_refused(warmup: int, steps: int) -> None:
+    with pytest.raises(ValueError, match=rf"warmup_steps is {warmup}: expected fewer than schedule.steps \({steps}\)"):
+        Schedule(steps=steps, warmup_steps=warmup)
+
+
+def test_a_schedule_shorter_than_its_default_warm_up_is_refused_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mine.toml: schedule.warmup_steps is 300: expected fewer .* \(200\)"):
+        recipe(tmp_path, "[supervised.schedule]\nsteps = 200\n")
+
+
+def test_false_says_none_where_a_setting_may_be_left_out(tmp_path: Path) -> None:
+    assert recipe(tmp_path, "").supervised.false_negative_margin == 0.1
+    assert recipe(tmp_path, "[supervised]\nfalse_negative_margin = false\n").supervised.false_negative_margin is None
+    assert recipe(tmp_path, "[supervised]\nfalse_negative_margin = 0.2\n").supervised.false_negative_margin == 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[supervised]\nfalse_negative_margin = true\n", "supervised.false_negative_margin is True: expected float"),
+        ("[mntp]\nbatch = false\n", "mntp.batch is False: expected int"),
+        ("[mntp]\nlora = 3\n", "mntp.lora is 3: expected a table"),
+        ("[mntp.lora]\nranks = 3\n", "unknown key mntp.lora.ranks, expected one of rank, alpha, dropout"),
+        ("[supervised.sources.a]\nweight = nan\n", "source weight is nan"),
+        ("[supervised.sources.a]\nlicence = 3\n", "supervised.sources.a.licence is 3: expected str"),
+        ("[supervised]\nsources = 1\n", "supervised.sources is 1: expected a table"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_full_name(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DataError, match=r"mine\.toml: ") as raised:
+        recipe(tmp_path, text)
+    assert words in str(raised.value)
+
+
+def test_a_recipe_says_where_its_values_come_from(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("seed = 1\n")
+    with pytest.raises(DataError, match="source is missing"):
+        load_recipe(path)
+
+
+def test_a_source_has_weight_instruction_symmetry_and_licence(tmp_path: Path) -> None:
+    text = '[supervised.sources.faq]\nweight = 2\ninstruction = "Find it"\nsymmetric = true\nlicence = "MIT"\n'
+    source = recipe(tmp_path, text).supervised.sources["faq"]
+    assert (source.weight, source.instruction, source.symmetric, source.licence) == (2.0, "Find it", True, "MIT")
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_the_recipe_of_every_model_is_shipped_and_loads(entry: object) -> None:
+    name = entry.recipe  # type: ignore[attr-defined]
+    if entry.name == "hashing":  # type: ignore[attr-defined]
+        assert name == "none"  # no language model, nothing to train
+    else:
+        assert name in shipped_recipes()
+        assert shipped(name).name == name
+
+
+def test_bases_of_the_paper_have_their_own_recipe() -> None:
+    assert {entry.name.removesuffix("-v0.2"): entry.recipe for entry in ENTRIES if "llama" in entry.name} == {
+        "sheared-llama-1.3b": "sheared-llama-1.3b",
+        "llama-2-7b-chat": "llama-2-7b-chat",
+        "llama-3-8b-instruct": "llama-3-8b-instruct",
+    }
+    assert [entry.recipe for entry in ENTRIES if entry.name.startswith("mistral")] == ["mistral-7b-instruct"]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_recipes_of_the_paper_carry_its_values(name: str) -> None:
+    made = shipped(name)
+    mistral, sheared = name.startswith("mistral"), name.startswith("sheared")
+    for stage in (made.mntp, made.simcse, made.supervised):
+        assert stage.lora == LoraSettings(rank=16, alpha=32, dropout=0.05)
+        assert (stage.schedule.steps, stage.schedule.weight_decay, stage.schedule.clip_norm) == (1000, 0.0, 1.0)
+    mntp, simcse, supervised = made.mntp, made.simcse, made.supervised
+    assert (mntp.batch, mntp.length, mntp.mask_token, mntp.anneal_steps, mntp.merge_share) == (32, 512, "_", 0, 1.0)
+    assert (mntp.mask_probability, mntp.masking) == ((0.8, Masking.ALL) if mistral else (0.2, Masking.BERT))
+    assert (mntp.schedule.learning_rate, mntp.schedule.warmup_steps) == (5e-5, 0)
+    assert (simcse.batch, simcse.length) == (32 if sheared else 128, 128)
+    assert (simcse.temperature, simcse.attention_dropout) == (0.05, 0.3)
+    assert (simcse.schedule.learning_rate, simcse.schedule.warmup_steps) == (3e-5, 0)
+    assert (supervised.batch, supervised.length, supervised.hard_negatives) == (512, 512, 1)
+    assert (supervised.temperature, supervised.false_negative_margin, supervised.dimensions) == (0.02, None, ())
+    assert (supervised.schedule.learning_rate, supervised.schedule.warmup_steps) == (2e-4, 300)
+    assert made.seed == 42
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_recipes_tell_every_source_apart_and_let_none_dominate(name: str) -> None:
+    sources = shipped(name).supervised.sources
+    assert sources.keys() == {*ROWS, "wikipedia-paragraphs"}
+    assert all(source.licence for source in sources.values())
+    assert all(sources[source].instruction for source in ROWS)
+    assert [source for source, settings in sources.items() if settings.symmetric] == ["snli-triples"]
+    products = [rows * sources[source].weight for source, rows in ROWS.items()]
+    assert max(products) < 0.25 * sum(products)
+
+
+def test_the_recipe_for_two_cores_is_three_hours_of_tokens() -> None:
+    made = shipped("smollm2-135m-cpu")
+    mntp = made.mntp.schedule.steps * made.mntp.batch * made.mntp.length
+    # Measured with the default's tokenizer: 30 tokens a sentence, 73 a pair with its instructions.
+    simcse = made.simcse.schedule.steps * made.simcse.batch * 30 * 2
+    supervised = made.supervised.schedule.steps * made.supervised.batch * 73
+    assert (mntp, simcse, supervised) == (409_600, 307_200, 2_336_000)
+    assert 2.9e6 < mntp + simcse + supervised < 3.24e6

@@ -1,0 +1,78 @@
+"""What an output folder holds already, and whether a request can go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .distributed import Ranks, barrier
+from .errors import TrainingError
+from .recipe import Stage
+from .trained_folder import CHECKPOINTS, base_copies, copy_adapters, fingerprint, finished_stages, settings_digest
+from .training_data import Data
+
+if TYPE_CHECKING:
+    from .chain import TrainRequest
+
+
+def based(request: TrainRequest, ranks: Ranks) -> TrainRequest:
+    """Return the request with the base's adapters as they lie in the output folder, copied there if need be."""
+    held = finished_stages(request.output)
+    copies = base_copies(request.output)
+    late = [stage for stage in request.stages if stage not in held and any(_after(other, stage) for other in held)]
+    if late:
+        others = ", ".join(other for other in held if _after(other, late[0]))
+        raise TrainingError(
+            f"{request.output} holds a finished {others}, which was trained without {late[0]}: choose another --output"
+        )
+    if not held or len(copies) == len(request.base.adapters):
+        _check_start(request, held)
+        if ranks.is_main:
+            # First of all, so that a run that is killed from here on is known as one.
+            (request.output / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            copy_adapters(request.base, request.output)
+        barrier()
+        copies = base_copies(request.output)
+    else:
+        _check_start(replace(request, base=replace(request.base, adapters=())), held)
+    return replace(request, base=replace(request.base, adapters=copies))
+
+
+def _after(stage: Stage, other: Stage) -> bool:
+    return list(Stage).index(stage) > list(Stage).index(other)
+
+
+def _check_start(request: TrainRequest, held: Mapping[Stage, object]) -> None:
+    """Return when the SimCSE adapter that the supervised stage is told of is there to be used as told."""
+    if Stage.SUPERVISED not in request.stages or Stage.SUPERVISED in held:
+        return
+    start = request.recipe.supervised.start
+    if start != "merged" and any(folder.name == Stage.SIMCSE for folder in request.base.adapters):
+        raise TrainingError(
+            f"supervised.start is {start!r}, but {request.base.name} brings a SimCSE adapter that cannot be taken off "
+            'it: expected "merged" in the recipe, or the stages mntp,simcse,supervised from its base'
+        )
+    if start == "simcse" and Stage.SIMCSE not in request.stages and Stage.SIMCSE not in held:
+        raise TrainingError(
+            f"supervised.start is 'simcse', but there is no such stage in --stages or {request.output}: expected "
+            '"fresh" in the recipe, or the stage simcse before it'
+        )
+
+
+def finished(request: TrainRequest, data: Data, ranks: Ranks) -> dict[Stage, Path]:
+    """Return the folders of the stages that are finished. Raises TrainingError for one of another base or recipe."""
+    done: dict[Stage, Path] = {}
+    for stage, said in finished_stages(request.output).items():
+        folder = request.output / stage.value
+        same = said["base"] == fingerprint(request)
+        if stage in request.stages:
+            same = same and said["settings"] == settings_digest(request, data, stage, done, ranks.count)
+        if not same:
+            raise TrainingError(
+                f"{folder} was finished with another recipe, other data, another base or another number of processes: "
+                "go on with those, or choose another --output"
+            )
+        done[stage] = folder
+    return done

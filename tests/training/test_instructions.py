@@ -94,6 +94,13 @@ def test_the_packaged_table_has_the_local_tasks_and_gives_documents_of_retrieval
     assert entry("Given an X", None) == found.for_task("OnHub", "Retrieval", {"query": "Given an X"}, "default")
 
 
+def test_tasks_of_mteb_without_wording_have_that_of_the_paper() -> None:
+    for name in ("CQADupstackRetrieval", "HotpotQAHardNegatives", "Touche2020Retrieval.v3", "SummEval"):
+        found = InstructionTable.load().for_task(name, "Retrieval", None, "a default")
+        general = InstructionTable.load().for_task("unknown", "Retrieval", None, "a default")
+        assert found.query not in (general.query, "a default")
+
+
 def test_a_users_table_wins_key_by_key(tmp_path: Path) -> None:
     found = table(tmp_path, '[task.scifact]\ndocument = "abstract"\n[type.STS]\nquery = "mine"\n')
     assert entry(CLAIMS, "abstract") == found.for_task("scifact", "Retrieval", None, "default")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..training.ablation import Ablation
-from ..training.comparison import Cell, Comparison, Row
+from ..training.comparison import Cell, Comparison, Row, encoding_speed
 from ..training.measurement import TaskScore
 from ..training.paper_scores import PaperComparison
 
@@ -47,8 +47,7 @@ def to_json(comparison: Comparison, paper: PaperComparison | None, *, results: s
 
 
 def _cost(comparison: Comparison, label: str) -> dict[str, Any]:
-    cost = comparison.costs[label]
-    return {**asdict(cost), "tokens_per_s": cost.tokens_per_s}
+    return asdict(comparison.costs[label])
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def _numbers(cell: Cell) -> Mapping[str, Any]:
 
 def _origin(score: TaskScore) -> Mapping[str, Any]:
     cost = score.cost
-    per_s = cost.tokens / cost.encode_s if cost.tokens and cost.encode_s > 0 else None
+    per_s = encoding_speed(score.who.kind, cost.tokens, cost.encode_s)
     return {**asdict(cost), "tokens_per_s": per_s, "data": score.data, "finished": score.finished}
 
 

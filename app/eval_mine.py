@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ from ..training.own_corpus_folder import StoredTestSet, check_free, read_test_se
 from ..training.ranking_scores import exact_thresholds, ndcg, recall, reciprocal_rank, share_found
 from .collection_contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
 from .console import Terminal
-from .corpus_index import CorpusIndex, FillProgress, Passage, chunk_sizes
+from .corpus_index import CorpusIndex, Passage, chunk_sizes
 from .encoders import EncoderChoice, LazyEncoder, config_from_json
 from .engine import Engine, Talk
+from .mine_progress import MineWords
 from .mine_report import MineReport, ModeScores, show_mine, show_test_set
 from .places import existing_collection, shown_path
 from .pulling import pull_bar
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from ..encoder.protocol import Encoder, EncoderInfo
 
 MODES = (SearchMode.LEXICAL, SearchMode.DENSE, SearchMode.HYBRID)
-_FILLING = 0.8
-"""Share of the bar that stands for encoding passages; queries are the rest."""
 
 
 def test_set_folder(collection: Path) -> Path:
@@ -52,6 +51,7 @@ def run_init(terminal: Terminal, given: Path | None, out: Path | None, *, count:
         status = collection.status()
         with terminal.waiting("reading the passages"):
             passages = list(_passages(collection))
+        with terminal.waiting(f"choosing queries from {len(passages):,} passages"):
             test_set = make_test_set(passages, count=count, seed=seed)
     source: dict[str, Json] = {
         "seed": seed,
@@ -116,7 +116,7 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
         option = "" if given is None else f" --collection {shown_path(given)}"
         raise EvaluationError(f"the collection {path} has no test set yet: make one with `searchctl eval init{option}`")
     test_set = read_test_set(folder)
-    words = _Words()
+    words = MineWords()
     with pull_bar(terminal, request.choice.model or "the model") as pulling:
         talk = Talk(
             notice=terminal.notice, detail=terminal.detail, pulling=pulling, loading=words.loading, cache=cache_folder()
@@ -144,23 +144,6 @@ def _encoder(choice: EncoderChoice, settings: CollectionSettings, talk: Talk) ->
         loading=talk.loading,
         cache=talk.cache,
     )
-
-
-class _Words:
-    """What the bar says."""
-
-    def __init__(self) -> None:
-        self.update: Callable[[float, str], None] = lambda share, words: None
-
-    @contextmanager
-    def loading(self, name: str) -> Iterator[None]:
-        self.update(0.0, f"loading {name}")
-        yield
-
-    def filling(self, progress: FillProgress, total: int) -> None:
-        share = progress.passages / max(total, 1)
-        share *= progress.tokens_done / progress.tokens_seen if progress.tokens_seen else 1.0
-        self.update(_FILLING * share, f"{progress.passages:,} passages")
 
 
 @dataclass(slots=True)
@@ -198,7 +181,7 @@ class _Mine:
         self._is_own = lazy.info().fingerprint == settings.encoder_fingerprint
         self._encoder = _Reusing(lazy, StoredVectors(lazy=lazy, collection=collection if self._is_own else None))
 
-    def measure(self, folder: Path, words: _Words) -> MineReport:
+    def measure(self, folder: Path, words: MineWords) -> MineReport:
         """Return the report; the test corpus is kept in a collection below `folder`, so that it is embedded once."""
         data, request = self._test_set.data, self._request
         passages = [
@@ -208,8 +191,8 @@ class _Mine:
         config = self._encoder.lazy.config
         with closing(CorpusIndex(folder / "search", self._encoder, config, chunks=self._chunks())) as index:
             index.fill(passages, progress=lambda progress: words.filling(progress, len(passages)))
-            words.update(_FILLING, f"{len(data.queries):,} queries")
-            found = self._faiss_recall(index)
+            words.filled(len(data.queries))
+            found = self._faiss_recall(index, words)
             modes = {mode: self._score(index, mode) for mode in MODES}
         reuse = self._encoder.vectors.reuse
         status = self._collection.status()
@@ -260,11 +243,15 @@ class _Mine:
             seconds_per_query=seconds / len(rankings),
         )
 
-    def _faiss_recall(self, index: CorpusIndex) -> tuple[float, ...]:
+    def _faiss_recall(self, index: CorpusIndex, words: MineWords) -> tuple[float, ...]:
         """Return for each query the share of the k nearest chunks, by exact search, that the FAISS index finds."""
         k, collection = self._request.k, index.collection
-        queries = self._encoder.open().encode(
-            self._test_set.data.queries, role=Role.QUERY, instruction=self._request.instruction
+        encoder, began = self._encoder.open(), time.perf_counter()
+        queries = encoder.encode(
+            self._test_set.data.queries,
+            role=Role.QUERY,
+            instruction=self._request.instruction,
+            progress=lambda progress: words.asking(progress, began),
         )
         chunks_of: dict[int, int] = {}
         for place in index.places:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..training.comparison import encoding_speed
 from ..training.evaluation import (
     Begun,
     Encoding,
@@ -96,8 +97,9 @@ class EvalView:
         self.computed.add((event.pair.label, event.pair.task))
         cost = event.score.cost
         words = f"{duration(cost.total_s)}"
-        if cost.tokens and cost.encode_s > 0:
-            words += f", {cost.tokens / cost.encode_s:,.0f} tokens/s"
+        speed = encoding_speed(event.score.who.kind, cost.tokens, cost.encode_s)
+        if speed is not None:
+            words += f", {speed:,.0f} tokens/s"
         if cost.truncated:
             words += f", {cost.truncated:,} of {cost.texts:,} texts cut"
         number = f"{event.score.score * 100:5.1f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from ..training.result_store import ResultStore
 from .console import Terminal, harmless, printable
 from .errors import AppError
 from .eval_formats import to_csv, to_json
+from .page_files import check_target, write_whole
 from .report_tables import (
     Line,
     TextTable,
@@ -61,7 +61,12 @@ class ReportRequest:
 
 
 def run_report(terminal: Terminal, request: ReportRequest) -> None:
-    """Compare the results of a folder. Raises AppError where there are none, EvaluationError for unknown names."""
+    """Compare the results of a folder.
+
+    Raises AppError where there are none and where the page cannot be written, EvaluationError for unknown names.
+    """
+    if request.html is not None:
+        check_target("--html", request.html)
     folder = request.results.expanduser()
     scores = ResultStore(folder).all() if folder.is_dir() else []
     if not scores:
@@ -72,7 +77,7 @@ def run_report(terminal: Terminal, request: ReportRequest) -> None:
     if request.html is not None:
         from .eval_page import page
 
-        _write(request.html.expanduser(), page(comparison, paper, command=request.command))
+        write_whole(request.html, page(comparison, paper, command=request.command).encode("utf-8"))
         terminal.say(f"wrote {request.html}")
     if request.form == "json":
         terminal.write(to_json(comparison, paper, results=str(request.results)))
@@ -183,15 +188,3 @@ def _md(text: str) -> str:
     """Return text that Markdown shows as it is."""
     flat = " ".join(harmless(text).split())
     return _MARKUP.sub(r"\\\g<0>", flat)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file in one step. Raises AppError where there is no such folder."""
-    if not path.parent.is_dir():
-        raise AppError(f"{path}: there is no folder {path.parent}, expected one that exists")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

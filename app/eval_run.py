@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..training.contenders import MODEL, parse_contender, require_unique
+from ..training.contenders import MODEL, parse_contender, require_unique, split_spec
+from ..training.errors import DataError
 from ..training.evaluation import evaluate
 from ..training.instructions import InstructionTable
+from ..training.local_folders import LAYOUT
+from ..training.result_selection import first_of_equals
 from ..training.result_store import ResultStore
 from ..training.tasks import find_tasks
 from .commands.eval_run import DEFAULT_RESULTS
@@ -22,7 +26,7 @@ from .encoders import EncoderChoice
 from .engine import Talk
 from .errors import AppError, ExitCode
 from .eval_progress import EvalView, hushed
-from .eval_table import EvalOutcome, outcome_to_json, score_table
+from .eval_table import EvalOutcome, for_equals, outcome_to_json, score_table
 from .index_run import duration
 from .places import shown_path
 from .pulling import pull_bar
@@ -59,10 +63,12 @@ def run_eval(terminal: Terminal, request: EvalRequest, choice: EncoderChoice, fo
     began = time.monotonic()
     tasks = _tasks(terminal, request)
     store = ResultStore(request.results.expanduser())
+    store.prepare()
     contenders, identities = _contenders(terminal, request, choice.config())
+    same_as = _equals(terminal, identities)
     view = EvalView(
         terminal,
-        labels=[who.label for who in identities],
+        labels=[who.label for who in identities if who.label not in same_as],
         tasks=[task.name for task in tasks],
         debug=request.debug,
     )
@@ -83,9 +89,10 @@ def run_eval(terminal: Terminal, request: EvalRequest, choice: EncoderChoice, fo
         seconds=time.monotonic() - began,
     )
     if form is ReportFormat.JSON:
-        terminal.write(json.dumps(outcome_to_json(outcome), ensure_ascii=False, indent=2) + "\n")
+        document = outcome_to_json(for_equals(outcome, same_as))
+        terminal.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     else:
-        terminal.show(score_table(outcome))
+        terminal.show(score_table(for_equals(outcome, same_as)))
     _summary(terminal, outcome)
     return ExitCode.INCOMPLETE if outcome.failed else ExitCode.OK
 
@@ -95,7 +102,19 @@ def _tasks(terminal: Terminal, request: EvalRequest) -> list[EvalTask]:
         raise AppError("--instructions and --no-instructions contradict each other: expected one of them")
     table = InstructionTable.none() if request.no_instructions else InstructionTable.load(request.instructions)
     with terminal.waiting("reading the tasks"), hushed(terminal.detail):
-        return find_tasks(request.names, suite=request.suite, local=request.local, table=table)
+        try:
+            return find_tasks(request.names, suite=request.suite, local=request.local, table=table)
+        except DataError as error:
+            if error.path != request.local:
+                raise
+            raise AppError(f"--local {error}") from error
+        except OSError as error:
+            local = request.local
+            if local is None or not str(error.filename).startswith(str(local)):
+                raise
+            place = "" if str(error.filename) == str(local) else f"{error.filename}: "
+            expected = f"Expected a folder that can be read, with {LAYOUT}"
+            raise AppError(f"--local {local}: {place}{error.strerror}. {expected}") from error
 
 
 def _contenders(
@@ -124,9 +143,18 @@ def _contenders(
     return [contender for _, contender in made], identities
 
 
+def _equals(terminal: Terminal, identities: Sequence[Identity]) -> dict[str, str]:
+    """Return the label that each contender equal to an earlier one is measured under, and say so."""
+    same_as = first_of_equals(identities)
+    kinds = {who.label: "encoder" if who.kind == "sentence-transformers" else who.kind for who in identities}
+    for label, first in same_as.items():
+        terminal.notice(f"{label} is the same {kinds[label]} as {first}: measured once")
+    return same_as
+
+
 def _contender(spec: str, base: EncoderConfig, talk: Talk) -> tuple[str, Contender]:
     """Return label and contender of one spec."""
-    label, _, name = spec.rpartition("=")
+    label, name = split_spec(spec)
     if name in list(SearchMode):
         # Not with the others in `parse_contender`: this is the room where an encoder meets an index.
         from .search_contender import search_contender

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,12 +13,11 @@ from rich.text import Text
 
 from ..training.evaluation import Failed, Pair
 from ..training.measurement import EvalTask, Identity, TaskScore
+from ..training.result_selection import category_place
 from .console import printable
 from .errors import explain
 
 SCHEMA = 1
-_ORDER = ("Retrieval", "Reranking", "Clustering", "PairClassification", "Classification", "STS", "Summarization")
-"""Categories as the paper has them; others come after these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +42,27 @@ class EvalOutcome:
     @property
     def categories(self) -> dict[str, list[EvalTask]]:
         """The tasks by category, both in the order of tables."""
-        types = sorted(
-            {task.task_type for task in self.tasks},
-            key=lambda t: (t not in _ORDER, *_ORDER).index(t) if t in _ORDER else len(_ORDER) + 1,
-        )
+        types = sorted({task.task_type for task in self.tasks}, key=category_place)
         return {kind: [task for task in self.tasks if task.task_type == kind] for kind in types}
+
+
+def for_equals(outcome: EvalOutcome, same_as: Mapping[str, str]) -> EvalOutcome:
+    """Return the outcome with that of each label of `same_as`, which is equal to another's, beside it."""
+    equals = {who.label: [who] for who in outcome.contenders if who.label not in same_as}
+    for who in outcome.contenders:
+        if who.label in same_as:
+            equals[same_as[who.label]].append(who)
+
+    def pairs(pair: Pair) -> list[Pair]:
+        return [replace(pair, label=who.label) for who in equals[pair.label]]
+
+    return replace(
+        outcome,
+        scores=tuple(replace(score, who=who) for score in outcome.scores for who in equals[score.who.label]),
+        computed=frozenset((who.label, task) for label, task in outcome.computed for who in equals[label]),
+        not_applicable=tuple(more for pair in outcome.not_applicable for more in pairs(pair)),
+        failed=tuple(replace(event, pair=more) for event in outcome.failed for more in pairs(event.pair)),
+    )
 
 
 def score_table(outcome: EvalOutcome) -> Table:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
-from ..encoder.config import Attention, Precision
+from ..encoder.config import Attention, EncoderConfig, Precision
 from .console import Terminal
 from .encoders import LazyEncoder, choice_of
 from .errors import AppError
+from .page_files import check_target, write_whole
 from .probe_report import Subject, probe_to_json
 from .probe_terminal import show_probe
 from .pulling import pull_bar
@@ -40,8 +38,24 @@ def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
     """Probe the model and report. Raises AppError for what cannot be read or written, before anything is loaded."""
     for option, path in (("--html", request.html), ("--png", request.png)):
         if path is not None:
-            _check_target(option, path)
+            check_target(option, path)
     text = None if request.text is None else _paragraph(request.text)
+    subject = _probed(terminal, _config(request), text)
+    tolerance = subject.probe.tolerance
+    if tolerance.cut:
+        terminal.notice(
+            f"the text is {tolerance.cut:,} tokens longer than {len(tolerance.tokens):,} and was cut there: "
+            "--max-tokens sets the limit"
+        )
+    _write_files(request, subject)
+    if request.form is ReportFormat.JSON:
+        terminal.write(probe_to_json(subject))
+    else:
+        show_probe(terminal, subject)
+
+
+def _config(request: ProbeRequest) -> EncoderConfig:
+    """Return the model to look into. Raises AppError for the encoder that is none."""
     choice = choice_of(
         model=request.model,
         adapter=list(request.adapters),
@@ -60,6 +74,11 @@ def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
         raise AppError(
             "hashing has no layers to look into: expected a decoder model, as in `searchctl probe smollm2-135m`"
         )
+    return config
+
+
+def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subject:
+    """Load the model and look into it; `text` None is the built-in paragraph."""
     with ExitStack() as stack:
         encoder = LazyEncoder(
             config,
@@ -78,27 +97,7 @@ def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
         adapters = resolve(config, cache=cache_folder()).adapters
         update = stack.enter_context(terminal.progress("Probing"))
         probe = probe_model(encoder, text=PARAGRAPH if text is None else text, progress=update)
-    subject = Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters))
-    if probe.tolerance.cut:
-        terminal.notice(
-            f"the text is {probe.tolerance.cut:,} tokens longer than {len(probe.tolerance.tokens):,} and was cut "
-            "there: --max-tokens sets the limit"
-        )
-    _write_files(request, subject)
-    if request.form is ReportFormat.JSON:
-        terminal.write(probe_to_json(subject))
-    else:
-        show_probe(terminal, subject)
-
-
-def _check_target(option: str, path: Path) -> None:
-    if find_spec("matplotlib") is None:
-        raise AppError(f"{option} needs the extra eval: `pip install 'searchctl[eval]'`")
-    if path.is_dir():
-        raise AppError(f"{option} is {path}, a folder: expected a file")
-    folder = path.expanduser().absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise AppError(f"{option} is {path}: {folder} is no folder to write to. Make it first")
+    return Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters))
 
 
 def _paragraph(path: Path) -> str:
@@ -116,27 +115,8 @@ def _write_files(request: ProbeRequest, subject: Subject) -> None:
     if request.png is not None:
         from .probe_pictures import heat_map_png
 
-        _write(request.png, heat_map_png(subject.probe.tolerance, title=subject.title))
+        write_whole(request.png, heat_map_png(subject.probe.tolerance, title=subject.title))
     if request.html is not None:
         from .probe_page import probe_page
 
-        _write(request.html, probe_page(subject).encode("utf-8"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put a file in its place whole, or leave what was there."""
-    target = Path(os.path.realpath(path.expanduser()))
-    if target.exists() and not target.is_file():
-        target.write_bytes(content)  # a pipe or a device is written to, never replaced
-        return
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        write_whole(request.html, probe_page(subject).encode("utf-8"))

@@ -155,7 +155,10 @@ def cost_table(comparison: Comparison) -> TextTable:
         )
     return TextTable(
         title="Cost",
-        note="tokens/s: while encoding; truncated: texts cut at the length limit; total: loading, encoding, scoring.",
+        note=(
+            "tokens/s: while encoding; bm25 encodes nothing, its tokens are words. truncated: texts cut at the length "
+            "limit; total: loading, encoding, scoring."
+        ),
         header=("contender", "tasks", "texts", "tokens", "tokens/s", "truncated", "empty", "encoding", "total"),
         lines=tuple(lines),
     )

@@ -30,6 +30,7 @@ from .settings import DENSE_WEIGHT, SearchMode
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from ..encoder.prompts import PromptFormat
     from ..encoder.protocol import Encoder
 
 VERSION = 1
@@ -121,13 +122,10 @@ class SearchContender:
     def open(self, task: EvalTask, workspace: Path) -> Iterator[OpenedModel]:
         """Yield it for `task`; its collections in `workspace` survive a kill, and nothing is embedded twice.
 
-        Raises EvaluationError for an instruction to documents, which `searchctl index` has not.
+        Raises EvaluationError where the task tells documents something else than `searchctl index` does.
         """
-        if task.instructions.document and self._mode is not SearchMode.LEXICAL:
-            raise EvaluationError(
-                f"task {task.name} gives documents the instruction {task.instructions.document!r}: expected none, for "
-                "`searchctl index` embeds documents without one"
-            )
+        if self._mode is not SearchMode.LEXICAL:
+            self._check_document_side(task)
         meter = Meter()
         encoder: SearchEncoder
         if self._mode is SearchMode.LEXICAL:
@@ -150,6 +148,30 @@ class SearchContender:
             yield OpenedModel(model=model, meter=meter)
         finally:
             model.close()
+
+    def _check_document_side(self, task: EvalTask) -> None:
+        """Raise EvaluationError unless documents are to be embedded as `searchctl index` does: as the model says."""
+        asked = task.instructions.document
+        if asked:
+            raise EvaluationError(
+                f"task {task.name} gives documents the instruction {asked!r}: expected none, for `searchctl index` "
+                "takes no instruction for documents"
+            )
+        own = self._prompt().document_instruction
+        if asked is not None and own:
+            raise EvaluationError(
+                f"task {task.name} gives documents no instruction: expected the model's own, {own!r}, with which "
+                '`searchctl index` embeds them. Leave --no-instructions or the table\'s document = "" out, or this '
+                "contender"
+            )
+
+    def _prompt(self) -> PromptFormat:
+        entry = find(self._config.model)
+        if entry is not None and entry.source == "builtin":
+            return entry.sidecar.prompt
+        from ..encoder.resolve import resolve
+
+        return resolve(self._config, cache=self._talk.cache, progress=self._talk.pulling).sidecar.prompt
 
     def close(self) -> None:
         """Let the model go; the next use loads it again."""

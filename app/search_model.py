@@ -55,7 +55,7 @@ class SearchModel:
         num_proc: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Bring the collection of this split and subset to hold the corpus."""
+        """Bring the collection of this task, split and subset to hold the corpus."""
         self.close()
         total = len(corpus)
 
@@ -71,7 +71,8 @@ class SearchModel:
                     )
                 )
 
-        name = blake3(f"{hf_subset}\0{hf_split}".encode()).hexdigest()[:12]
+        # With the task's name: those of an aggregated task share a workspace, and often the names of split and subset.
+        name = blake3(f"{task_metadata.name}\0{hf_subset}\0{hf_split}".encode()).hexdigest()[:12]
         self._index = self._opened(self._workspace / f"search-{name}")
         filled = self._index.fill(_passages(corpus, task_metadata.name), progress=pulse)
         self._meter.texts += filled.passages

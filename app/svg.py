@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,9 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EvaluationError("plots need the extra eval: `pip install 'searchctl[eval]'`") from error
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        # A name in a script that matplotlib's own font lacks: the page has the browser's fonts for it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield Figure(figsize=(width, height), layout="constrained")
 
 

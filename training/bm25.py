@@ -33,11 +33,16 @@ SETTINGS: dict[str, Json] = {
     "k1": 1.2,
     "b": 0.75,
     "formula": "lucene",
-    "stop_words": "lucene english",
-    "stemmer": "snowball english",
+    "lower": True,
     "words": r"(?u)\b\w\w+\b",
+    "stop_words": (
+        "a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
+        "this to was will with"
+    ),
+    "stemmer": "english",
 }
-"""All that decides a rank; the words are those of two or more letters, lowercased."""
+"""All that decides a rank, as it is used: lowercased words of two letters or more without Lucene's English stop words,
+and Snowball's stemmer."""
 
 
 class Bm25Contender:
@@ -76,7 +81,7 @@ class Bm25Search:
         except ImportError as error:
             raise EvaluationError(f"bm25 {MISSING_EXTRA} ({error})") from error
         self._bm25s: Any = bm25s
-        self._stemmer = Stemmer("english")
+        self._stemmer = Stemmer(SETTINGS["stemmer"])
         self._meter = meter
         self._meta = model_meta(identity, kind="sparse")
         self._index: Any = None
@@ -104,7 +109,7 @@ class Bm25Search:
         words = self._words(texts)
         self._index = None
         if any(words):
-            self._index = self._bm25s.BM25(k1=SETTINGS["k1"], b=SETTINGS["b"], method="lucene")
+            self._index = self._bm25s.BM25(k1=SETTINGS["k1"], b=SETTINGS["b"], method=SETTINGS["formula"])
             self._index.index(words, show_progress=False)
         self._count(texts, words, began)
 
@@ -139,7 +144,13 @@ class Bm25Search:
 
     def _words(self, texts: list[str]) -> list[list[str]]:
         found: list[list[str]] = self._bm25s.tokenize(
-            texts, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
+            texts,
+            lower=SETTINGS["lower"],
+            token_pattern=SETTINGS["words"],
+            stopwords=str(SETTINGS["stop_words"]).split(),
+            stemmer=self._stemmer,
+            return_ids=False,
+            show_progress=False,
         )
         return found
 

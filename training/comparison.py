@@ -80,11 +80,8 @@ class TotalCost:
     empty: int
     encode_s: float
     total_s: float
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """None where nothing was encoded, as by bm25."""
-        return self.tokens / self.encode_s if self.tokens and self.encode_s > 0 else None
+    tokens_per_s: float | None
+    """None where nothing was encoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +133,9 @@ def compare(
         groups=groups,
         overall=overall,
         scores=scores,
-        costs={label: _cost([row[label] for row in scores.values() if label in row]) for label in labels},
+        costs={
+            label: _cost(named[label].kind, [row[label] for row in scores.values() if label in row]) for label in labels
+        },
         ablations=steps,
         notes=tuple(dict.fromkeys((*notes, *more))),
     )
@@ -271,14 +270,21 @@ class _Rows:
         )
 
 
-def _cost(scores: Sequence[TaskScore]) -> TotalCost:
+def encoding_speed(kind: str, tokens: int, encode_s: float) -> float | None:
+    """Return tokens per second; None where nothing was encoded, as by bm25, whose tokens are words."""
+    return tokens / encode_s if kind != "bm25" and tokens and encode_s > 0 else None
+
+
+def _cost(kind: str, scores: Sequence[TaskScore]) -> TotalCost:
     costs = [score.cost for score in scores]
+    tokens, encode_s = sum(cost.tokens for cost in costs), sum(cost.encode_s for cost in costs)
     return TotalCost(
         tasks=len(costs),
         texts=sum(cost.texts for cost in costs),
-        tokens=sum(cost.tokens for cost in costs),
+        tokens=tokens,
         truncated=sum(cost.truncated for cost in costs),
         empty=sum(cost.empty for cost in costs),
-        encode_s=sum(cost.encode_s for cost in costs),
+        encode_s=encode_s,
         total_s=sum(cost.total_s for cost in costs),
+        tokens_per_s=encoding_speed(kind, tokens, encode_s),
     )

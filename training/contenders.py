@@ -18,6 +18,7 @@ from .bm25 import Bm25Contender
 from .encoder_contender import EncoderContender
 from .errors import EvaluationError
 from .st_contender import StContender, st_folder
+from .word_steps import adapter_name
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullCallback
@@ -45,11 +46,11 @@ def parse_contender(
 
     In this order: model, uni, bi, echo, a training stage (`base` with the adapters up to the one of that name), bm25;
     a name of the registry; a folder, of sentence-transformers when it holds modules.json; an installed package that
-    carries a sentence-transformers model; any adapter of `base` by its folder's name; a hub name. Another encoder
-    keeps the device, precision and batch size of `base` and nothing else. Raises EvaluationError, for an unknown name
-    with those that are close.
+    carries a sentence-transformers model; any adapter of `base` by its folder's name, mntp/step-001000 also as mntp; a
+    hub name. Another encoder keeps the device, precision and batch size of `base` and nothing else. Raises
+    EvaluationError, for an unknown name with those that are close and for one that two adapters have.
     """
-    label, name = _split(spec)
+    label, name = split_spec(spec)
     maker = _Maker(base=base, notice=notice, cache=cache, progress=progress)
     if name == BM25:
         return Bm25Contender(label or name)
@@ -72,11 +73,12 @@ def _found(label: str | None, name: str, maker: _Maker) -> EncoderContender | St
         return maker.rival(label, name, folder)
     if is_place or registry.find(name) is not None:
         return maker.other(label, name)
-    if name in maker.chain():
+    chain = [each for folder in maker.chain() for each in _names(folder)]
+    if name in chain:
         return maker.encoder(label, maker.stage(name))
     if HUB_NAME.fullmatch(name):
         return maker.other(label, name)
-    raise EvaluationError(_unknown(name, maker.chain()))
+    raise EvaluationError(_unknown(name, chain))
 
 
 def ablation(name: str, base: EncoderConfig) -> EncoderConfig:
@@ -124,28 +126,39 @@ class _Maker:
     def rival(self, label: str, name: str, folder: Path) -> StContender:
         return StContender(label, folder, name=name, device=self.base.device, cache=self.cache)
 
-    def chain(self) -> tuple[str, ...]:
-        """Return the names of all adapters of `base`, its model's own and those given, in the order of their use."""
+    def chain(self) -> tuple[Path, ...]:
+        """Return all adapters of `base`, its model's own and those given, in the order of their use."""
         entry = registry.find(self.base.model)
         if entry is not None and entry.source == "builtin":
             return ()
         config = replace(self.base, chain=None)
-        return tuple(folder.name for folder in resolve(config, cache=self.cache, progress=self.progress).adapters)
+        return resolve(config, cache=self.cache, progress=self.progress).adapters
 
     def stage(self, name: str) -> EncoderConfig:
-        """Return `base` with its adapters up to the one called `name`."""
+        """Return `base` with its adapters up to the one called `name`. Raises EvaluationError for none, and for two."""
         chain = self.chain()
-        if name not in chain:
-            has = f"has the adapters {', '.join(chain)}" if chain else "has no adapters"
+        found = [at for at, folder in enumerate(chain, start=1) if name in _names(folder)]
+        if not found:
+            has = f"has the adapters {', '.join(map(adapter_name, chain))}" if chain else "has no adapters"
             raise EvaluationError(
                 f"{self.base.model} {has}, none called {name!r}: train it with `searchctl train`, or leave {name} out"
             )
-        count = chain.index(name) + 1
+        if len(found) > 1:
+            listed = ", ".join(str(chain[at - 1]) for at in found)
+            raise EvaluationError(
+                f"{self.base.model} has {len(found)} adapters called {name!r}: {listed}. Expected the name of one: "
+                "rename the folders, or give only one of them as --adapter"
+            )
         own = len(chain) - len(self.base.adapters)
-        return replace(self.base, chain=min(count, own), adapters=self.base.adapters[: max(0, count - own)])
+        return replace(self.base, chain=min(found[0], own), adapters=self.base.adapters[: max(0, found[0] - own)])
 
 
-def _split(spec: str) -> tuple[str | None, str]:
+def _names(folder: Path) -> tuple[str, ...]:
+    """Return the names by which an adapter may be asked for: mntp/step-001000 is mntp and step-001000."""
+    return adapter_name(folder), folder.absolute().name
+
+
+def split_spec(spec: str) -> tuple[str | None, str]:
     """Return label and rest; an existing path keeps its "="."""
     label, sign, rest = spec.partition("=")
     if not sign or Path(spec).expanduser().exists() or "/" in label:

@@ -20,6 +20,7 @@ from .errors import EvaluationError
 from .measurement import EvalTask, Identity, Json, Meter
 from .mteb_encoder import MeteredEncoder, MtebEncoder, OpenedModel
 from .vector_cache import BLOCK_CHARS, CachedEncoder
+from .word_steps import adapter_name
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullCallback
@@ -75,7 +76,7 @@ class EncoderContender:
             **_sizes(info),
             "attention": self.config.attention.value,
             "method": self.config.method.value,
-            "chain": [folder.name for folder in resolved.adapters],
+            "chain": [adapter_name(folder) for folder in resolved.adapters],
             "precision": _precision(self.config),
             "parameters": _parameters(resolved),
         }

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from .errors import EvaluationError
 from .machine import describe_machine, describe_versions, package_version
 from .measurement import Contender, Cost, EvalTask, Identity, Json, Meter, Pulse, TaskScore
+from .result_selection import first_of_equals
 from .result_store import ResultStore
 from .scoring import measure
 
@@ -113,16 +114,18 @@ def evaluate(
 ) -> list[TaskScore]:
     """Return the scores of all contenders on the tasks they can do, contender by contender.
 
+    Equal contenders (`first_of_equals`) are measured once, under the label of the first.
     A score of the same identity, data and settings (`settings_of`) is read from `store` unless `again`. Local data are
     read before anything is encoded: malformed ones raise DataError at once. Whatever goes wrong with a pair later is
     told as Failed, and the rest goes on. A contender that has a `close` is closed after its last task.
     KeyboardInterrupt passes through: finished scores are on disk, and the contender under way goes on from its
     workspace next time.
     """
-    run = _Run(store=store, told=told, again=again)
-    work = [(contender, contender.identify()) for contender in contenders]
-    pairs = [(contender, who, task) for contender, who in work for task in tasks]
-    store.folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written shows before the work
+    everyone = [(contender, contender.identify()) for contender in contenders]
+    others = first_of_equals(who for _, who in everyone)
+    run = _Run(store=store, told=told, again=again, labels=frozenset(who.label for _, who in everyone))
+    pairs = [(contender, who, task) for contender, who in everyone if who.label not in others for task in tasks]
+    store.prepare()
     run.plan(pairs)
     scores = []
     for number, (contender, who, task) in enumerate(pairs, start=1):
@@ -162,13 +165,15 @@ class _Run:
     store: ResultStore
     told: Told
     again: bool
+    labels: frozenset[str]
+    """Of all contenders: stored scores that have one of these keep it."""
 
     def plan(self, pairs: Sequence[tuple[Contender, Identity, EvalTask]]) -> None:
         """Read the local data that will be needed, and tell what is to be done. Raises DataError."""
         sizes: dict[tuple[str, str], int | None] = {}
         todo = {}
         for number, (contender, who, task) in enumerate(pairs, start=1):
-            if not contender.supports(task.task_type) or self.stored(who, task) is not None:
+            if not contender.supports(task.task_type) or self.stored(who, task, again=self.again) is not None:
                 continue
             key = task.name, task.data
             if key not in sizes:
@@ -181,21 +186,21 @@ class _Run:
             todo[number] = sizes[key]
         self.told(Planned(total=len(pairs), todo=todo))
 
-    def stored(self, who: Identity, task: EvalTask) -> TaskScore | None:
+    def stored(self, who: Identity, task: EvalTask, *, again: bool) -> TaskScore | None:
         """Return the score to reuse, None when it must be computed."""
-        return None if self.again else self.store.find(who, task, settings_of(task))
+        return None if again else self.store.find(who, task, settings_of(task), labels=self.labels)
 
     def score(self, pair: Pair, contender: Contender, who: Identity, task: EvalTask) -> TaskScore | None:
         """Return the pair's score, stored or measured; None when there is none, which is told."""
         if not contender.supports(task.task_type):
             self.told(NotApplicable(pair=pair))
             return None
-        score = self.stored(who, task)
+        score = self.stored(who, task, again=self.again)
         if score is None:
             asked = datetime.now().astimezone()
             turn = self.store.claim(who, task, settings_of(task), waiting=lambda: self.told(Waiting(pair=pair)))
             with turn as workspace:
-                score = self.store.find(who, task, settings_of(task))  # from the process that was waited for
+                score = self.stored(who, task, again=False)  # from the process that was waited for
                 if score is None or (self.again and datetime.fromisoformat(score.finished) < asked):
                     return self._measure(pair, contender, who, task, workspace)
         self.told(Scored(pair=pair, score=score, reused=True))

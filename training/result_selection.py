@@ -33,6 +33,17 @@ def same(one: Identity, other: Identity) -> bool:
     return (one.kind, one.fingerprint) == (other.kind, other.fingerprint)
 
 
+def first_of_equals(contenders: Iterable[Identity]) -> dict[str, str]:
+    """Return for each contender that is the same as one before it, by its label, the label of the first such one."""
+    first: dict[tuple[str, str], str] = {}
+    others = {}
+    for who in contenders:
+        label = first.setdefault((who.kind, who.fingerprint), who.label)
+        if label != who.label:
+            others[who.label] = label
+    return others
+
+
 def labelled(scores: Sequence[TaskScore]) -> dict[str, Identity]:
     """Return the contenders by the newest label each has, with the start of the fingerprint where two share one."""
     who = list({(score.who.kind, score.who.fingerprint): score.who for score in scores}.values())
@@ -61,18 +72,24 @@ def one_label(baseline: str | None, labels: Sequence[str]) -> str:
     """Return the label that `baseline` means, the first for None. Raises EvaluationError."""
     if baseline is None:
         return labels[0]
-    matches = chosen_names(dict.fromkeys(labels, ""), [baseline], "contender, among those shown")
+    try:
+        matches = chosen_names(dict.fromkeys(labels, ""), [baseline], "contender, among those shown")
+    except EvaluationError as error:
+        raise EvaluationError(f"--baseline {error}") from error
     if len(matches) > 1:
         raise EvaluationError(f"--baseline {baseline} means {' and '.join(matches)}: expected one of them in full")
     return matches[0]
 
 
+def category_place(category: str) -> tuple[int, str]:
+    """Return where a category belongs: in the order of CATEGORIES, and after them by name."""
+    return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)
+
+
 def task_place(entry: tuple[str, Mapping[str, TaskScore]]) -> tuple[int, str, str]:
     """Return where a task and its results belong: by category, then by name."""
     task, row = entry
-    category = next(iter(row.values())).task_type
-    known = CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES)
-    return (known, category, task.lower())
+    return (*category_place(next(iter(row.values())).task_type), task.lower())
 
 
 def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> dict[str, TaskScore]:

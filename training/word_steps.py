@@ -101,11 +101,21 @@ def _probed(step: Step, stages: tuple[Step, ...], config: EncoderConfig, own: in
     )
 
 
+def adapter_name(folder: Path) -> str:
+    """Return what an adapter is called: its folder's name, or that of the folder around it where only that is a stage.
+
+    A checkpoint is called after its training: mntp/step-001000 is mntp.
+    """
+    place = folder.absolute()
+    stages = {step.value for step in _NAMES}
+    return place.parent.name if place.name not in stages and place.parent.name in stages else place.name
+
+
 def _stages(adapters: Sequence[Path]) -> tuple[Step, ...]:
     stages: list[Step] = []
     by_name = {step.value: step for step in _NAMES}
     for folder in adapters:
-        stage = by_name.get(folder.name) or by_name.get(folder.absolute().parent.name)
+        stage = by_name.get(adapter_name(folder))
         if stage is None:
             raise EvaluationError(
                 f"adapter {folder}: its stage is not known, and after MNTP states are read one token earlier. Expected "

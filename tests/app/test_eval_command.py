@@ -11,7 +11,9 @@ import pytest
 
 from searchctl.app.commands.eval_run import Suite
 from searchctl.app.eval_progress import TimeLeft, hushed
+from searchctl.app.eval_table import EvalOutcome
 from searchctl.training.evaluation import Pair, Planned
+from searchctl.training.measurement import EvalTask, TaskInstructions
 from searchctl.training.tasks import SUITES
 
 DOCUMENTS = ["the heron waits for fish", "bees dance for flowers", "bread rises with yeast", "rust frees memory"]
@@ -137,13 +139,85 @@ def test_results_folder_that_is_a_file_is_an_error_before_the_work(data: Any) ->
     data.write("taken", "")
     ended = data("eval", "alike", *ARGS, "--results", "taken")
     assert (2, "") == (ended.code, ended.out)
-    assert "taken" in ended.err
+    assert "error: --results is taken: File exists. Expected a folder that can be written to" in ended.err
     assert "bug" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("local", "said"),
+    [
+        ("nosuch", "error: --local nosuch: is no file or folder. Expected a folder with retrieval/"),
+        ("x" * 300, f"error: --local {'x' * 300}: File name too long. Expected a folder that can be read, with retr"),
+    ],
+)
+def test_local_data_that_are_not_there_are_named_with_the_option(local: str, said: str, data: Any) -> None:
+    ended = data("eval", "--local", local, "--model", "hashing")
+    assert (2, "") == (ended.code, ended.out)
+    assert said in ended.err
+
+
+def test_rival_that_is_the_model_itself_has_its_own_column_and_the_model_its_name(data: Any, tiny_folder: Path) -> None:
+    """An untrained base with attention both ways is what `bi` means."""
+    args = ("eval", "alike", "--local", "data", "--model", tiny_folder)
+    ended = data(*args, "--rival", "bi")
+    assert 0 == ended.code, ended.err
+    name = tiny_folder.name
+    assert 1 == ended.err.count(f"bi is the same encoder as {name}: measured once")
+    assert "scores: 1 computed;" in ended.err
+    head, _, row = ended.out.splitlines()
+    assert ["task", name, "bi"] == head.split()
+    [task, *values] = row.split()
+    assert ("alike", 2, 1) == (task, len(values), len(set(values)))
+    assert "-" not in values
+    before = results(data)
+    assert 1 == len(before)
+    document = data(*args, "--rival", "bi", "--format", "json").json
+    assert [(name, True), ("bi", True)] == [(score["contender"], score["reused"]) for score in document["scores"]]
+    assert document["means"]["all"][name] == document["means"]["all"]["bi"]
+    assert before == results(data)
+    assert 0 == data("eval", "report", "--baseline", name).code
+    unknown = data("eval", "report", "--baseline", "bi")
+    assert 2 == unknown.code
+    assert f"--baseline bi: no result of that contender, among those shown, expected one of {name}" in unknown.err
+
+
+def test_failure_of_equal_contenders_is_said_once_and_shown_for_both(data: Any) -> None:
+    data.write("table.toml", '[type.Retrieval]\ndocument = "A fact"\n')
+    rivals = ("--rival", "one=dense", "--rival", "two=dense", "--instructions", "table.toml")
+    ended = data("eval", "birds", "alike", *ARGS, *rivals)
+    assert 3 == ended.code
+    assert "two is the same search as one: measured once" in ended.err
+    assert "  birds                  100.0  failed  failed" in ended.out.splitlines()
+    assert "scores: 2 computed, 1 not applicable, 1 failed" in ended.err
+
+
+def test_categories_are_in_the_order_of_reports_and_unknown_ones_by_name(tmp_path: Path) -> None:
+    def task(kind: str) -> EvalTask:
+        return EvalTask(name=kind, task_type=kind, data="d", instructions=TaskInstructions(), make=lambda: None)  # type: ignore[arg-type, return-value]
+
+    kinds = ["STS", "Zoo", *(f"Kind{letter}" for letter in "hgfedcba"), "Retrieval"]
+    outcome = EvalOutcome(
+        folder=tmp_path,
+        contenders=(),
+        tasks=tuple(map(task, kinds)),
+        scores=(),
+        computed=frozenset(),
+        not_applicable=(),
+        failed=(),
+        seconds=0.0,
+    )
+    assert ["Retrieval", "STS", *(f"Kind{letter}" for letter in "abcdefgh"), "Zoo"] == list(outcome.categories)
 
 
 def test_rivals_alone_and_labels(data: Any) -> None:
     ended = data("eval", "birds", *ARGS, "--only-rivals", "--rival", "words=lexical", "--format", "json")
     assert ["words"] == [who["label"] for who in ended.json["contenders"]]
+    folder = data.folder / "made=hybrid"
+    folder.mkdir()
+    place = data("eval", "birds", *ARGS, "--rival", "made=hybrid")
+    assert (2, True) == (place.code, "made=hybrid" in place.err)  # a folder, of no model
+    unnamed = data("eval", "birds", *ARGS, "--rival", "=lexical")
+    assert (2, True) == (unnamed.code, "expected LABEL=NAME" in unnamed.err)
     nobody = data("eval", "birds", *ARGS, "--only-rivals")
     assert (2, True) == (nobody.code, "--rival" in nobody.err)
     twice = data("eval", "birds", *ARGS, "--rival", "a=bm25", "--rival", "a=lexical")

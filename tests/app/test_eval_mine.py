@@ -8,12 +8,19 @@ import random
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 
+from searchctl.app.console import Terminal
+from searchctl.app.corpus_index import FillProgress
+from searchctl.app.mine_progress import MineWords
+from searchctl.encoder.protocol import EncodeProgress
 from searchctl.index.faiss_store import FaissStore
 from searchctl.training.own_corpus import LEAST_QUERIES
 
@@ -293,6 +300,40 @@ def test_without_a_collection(shell: Any) -> None:
 def test_the_least_number_of_queries_is_that_of_the_option(pages: Any) -> None:
     assert pages("eval", "init", "-n", LEAST_QUERIES).code == 0
     assert pages("eval", "init", "--force", "-n", LEAST_QUERIES - 1).code == 2
+
+
+def test_the_bar_says_speed_and_time_left() -> None:
+    """Half of 200 passages are read and hold 5,000 tokens; of the 10,000 expected 2,000 are done in 4 s."""
+    said: list[tuple[float, str]] = []
+    words = MineWords()
+    words.update = lambda share, text: said.append((share, text))
+    words.filling(FillProgress(passages=100, tokens_done=0, tokens_seen=5000, encode_s=0.0), 200)
+    words.filling(FillProgress(passages=100, tokens_done=2000, tokens_seen=5000, encode_s=4.0), 200)
+    assert [
+        (0.0, "100 of 200 passages"),
+        (pytest.approx(0.8 * 0.2), "100 of 200 passages, 500 tokens/s, 16 s left"),
+    ] == said
+    words.asking(
+        EncodeProgress(texts_done=1, texts_total=4, tokens_done=300, tokens_total=1200, texts_truncated=0),
+        time.perf_counter() - 2,
+    )
+    share, text = said[-1]
+    assert share == pytest.approx(0.8 + 0.2 / 4)
+    assert re.fullmatch(r"1 of 4 queries, 1[45]\d tokens/s, [56]\.\d s left", text)
+
+
+def test_mine_says_its_speed_while_it_encodes(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(pages, "-n", "12")
+    said: list[str] = []
+
+    @contextmanager
+    def recorded(self: Terminal, what: str) -> Iterator[Callable[[float, str], None]]:
+        yield lambda share, words: said.append(words)
+
+    monkeypatch.setattr(Terminal, "progress", recorded)
+    mine(pages)
+    for what in ("40 of 40 passages", r"\d+ of 12 queries"):
+        assert any(re.fullmatch(rf"{what}, [\d,]+ tokens/s, [\d.]+ s left", words) for words in said), said
 
 
 @pytest.mark.parametrize("command", ["init", "mine"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import stat
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -372,9 +375,73 @@ def test_mistakes_are_explained(measured: Any) -> None:
     assert re.match(
         r"error: bm52: no result of that contender, expected one of [bimnu25, ]+\. Did you mean bm25\?", ended.err
     )
-    ended = measured("eval", "report", "--html", "nowhere/report.html")
-    assert 2 == ended.code
-    assert "there is no folder nowhere" in ended.err
+    for target, words in (
+        ("nowhere/report.html", "nowhere is no folder to write to"),
+        ("full", "--html is full, a folder: expected a file"),
+    ):
+        (measured.folder / "full").mkdir(exist_ok=True)
+        ended = measured("eval", "report", "--html", target)
+        assert (2, "") == (ended.code, ended.out)
+        assert words in ended.err
+
+
+def test_the_page_goes_through_a_pipe_and_follows_a_link(measured: Any) -> None:
+    whole = page_of(measured).replace("--html report.html", "--html TARGET")
+    pipe, link = measured.folder / "pipe", measured.folder / "link.html"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert 0 == measured("eval", "report", "--html", "pipe").code
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    reader.join(10)
+    assert whole == got[0].decode().replace("--html pipe", "--html TARGET")
+    link.symlink_to("apart/real.html")
+    (measured.folder / "apart").mkdir()
+    assert 0 == measured("eval", "report", "--html", "link.html").code
+    assert link.is_symlink()
+    assert ["real.html"] == [path.name for path in (measured.folder / "apart").iterdir()]
+    assert whole == link.read_text(encoding="utf-8").replace("--html link.html", "--html TARGET")
+
+
+def test_an_open_pipe_without_a_path_is_written_to(tmp_path: Path) -> None:
+    """As /dev/stdout is in a pipeline: what the name leads to has no path."""
+    from searchctl.app.page_files import check_target, write_whole
+
+    source, sink = os.pipe()
+    name = Path(f"/dev/fd/{sink}")
+    check_target("--html", name)
+    write_whole(name, b"page")
+    os.close(sink)
+    with os.fdopen(source, "rb") as file:
+        assert b"page" == file.read()
+
+
+def test_names_in_any_script_give_no_warning(shell: Any, recwarn: pytest.WarningsRecorder) -> None:
+    store = ResultStore(shell.folder / ".searchctl-eval")
+    for label, fingerprint, values in (("\u6a21\u578b", "f1", BASE), ("\ubaa8\ub378", "f2", BETTER)):
+        who = encoder(label, fingerprint=fingerprint, attention="causal" if fingerprint == "f1" else "bidirectional")
+        store.save(result("\u691c\u7d22", who, 0.4, values=values))
+    text = page_of(shell)
+    assert text.count("\u691c\u7d22") > 2
+    assert not [str(one.message) for one in recwarn if "Glyph" in str(one.message)]
+
+
+def test_bm25_has_no_speed(shell: Any) -> None:
+    """It encodes nothing, and its words are not tokens."""
+    store = ResultStore(shell.folder / ".searchctl-eval")
+    for who in (UNI, BI, BM25):
+        store.save(result("quest", who, 0.4, values=BASE, tokens=500))
+    lines = [" ".join(line.split()) for line in shell("eval", "report").out.splitlines()]
+    assert "uni 1 1,000 500 1,000 7 1 0.5 s 2.0 s" in lines
+    assert "bm25 1 1,000 500 - 7 1 0.5 s 2.0 s" in lines
+    found = shell("eval", "report", "--format", "json").json
+    assert [1000.0, 1000.0, None] == [who["cost"]["tokens_per_s"] for who in found["contenders"]]
+    rows = csv.DictReader(io.StringIO(shell("eval", "report", "--format", "csv").out))
+    speeds = {row["contender"]: row["tokens_per_s"] for row in rows if row["kind"] == "task"}
+    assert {"uni": "1000.0", "bi": "1000.0", "bm25": ""} == speeds
+    spots = re.findall(r"<title>(\w+): [\d,]+ tokens/s", page_of(shell))
+    assert ["uni", "bi"] == spots
 
 
 def test_without_matplotlib_only_the_page_is_refused(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -102,6 +105,22 @@ def test_page_stands_alone_and_says_the_same(probed: Any, shell: Shell) -> None:
     assert f"{document['tolerance']['similarity']:.3f}" in page.text
     assert f"{document['prefix_test']['bidirectional']['auc']:.3f}" in page.text
     assert all(triple["prefix"] in page.text for triple in document["prefix_test"]["triples"])
+
+
+def test_pages_go_through_pipes_and_links(probed: Any, shell: Shell, flat_folder: Path) -> None:
+    pipe, link = shell.folder / "pipe", shell.folder / "link.png"
+    os.mkfifo(pipe)
+    link.symlink_to("real.png")
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    how = ("--text", "text.txt", "--precision", "fp32", "--device", "cpu")
+    assert 0 == shell("probe", flat_folder, *how, "--html", "pipe", "--png", "link.png").code
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    reader.join(10)
+    assert (shell.folder / "probe.html").read_bytes() == got[0]
+    assert link.is_symlink()
+    assert (shell.folder / "map.png").read_bytes() == (shell.folder / "real.png").read_bytes()
 
 
 def test_png_is_a_picture(probed: Any, shell: Shell) -> None:

@@ -19,6 +19,8 @@ from searchctl.app.search_contender import search_contender
 from searchctl.app.settings import SearchMode
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.hashing import HashingEncoder
+from searchctl.encoder.prompts import PromptFormat
+from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.training.errors import EvaluationError
 from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
 from searchctl.training.scoring import measure
@@ -223,6 +225,46 @@ def test_only_retrieval_without_candidates_and_without_document_instructions(tmp
             Dataset.from_list([{"id": "q", "text": "bees"}]), task_metadata=_Meta, hf_split="", hf_subset="", top_k=3,
             encode_kwargs={}, num_proc=None, top_ranked={"q": ["bees"]},
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", list(SearchMode))
+def test_no_instructions_is_refused_where_the_index_would_give_one(
+    mode: SearchMode, make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """`index` embeds documents as the model says: a result that claims none would be another's."""
+    folder = make_folder()
+    contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
+    with contender.open(task(document=""), tmp_path / "plain"):
+        pass  # the model has none itself
+    write_sidecar(folder, Sidecar(prompt=PromptFormat(document_instruction="Passage")))
+    contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
+    with contender.open(task(), tmp_path / "own"):
+        pass
+    if mode is SearchMode.LEXICAL:
+        with contender.open(task(document=""), tmp_path / "words"):
+            pass
+        return
+    with (
+        pytest.raises(EvaluationError, match=r"task fish gives documents no instruction: .*'Passage'.*--no-instr"),
+        contender.open(task(document=""), tmp_path / "none"),
+    ):
+        pass
+
+
+def test_tasks_of_an_aggregated_one_have_collections_of_their_own(tmp_path: Path) -> None:
+    """They share a workspace, and their splits and subsets are called alike."""
+
+    class Other:
+        name = "birds"
+
+    contender = search_contender(SearchMode.LEXICAL, config=HASHING, label="x", talk=talk())
+    where = {"hf_split": "test", "hf_subset": "default", "num_proc": None}
+    folders = []
+    with contender.open(task(), tmp_path) as opened:
+        for meta in (_Meta, Other, _Meta):
+            opened.model.index(dataset(ROWS), task_metadata=meta, **where)
+            folders.append({path.name for path in tmp_path.glob("search-*")})
+    assert [1, 2, 2] == [len(names) for names in folders]
 
 
 class _Counting:

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 from mteb.mocks.mock_tasks import MockRetrievalTask
 
-from searchctl.training.bm25 import Bm25Contender, best
+from searchctl.training.bm25 import SETTINGS, Bm25Contender, best
 from searchctl.training.errors import EvaluationError
 from searchctl.training.measurement import EvalTask, TaskInstructions
 
@@ -68,6 +68,33 @@ def test_words_are_stemmed_and_stop_words_left_out() -> None:
     found = search([{"id": "q", "text": "the runs of a dog"}, {"id": "stop", "text": "the of a"}])
     assert ["d4"] == list(found["q"])
     assert {} == found["stop"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "query", "expected"),
+    [
+        ("words", r"(?u)\b\w{6,}\b", "dogs", []),
+        ("stop_words", "dogs", "dogs", []),
+        ("stop_words", "dogs", "the", ["d4"]),
+        ("lower", False, "DOGS", []),
+        ("stemmer", "german", "runs", []),
+    ],
+)
+def test_the_settings_are_what_is_used(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: object, query: str, expected: list[str]
+) -> None:
+    """So that the fingerprint, which is theirs, stands for the ranks."""
+    usual = Bm25Contender().identify().fingerprint
+    assert list(search([{"id": "q", "text": query}])["q"]) == ([] if query == "the" else ["d4"])
+    monkeypatch.setitem(SETTINGS, setting, value)
+    assert expected == list(search([{"id": "q", "text": query}])["q"])
+    assert usual != Bm25Contender().identify().fingerprint
+
+
+def test_the_stop_words_are_lucenes() -> None:
+    from bm25s.stopwords import STOPWORDS_EN
+
+    assert list(STOPWORDS_EN) == str(SETTINGS["stop_words"]).split()
 
 
 def test_equal_scores_rank_in_the_order_of_the_corpus_up_to_top_k() -> None:

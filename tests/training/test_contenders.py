@@ -1,5 +1,6 @@
 """Contenders: what a name means, who it is, and that what is measured is what the name says."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from safetensors.numpy import save_file
 from torch.utils.data import DataLoader
 from transformers import AutoModel
 
+from searchctl.app.score_words import step_name
 from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
 from searchctl.encoder.sidecar import Sidecar, write_sidecar
+from searchctl.training.ablation import step_of
 from searchctl.training.bm25 import Bm25Contender
 from searchctl.training.contenders import parse_contender, require_unique
 from searchctl.training.encoder_contender import EncoderContender, stored_weights
@@ -158,6 +161,38 @@ def test_a_stage_of_a_model_without_adapters(tiny_folder: Path) -> None:
     for base in (config(tiny_folder), EncoderConfig(model="hashing")):
         with pytest.raises(EvaluationError, match="has no adapters, none called 'mntp'"):
             parse("mntp", base)
+
+
+def checkpoint(trained: Path, folder: Path) -> Path:
+    """Return a copy of an adapter as its training keeps it, in a folder of its step."""
+    return Path(shutil.copytree(trained / "more", folder / "step-000100"))
+
+
+def test_a_checkpoint_is_called_after_its_training(trained: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    mntp, simcse = (checkpoint(trained, tmp_path / "ad" / name) for name in ("mntp", "simcse"))
+    base = config(tiny_folder, adapters=(mntp, simcse))
+    for spec, adapters in (("mntp", (mntp,)), ("simcse", (mntp, simcse))):
+        contender = parse(spec, base)
+        assert isinstance(contender, EncoderContender)
+        assert (adapters, 0) == (contender.config.adapters, contender.config.chain)
+    found = [parse(spec, base, tmp_path / "cache").identify() for spec in ("bi", "mntp", "model")]
+    assert [[], ["mntp"], ["mntp", "simcse"]] == [who.details["chain"] for who in found]
+    steps = [step_of(who) for who in found]
+    assert ["Bi", "Bi + MNTP", "Bi + MNTP + SimCSE"] == [step_name(step.key) for step in steps if step is not None]
+    own = parse("step-000100", replace(base, adapters=(mntp,)))
+    assert isinstance(own, EncoderContender)
+    assert (mntp,) == own.config.adapters
+
+
+def test_a_name_of_two_adapters_is_refused(trained: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    first, second = (checkpoint(trained, tmp_path / name) for name in ("a", "b"))
+    base = config(tiny_folder, adapters=(first, second))
+    with pytest.raises(EvaluationError, match=r"has 2 adapters called 'step-000100'") as refused:
+        parse("step-000100", base)
+    assert f"{first}, {second}. " in str(refused.value)
+    again = checkpoint(trained, tmp_path / "mntp"), checkpoint(trained, tmp_path / "later" / "mntp")
+    with pytest.raises(EvaluationError, match="2 adapters called 'mntp'"):
+        parse("mntp", replace(base, adapters=again))
 
 
 def test_labels_must_differ() -> None:

@@ -335,6 +335,19 @@ def test_contender_is_closed_after_its_last_task_and_before_the_next_is_opened(t
     assert [f"{what} {label}" for label in "ab" for what in whole] == list(dict.fromkeys(order))
 
 
+def test_equal_contenders_are_measured_once_under_the_first_label(tmp_path: Path) -> None:
+    rivals = [Rival(label="model"), Rival(label="bi"), Rival(label="other", fingerprint="b")]
+    scores, told = run(rivals, [retrieval, sts], tmp_path)
+    assert [["by-hand", "pairs-by-hand"], [], ["by-hand", "pairs-by-hand"]] == [rival.opened for rival in rivals]
+    assert ["model", "model", "other", "other"] == [score.who.label for score in scores]
+    assert [(number, 4) for number in (1, 2, 3, 4)] == [(e.pair.number, e.pair.total) for e in told.of(Scored)]
+    swapped = [Rival(label="bi"), Rival(label="model")]
+    again, _ = run(swapped, [retrieval, sts], tmp_path)
+    assert ["bi", "bi"] == [score.who.label for score in again]
+    assert ["model"] * 2 + ["other"] * 2 == sorted(score.who.label for score in ResultStore(tmp_path).all())
+    assert [[], []] == [rival.opened for rival in swapped]
+
+
 def test_settings_name_instructions_seed_and_the_version_of_mteb() -> None:
     expected = {
         "instructions": {"query": "Find it", "document": None},

@@ -124,6 +124,19 @@ def test_scores_are_sorted(tmp_path: Path) -> None:
     assert ["arguana", "cranfield", "npl", "scifact"] == [found.task for found in store.all()]
 
 
+CHANGES: dict[str, dict[str, Any]] = {
+    "schema": {"schema": 0},
+    "unknown": {"colour": "red"},
+    "text for a number": {"score": "0.3"},
+    "nan": {"score": float("nan")},
+    "bool": {"score": True},
+    "samples": {"samples": {"kind": "mean", "ids": ["q1"], "values": [0.123456789, 1.0], "gold": []}},
+    "no time": {"finished": "yesterday"},
+    "no offset": {"finished": "2025-01-02T03:04:05"},
+    "moved": {"task": "npl"},
+}
+
+
 def damage(path: Path, how: str) -> None:
     document = json.loads(path.read_text())
     if how == "cut":
@@ -132,29 +145,15 @@ def damage(path: Path, how: str) -> None:
         path.write_bytes(b"\xff\xfe\x00")
     elif how == "list":
         path.write_text("[]")
-    elif how == "schema":
-        path.write_text(json.dumps(document | {"schema": 99}))
     elif how == "missing":
         path.write_text(json.dumps({key: value for key, value in document.items() if key != "cost"}))
-    elif how == "unknown":
-        path.write_text(json.dumps(document | {"colour": "red"}))
-    elif how == "text for a number":
-        path.write_text(json.dumps(document | {"score": "0.3"}))
-    elif how == "nan":
-        path.write_text(json.dumps(document | {"score": float("nan")}))
-    elif how == "bool":
-        path.write_text(json.dumps(document | {"score": True}))
-    elif how == "samples":
-        path.write_text(json.dumps(document | {"samples": document["samples"] | {"ids": ["q1"]}}))
-    elif how == "moved":
-        path.write_text(json.dumps(document | {"task": "npl"}))
     else:
-        raise AssertionError(how)
+        path.write_text(json.dumps(document | CHANGES[how]))
 
 
 @pytest.mark.parametrize(
     "how",
-    ["cut", "binary", "list", "schema", "missing", "unknown", "text for a number", "nan", "bool", "samples", "moved"],
+    ["cut", "binary", "list", "missing", *CHANGES],
 )
 def test_damaged_file_is_named_with_what_to_do(how: str, tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
@@ -166,6 +165,60 @@ def test_damaged_file_is_named_with_what_to_do(how: str, tmp_path: Path) -> None
     if how != "moved":  # a whole file under a wrong name is no harm to a report
         with pytest.raises(EvaluationError, match="Remove the file"):
             store.all()
+
+
+def test_result_of_a_newer_version_is_not_to_be_removed(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    path = store.save(score())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+    for read in (store.all, lambda: store.find(WHO, task(), SETTINGS)):
+        with pytest.raises(EvaluationError, match=r"made by a newer searchctl.*--results") as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert "emove" not in str(caught.value)
+
+
+def test_files_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    path = store.save(score())
+    for name in ("web-app/package.json", "web/tsconfig-base.json", f"web/{path.name}", "a-b/scifact-0123456G.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert [score()] == store.all()
+
+
+def test_result_that_cannot_be_read_is_named_with_the_option(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    path = store.save(score())
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(EvaluationError, match=r"Is a directory.*--results") as caught:
+        store.all()
+    assert str(path) in str(caught.value)
+
+
+def test_folder_that_cannot_be_written_is_named_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / ".unfinished").write_text("")
+
+    def claimed() -> None:
+        with ResultStore(tmp_path / "results").claim(WHO, task(), SETTINGS, waiting=lambda: None):
+            raise AssertionError
+
+    below = ResultStore(tmp_path / "taken" / "below")
+    for use in (ResultStore(tmp_path / "taken").prepare, below.prepare, lambda: below.save(score()), claimed):
+        with pytest.raises(EvaluationError, match=r"--results is .*(taken|results).*\. Expected a folder"):
+            use()
+
+
+def test_label_now_in_use_is_kept(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    before = store.save(score()).stat()
+    other = replace(WHO, label="theirs")
+    assert score(who=other) == store.find(other, task(), SETTINGS, labels={"mine", "theirs"})
+    assert ["mine"] == [found.who.label for found in store.all()]
+    assert before.st_ino == next(tmp_path.rglob("*.json")).stat().st_ino
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "probe",
         "Say whether a decoder model can attend in both directions, and whether it needs MNTP first.",
     ),
+    "train": ("train", "Train a text encoder from a decoder LLM by the LLM2Vec recipe."),
     "verify": ("check", "Check a collection against itself; nothing is changed."),
     "repair": ("check", "Rebuild everything derived from the catalogue; embeds nothing."),
 }

@@ -1,0 +1,123 @@
+"""`searchctl train` as a person uses it: a tiny model through all stages, interrupted and resumed, and its mistakes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RECIPE = """
+source = "this test"
+[mntp]
+batch = 4
+length = 32
+[mntp.schedule]
+steps = {steps}
+[simcse]
+batch = 8
+length = 32
+[simcse.schedule]
+steps = 3
+[supervised]
+batch = 8
+length = 32
+[supervised.schedule]
+steps = 3
+warmup_steps = 1
+"""
+
+
+@pytest.fixture
+def work(shell: Any, tiny_folder: Path) -> Any:
+    words = ("wool", "iron", "bread", "river", "paper")
+    texts = [{"text": f"Sentence {i} of 200 tells of {words[i % 5]} and more."} for i in range(200)]
+    pairs = [{"query": f"what is thing {i}", "positive": f"thing {i} is {words[i % 5]}"} for i in range(60)]
+    shell.write("data/texts.jsonl", "".join(json.dumps(row) + "\n" for row in texts))
+    shell.write("data/pairs.jsonl", "".join(json.dumps(row) + "\n" for row in pairs))
+    shell.write("recipe.toml", RECIPE.format(steps=3))
+    shell.write(
+        "dev.jsonl", '{"a": "wool", "b": "wool is warm", "score": 5}\n{"a": "iron", "b": "a river", "score": 1}\n'
+    )
+    return shell
+
+
+def options(tiny_folder: Path, *more: str) -> list[str]:
+    given = [
+        "--model",
+        str(tiny_folder),
+        "--stages",
+        "mntp,simcse,supervised",
+        "--data",
+        "data",
+        "--recipe",
+        "recipe.toml",
+    ]
+    return ["train", *given, "-o", "out", "--precision", "fp32", *more]
+
+
+def test_all_stages_end_in_a_folder_that_is_a_model(work: Any, tiny_folder: Path) -> None:
+    ended = work(*options(tiny_folder, "--dev", "dev.jsonl", "--evaluate-every", "3"))
+    assert ended.code == 0, ended.err
+    assert ended.out == f"{work.folder / 'out'}\n"
+    assert "searchctl index PATH --model" in ended.err
+    assert "supervised     3/3  held out: loss" in ended.err
+    embedded = work("embed", "--model", "out", "-f", "jsonl", stdin="wool is warm\n")
+    plain = work("embed", "--model", tiny_folder, "-f", "jsonl", stdin="wool is warm\n")
+    assert embedded.code == 0, embedded.err
+    assert embedded.out != plain.out
+    manifest = json.loads((work.folder / "out" / "manifest.json").read_text())
+    assert set(manifest["stages"]) == {"mntp", "simcse", "supervised"}
+
+
+def test_an_earlier_run_is_neither_overwritten_nor_resumed_unasked(work: Any, tiny_folder: Path) -> None:
+    first = work(*options(tiny_folder, "--max-minutes", "0.00001"))
+    assert first.code == 3, first.err
+    again = work(*options(tiny_folder))
+    assert again.code == 2
+    assert "--resume" in again.err
+    assert work(*options(tiny_folder, "--resume")).code == 0
+
+
+def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
+    work.write("recipe.toml", RECIPE.format(steps=400))
+    running = work.start(*options(tiny_folder))
+    log = work.folder / "out" / "train.jsonl"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (log.exists() and log.read_text().count("\n") > 3):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 3, said
+    assert "saved" in said
+    assert "--resume" in said
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert 2 < max(steps) < 400
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--stages", "simcse,mntp"], "in this order"),
+        (["--recipe", "nowhere"], "--recipe is 'nowhere': expected a TOML file, or one of"),
+        (["--data", "missing.jsonl"], "missing.jsonl"),
+        (["--resume"], "holds no training run"),
+        (["--model", "hashing"], "hashing"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_made(more: list[str], said: str, work: Any, tiny_folder: Path) -> None:
+    ended = work(*options(tiny_folder, *more))
+    assert ended.code == 2, ended.err
+    assert said in ended.err
+    assert "bug" not in ended.err
+    assert not (work.folder / "out").exists()
+
+
+def test_bad_data_has_file_and_line(work: Any, tiny_folder: Path) -> None:
+    work.write("data/bad.jsonl", '{"text": "fine"}\n{"text": 3}\n')
+    ended = work(*options(tiny_folder))
+    assert ended.code == 2
+    assert "bad.jsonl, line 2: text is 3" in ended.err

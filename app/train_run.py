@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class TrainWish:
 def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
     """Train, and return OK when all stages are done, else INCOMPLETE, or INTERRUPTED after a second Ctrl-C."""
     require_model(wish.model)
+    # peft asks transformers by names that are on their way out: nothing that a person training can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     stages = _stages(wish.stages)
     output = _output(wish)
     if not wish.data:

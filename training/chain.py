@@ -31,11 +31,11 @@ from .trained_folder import (
     describe,
     plain_base,
     settings_digest,
-    sync,
     trim_log,
     write_stage,
 )
 from .training_data import Data
+from .whole_files import sync, sync_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,8 @@ def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutc
         settings = stage_settings(request.recipe, stage)
         share = settings.merge_share if isinstance(settings, MntpStage) else 1.0
         save_lora(trainable, folder, dtype=torch.bfloat16, share=share)
-        # Last, when the adapter is whole: this file says that the stage is finished.
+        sync_tree(folder)
+        # Last, when the adapter is whole and on the disk: this file says that the stage is finished.
         write_stage(request, run.data, stage, below, mark=mark, progress=outcome.progress)
         describe(request)
     barrier()

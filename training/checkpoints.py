@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 
 from .errors import TrainingError
 from .trainable import Trainable, load_lora, save_lora
+from .whole_files import sync, sync_tree
 
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest cannot be read."""
@@ -50,13 +50,11 @@ def save_checkpoint(
     save_lora(trainable, staging)
     torch.save(optimizer.state_dict(), staging / "optimizer.pt")
     (staging / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    for path in staging.iterdir():
-        _sync(path)
-    _sync(staging)
+    sync_tree(staging)
     if target.exists():
         shutil.rmtree(target)
     staging.rename(target)
-    _sync(folder)
+    sync(folder)
     if not keep_all:
         for old in checkpoints(folder)[:-KEEP]:
             shutil.rmtree(old)
@@ -96,11 +94,3 @@ def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer
     except _UNREADABLE as error:
         raise TrainingError(f"{newest} cannot be read ({error}): remove it to go on from the one before") from error
     return progress
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from .json_lines import Source
 from .local_data import HEADER, RetrievalData, read
 from .local_folders import LocalTask
 from .measurement import Json
+from .whole_files import sync_tree
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -111,9 +112,7 @@ def write_test_set(test_set: TestSet, folder: Path, source: Mapping[str, Json], 
         "cut": sorted(test_set.cut),
     }
     (staging / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    for path in (path for path in staging.rglob("*") if path.is_file()):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+    sync_tree(staging)
     _put(staging, folder)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 from .errors import EvaluationError
 from .measurement import EvalTask, Identity, Json, TaskScore
 from .result_reading import SCHEMA, damaged, read_result
+from .whole_files import write_whole
 
 UNFINISHED = ".unfinished"
 _LONGEST_NAME = 60
@@ -87,16 +87,7 @@ class ResultStore:
         earlier = sorted(self.folder.glob(f"*-{_short(score.who)}/{name}"))
         path = earlier[0] if earlier else self.folder / f"{_slug(Path(score.who.name).name)}-{_short(score.who)}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        write_whole(path, text.encode())
         return path
 
     def all(self) -> list[TaskScore]:
@@ -171,14 +162,6 @@ def _had(lock: FileLock) -> bool:
     except Timeout:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _dump(value: Mapping[str, Any], *, what: str) -> str:

@@ -261,19 +261,13 @@ def _load(folder: Path, device: str) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise EvaluationError(f"sentence-transformers {MISSING_EXTRA} ({error})") from error
-    from transformers.utils import logging
+    from ..encoder.load import choose_device, quiet_loading
 
-    from ..encoder.load import choose_device
-
-    had_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        return SentenceTransformer(str(folder), device=str(choose_device(device)), local_files_only=True)
+        with quiet_loading():
+            return SentenceTransformer(str(folder), device=str(choose_device(device)), local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise EvaluationError(f"{folder}: {error}. Expected a folder as sentence-transformers saves it") from error
-    finally:
-        if had_bar:
-            logging.enable_progress_bar()
 
 
 def _tokenizer(model: SentenceTransformer, label: str) -> Tokenizer:

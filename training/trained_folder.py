@@ -24,6 +24,7 @@ from ..encoder.sidecar import Sidecar, read_sidecar, write_sidecar
 from .errors import TrainingError
 from .recipe import MntpStage, Stage, stage_settings
 from .training_data import Data
+from .whole_files import write_whole
 
 if TYPE_CHECKING:
     from .chain import TrainRequest
@@ -180,22 +181,13 @@ def describe(request: TrainRequest) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
     """Add a line to the log; a number that is none becomes null, since JSON has no other word for it."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-
-
-def sync(path: Path) -> None:
-    """Bring the file to the disk, if there is one."""
-    if path.exists():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def trim_log(path: Path, stage: Stage, step: int | None) -> None:
@@ -213,9 +205,7 @@ def trim_log(path: Path, stage: Stage, step: int | None) -> None:
             entry = None
         if entry is not None and (entry["stage"] != stage.value or (step is not None and entry["step"] <= step)):
             kept.append(line)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(kept).encode())
 
 
 def _finite(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from .errors import EvaluationError
 from .measurement import Json
+from .whole_files import write_whole
 from .word_data import WordTask
 from .word_probe import ProbeScore
 from .word_states import VERSION
@@ -107,17 +107,9 @@ def find_result(path: Path) -> WordResult | None:
 def save_result(path: Path, result: WordResult) -> None:
     """Write the result in one step: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     document = {"schema": SCHEMA, **asdict(result)}
     entries = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(f"{{\n{entries}\n}}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, f"{{\n{entries}\n}}\n".encode())
 
 
 def _digest(value: Mapping[str, Json]) -> str:

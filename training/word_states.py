@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from ..encoder.batching import plan_batches, run_halving
 from ..encoder.errors import NonFiniteError
 from ..encoder.transformer import TransformerEncoder
 from .errors import EvaluationError
+from .whole_files import write_whole
 from .word_data import Sentence, WordData
 from .word_rows import WordRow, start_token, word_means, word_rows
 from .word_steps import Alignment
@@ -149,7 +149,7 @@ def compute_states(
     track = _Track(total, total - sum(len(row.ids) for _, part in missing for row in part), progress)
     for file, part in missing:
         states = _block_states(encoder, part, alignment, notice, track.add)
-        _replace(file, partial(_save, states))
+        write_whole(file, partial(_save, states))
     opened = open_states(folder, data)
     assert opened is not None
     return opened
@@ -168,7 +168,7 @@ def _prepare(encoder: TransformerEncoder, data: WordData, folder: Path) -> dict[
     }
     plan = json.dumps({"dim": encoder.info.dim, "start_token": start, "left_out": left_out})
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / _PLAN, lambda file: file.write(plan.encode()))
+    write_whole(folder / _PLAN, lambda file: file.write(plan.encode()))
     return rows
 
 
@@ -223,19 +223,6 @@ def _require_room(folder: Path, needed: int) -> None:
 
 def _save(states: NDArray[np.float16], file: BinaryIO) -> None:
     np.save(file, states)
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill the file under a temporary name, and put it in place in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class _Track:

@@ -1,121 +1,19 @@
-"""`searchctl train`: from a decoder LLM to a text encoder."""
+"""`searchctl train`: make encoders; each sub-command in a module of its own."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from ...encoder.config import Precision
-from ..invocation import terminal_of
-from ..settings import ENCODER, Color, Debug, Device, Model, PrecisionOption, Quiet, Verbose
+from ..default_group import DefaultGroup
+from .train_run import run
 
-Stages = Annotated[
-    str,
-    typer.Option("--stages", metavar="STAGE,...", help="Which of mntp, simcse and supervised, in this order."),
-]
-DataPlaces = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--data",
-        metavar="FILE|FOLDER",
-        help='JSON lines, also .gz: {"text"} for mntp and simcse, {"query", "positive"} (+"negative") for supervised.',
-    ),
-]
-RecipeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe", metavar="NAME|FILE", help="A shipped recipe or a TOML file. [dim]Default: the model's.[/dim]"
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Where the encoder goes. [dim]Default: trained-MODEL.[/dim]"),
-]
-Dev = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--dev",
-        metavar="FILE",
-        help='Sentence pairs {"a", "b", "score"} whose Spearman correlation is told beside the held-out loss.',
-    ),
-]
-MaxMinutes = Annotated[
-    float | None,
-    typer.Option("--max-minutes", metavar="N", help="Stop and save when this time is over; --resume goes on."),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with what --output holds.")]
-SaveEvery = Annotated[int, typer.Option("--save-every", min=1, metavar="STEPS", help="Steps between two checkpoints.")]
-EvaluateEvery = Annotated[
-    int, typer.Option("--evaluate-every", min=1, metavar="STEPS", help="Steps between two looks at held-out data.")
-]
-KeepAll = Annotated[bool, typer.Option("--keep-checkpoints", help="Keep every checkpoint, for curves over them.")]
-Checkpointing = Annotated[
-    bool,
-    typer.Option(
-        "--gradient-checkpointing",
-        help="Compute activations twice instead of keeping them: a third slower, much less memory.",
-        rich_help_panel=ENCODER,
-    ),
-]
-
-
-def train(
-    ctx: typer.Context,
-    *,
-    model: Model = None,
-    stages: Stages = "mntp,simcse",
-    data: DataPlaces = None,
-    recipe: RecipeOption = None,
-    output: Output = None,
-    dev: Dev = None,
-    max_minutes: MaxMinutes = None,
-    resume: Resume = False,
-    save_every: SaveEvery = 50,
-    evaluate_every: EvaluateEvery = 50,
-    keep_checkpoints: KeepAll = False,
-    gradient_checkpointing: Checkpointing = False,
-    precision: PrecisionOption = Precision.AUTO,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
-    color: Color = None,
-) -> None:
-    """Train a text encoder from a decoder LLM by the LLM2Vec recipe (arXiv 2404.05961).
-
-    mntp teaches it to use what comes after a word, simcse to tell texts apart, supervised to find answers. Data is
-    checked whole before the first step. A run that ends early is saved, and --resume ends with the weights of an
-    unbroken one.
-
-    [bold]Examples[/bold]
-
-      searchctl train --stages mntp,simcse --data notes.jsonl -o my-encoder
-      searchctl train --stages mntp,simcse,supervised --data texts.jsonl --data pairs.jsonl.gz --max-minutes 60
-      searchctl train -o my-encoder --resume --stages mntp,simcse --data notes.jsonl
-    """
-    terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from ..train_run import TrainWish, run_train
-
-    code = run_train(
-        terminal,
-        TrainWish(
-            model=model,
-            stages=stages,
-            data=tuple(data or ()),
-            recipe=recipe,
-            output=output,
-            dev=tuple(dev or ()),
-            max_minutes=max_minutes,
-            resume=resume,
-            save_every=save_every,
-            evaluate_every=evaluate_every,
-            keep_checkpoints=keep_checkpoints,
-            gradient_checkpointing=gradient_checkpointing,
-            precision=precision,
-            device=device,
-        ),
-    )
-    if code:
-        raise typer.Exit(code)
+train = typer.Typer(
+    add_completion=False,
+    cls=DefaultGroup,
+    help="Train a text encoder from a decoder LLM by the LLM2Vec recipe. `searchctl train ...` is `train run ...`.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train.callback()(lambda: None)  # or a single command would not be a group
+train.command("run")(run)

@@ -38,7 +38,8 @@ def command_line() -> dict[str, frozenset[str]]:
                 visit(child, (*words, name))
 
     visit(get_command(app), ())
-    found["eval"] |= found["eval run"]  # `searchctl eval TASK` is short for it
+    for group in ("eval", "train"):
+        found[group] |= found[f"{group} run"]  # `searchctl eval TASK` is short for it
     return found
 
 

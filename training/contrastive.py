@@ -116,15 +116,17 @@ def cached_backward(
     *,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    cached: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradients of `loss_of(all embeddings)` to the parameters, one chunk in memory at a time.
 
     GradCache (Gao et al., arXiv 2101.06983): embeddings without graph, the loss's gradient with respect to them, then
-    each chunk again with its graph and the same random numbers. Returns the loss and the embeddings, both detached.
+    each chunk again with its graph and the same random numbers. Not `cached`: every chunk once, all graphs in memory
+    together. Returns the loss and the embeddings, both detached.
     """
-    if chunks == 1:
+    if chunks == 1 or not cached:
         with autocast():
-            embeddings = forward(0)
+            embeddings = torch.cat([forward(chunk) for chunk in range(chunks)])
         loss = loss_of(embeddings)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), embeddings.detach()

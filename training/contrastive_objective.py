@@ -26,8 +26,6 @@ from .trainable import Trainable
 
 EVALUATION_TEXTS = 256
 """Of SimCSE, and pairs of one source at most."""
-EVALUATION_PAIRS = 1024
-"""Of all sources of the supervised stage together, at most."""
 SHORTEST_SENTENCE = 24
 """Characters: shorter pieces are abbreviations, list numbers and fragments."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])")
@@ -73,7 +71,7 @@ class SimcseTraining:
         texts = parts[self._ranks.rank]
         rows = self._tokenizer(texts, role=Role.DOCUMENT, instruction=None)
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
-        views = Views(self._trainable, rows + rows, self._stage.pooling, self._stage.chunk)
+        views = Views(self._trainable, rows + rows, self._stage.pooling, self._stage.chunk, cached=self._stage.cached)
         everyone = [text for part in parts for text in part]
         loss, embeddings = views.backward(lambda both: self._loss(both, texts, everyone, self._ranks))
         uniformity, alignment = uniformity_alignment(embeddings[: len(texts)], embeddings[len(texts) :])
@@ -167,7 +165,8 @@ class SupervisedTraining:
         """
         if not self._evaluation:
             self._evaluation = [
-                self._contrast(source.name, [pairs], 0, Ranks()) for source, pairs in evaluation_pairs(self._unseen)
+                self._contrast(source.name, [pairs], 0, Ranks())
+                for source, pairs in evaluation_pairs(self._unseen, self._stage.evaluation_pairs)
             ]
         losses, hits = [], []
         for batch in self._evaluation:
@@ -228,7 +227,7 @@ class SupervisedTraining:
         # All processes must give equally many rows: what fills up is no candidate.
         excluded_BC |= torch.tensor([not text for text in candidates])
         return _Contrast(
-            views=Views(self._trainable, rows, stage.pooling, stage.chunk),
+            views=Views(self._trainable, rows, stage.pooling, stage.chunk, cached=stage.cached),
             queries=len(pairs),
             most=most,
             excluded=excluded_BC.to(device),
@@ -261,10 +260,10 @@ class _Contrast:
     """Bool (queries, candidates)."""
 
 
-def evaluation_pairs(sources: Sequence[PairSource]) -> list[tuple[PairSource, tuple[Pair, ...]]]:
-    """Return the first pairs of each source, equally many where there are, `EVALUATION_PAIRS` in all at most."""
-    each = min(EVALUATION_TEXTS, max(2, EVALUATION_PAIRS // max(1, len(sources))))
-    return [(source, source.pairs[:each]) for source in sources[: EVALUATION_PAIRS // 2]]
+def evaluation_pairs(sources: Sequence[PairSource], most: int) -> list[tuple[PairSource, tuple[Pair, ...]]]:
+    """Return the first pairs of each source, equally many where there are, `most` in all, and at least two of each."""
+    each = min(EVALUATION_TEXTS, max(2, most // max(1, len(sources))))
+    return [(source, source.pairs[:each]) for source in sources[: max(1, most // 2)]]
 
 
 def _documents(pairs: Sequence[Pair], most: int, number: int) -> list[str]:

@@ -46,6 +46,7 @@ class Views:
     rows: list[TokenRow]
     pooling: Pooling
     chunk: int
+    cached: bool = True
 
     def backward(self, loss_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Add the gradients of `loss_of`, which takes embeddings in the order of the rows; return both, detached."""
@@ -57,6 +58,7 @@ class Views:
             lambda embeddings: loss_of(embeddings[back]),
             device=self.trainable.device,
             autocast=self.trainable.autocast,
+            cached=self.cached,
         )
         return loss, shuffled[back]
 

@@ -136,7 +136,8 @@ class SimcseStage:
     sentences: bool = True
     """Longer texts are cut into sentences first, as in the paper's data (one Wikipedia sentence a line)."""
     chunk: int = 64
-    """As in the supervised stage."""
+    cached: bool = True
+    """Both as in the supervised stage."""
 
     def __post_init__(self) -> None:
         _positive("simcse", length=self.length, temperature=self.temperature, chunk=self.chunk)
@@ -182,7 +183,12 @@ class SupervisedStage:
     dimensions: tuple[int, ...] = ()
     """Matryoshka prefixes trained besides the full width (arXiv 2205.13147)."""
     chunk: int = 64
-    """Texts whose activations are in memory at once; the others wait as cached gradients (arXiv 2101.06983)."""
+    """Texts of about one length that are embedded together."""
+    cached: bool = True
+    """Keep the activations of one chunk at a time, the others as cached gradients (arXiv 2101.06983): any batch fits,
+    for one forward pass more. False keeps those of the whole batch, which is faster where memory allows it."""
+    evaluation_pairs: int = 1024
+    """Held-out pairs that are scored, of all sources together, at most."""
 
     sources: dict[str, SourceSettings] = field(default_factory=dict)
     """By file name without .jsonl or .jsonl.gz; a file without a table is used with the defaults. A file of plain texts
@@ -190,6 +196,7 @@ class SupervisedStage:
 
     def __post_init__(self) -> None:
         _positive("supervised", length=self.length, temperature=self.temperature, chunk=self.chunk)
+        _positive("supervised", evaluation_pairs=self.evaluation_pairs)
         if self.batch < 2 or self.hard_negatives < 0 or any(width < 1 for width in self.dimensions):
             raise ValueError(
                 f"supervised: batch is {self.batch}, hard_negatives {self.hard_negatives}, dimensions "

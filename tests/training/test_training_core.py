@@ -153,8 +153,8 @@ def test_uniformity_and_alignment_by_hand() -> None:
     assert alignment == pytest.approx((0 + 2) / 2)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_cached_gradients_equal_direct_ones(tiny_folder: Path, dropout: float) -> None:
+@pytest.mark.parametrize(("dropout", "cached"), [(0.0, True), (0.2, True), (0.2, False)])
+def test_cached_gradients_equal_direct_ones(tiny_folder: Path, dropout: float, cached: bool) -> None:
     model = trainable(tiny_folder, dropout=dropout, attention_dropout=dropout)
     model.decoder.train()
     rows = texts_of(tiny_folder)(TEXTS[:12], role=Role.DOCUMENT, instruction=None)
@@ -168,7 +168,15 @@ def test_cached_gradients_equal_direct_ones(tiny_folder: Path, dropout: float) -
     direct.backward()  # type: ignore[no-untyped-call]
     expected = gradients(model)
     torch.manual_seed(3)
-    loss, _ = cached_backward(4, lambda n: embed(model, chunks[n], Pooling.MEAN), loss_of, device=CPU)
+    calls = []
+
+    def forward(number: int) -> Tensor:
+        calls.append((number, torch.is_grad_enabled()))
+        return embed(model, chunks[number], Pooling.MEAN)
+
+    loss, _ = cached_backward(4, forward, loss_of, device=CPU, cached=cached)
+    once, again = [(n, False) for n in range(4)], [(n, True) for n in range(4)]
+    assert calls == [*once, *again] if cached else calls == again
     found = gradients(model)
     torch.testing.assert_close(loss, direct.detach())
     assert found.keys() == expected.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .errors import AppError
 _SHOWN = 160
 """Characters of a text shown as an example."""
 _MOST_REASONS = 12
+_INDENT = 12
 
 
 def checked_output(given: Path, inputs: Iterable[Path], *, force: bool) -> Path:
@@ -41,9 +43,13 @@ def shown(text: str) -> str:
 
 
 def say_example(terminal: Terminal, lines: Iterable[tuple[str, str]]) -> None:
-    """Say labelled texts one below the other."""
+    """Say labelled texts one below the other; what does not fit on a line goes on below its beginning."""
+    width = max(_INDENT, terminal.err.width - _INDENT)
     for label, text in lines:
-        terminal.say(Text.assemble((f"  {label:<9} ", "dim"), shown(text)))
+        wrapped = textwrap.fill(shown(text), width, break_on_hyphens=False)
+        terminal.say(
+            Text.assemble((f"  {label:<{_INDENT - 3}} ", "dim"), textwrap.indent(wrapped, " " * _INDENT).lstrip())
+        )
 
 
 def reasons(counts: Mapping[str, int]) -> str:

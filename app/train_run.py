@@ -134,14 +134,19 @@ def _recipe_and_base(terminal: Terminal, wish: TrainWish, stages: tuple[Stage, .
         chain = 0 if stages[0] is Stage.MNTP else None
         base = resolve(EncoderConfig(model=name, chain=chain), cache=cache_folder(), progress=pulling)
     said = wish.recipe or (base.entry.recipe if base.entry is not None else "smollm2-135m")
+    recipe = recipe_named(said)
+    terminal.say(f"recipe {recipe.name}: {', '.join(_steps(recipe, stage) for stage in stages)}")
+    return recipe, base
+
+
+def recipe_named(said: str) -> Recipe:
+    """Return the recipe of --recipe: one that ships, else a file. Raises AppError for neither."""
     path = Path(said).expanduser()
     if said in shipped_recipes():
         path = SHIPPED / f"{said}.toml"
     elif not path.is_file():
         raise AppError(f"--recipe is {said!r}: expected a TOML file, or one of {', '.join(shipped_recipes())}")
-    recipe = load_recipe(path)
-    terminal.say(f"recipe {recipe.name}: {', '.join(_steps(recipe, stage) for stage in stages)}")
-    return recipe, base
+    return load_recipe(path)
 
 
 def _steps(recipe: Recipe, stage: Stage) -> str:

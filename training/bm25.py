@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,10 +70,10 @@ class Bm25Contender:
         """Hold nothing between tasks."""
 
 
-class Bm25Search:
-    """mteb's SearchProtocol. Equal scores rank in the order of the corpus; a text with no common word is not found."""
+class Bm25Index:
+    """BM25 over texts in memory, each known by its row."""
 
-    def __init__(self, identity: Identity, meter: Meter) -> None:
+    def __init__(self) -> None:
         """Raises EvaluationError without the extra eval."""
         try:
             import bm25s
@@ -82,9 +82,45 @@ class Bm25Search:
             raise EvaluationError(f"bm25 {MISSING_EXTRA} ({error})") from error
         self._bm25s: Any = bm25s
         self._stemmer = Stemmer(SETTINGS["stemmer"])
+        self._index: Any = None
+        self._size = 0
+
+    def words(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the words of each text as they are looked up."""
+        found: list[list[str]] = self._bm25s.tokenize(
+            list(texts),
+            lower=SETTINGS["lower"],
+            token_pattern=SETTINGS["words"],
+            stopwords=str(SETTINGS["stop_words"]).split(),
+            stemmer=self._stemmer,
+            return_ids=False,
+            show_progress=False,
+        )
+        return found
+
+    def fill(self, words: Sequence[list[str]]) -> None:
+        """Index texts, given as their words; a new call replaces the old ones."""
+        self._size = len(words)
+        self._index = None
+        if any(words):
+            self._index = self._bm25s.BM25(k1=SETTINGS["k1"], b=SETTINGS["b"], method=SETTINGS["formula"])
+            self._index.index(words, show_progress=False)
+
+    def scores(self, words: list[str]) -> NDArray[np.float32]:
+        """Return the score of each text, 0 where it has none of these words."""
+        if self._index is None or not words:
+            return np.zeros(self._size, dtype=np.float32)
+        return np.asarray(self._index.get_scores(words), dtype=np.float32)
+
+
+class Bm25Search:
+    """mteb's SearchProtocol. Equal scores rank in the order of the corpus; a text with no common word is not found."""
+
+    def __init__(self, identity: Identity, meter: Meter) -> None:
+        """Raises EvaluationError without the extra eval."""
+        self._index = Bm25Index()
         self._meter = meter
         self._meta = model_meta(identity, kind="sparse")
-        self._index: Any = None
         self._ids: list[str] = []
 
     @property
@@ -106,11 +142,8 @@ class Bm25Search:
         self._ids = list(corpus["id"])
         texts = document_texts(corpus)
         began = time.perf_counter()
-        words = self._words(texts)
-        self._index = None
-        if any(words):
-            self._index = self._bm25s.BM25(k1=SETTINGS["k1"], b=SETTINGS["b"], method=SETTINGS["formula"])
-            self._index.index(words, show_progress=False)
+        words = self._index.words(texts)
+        self._index.fill(words)
         self._count(texts, words, began)
 
     def search(
@@ -130,10 +163,10 @@ class Bm25Search:
         texts = query_texts(queries)
         positions = {name: row for row, name in enumerate(self._ids)} if top_ranked is not None else {}
         began = time.perf_counter()
-        words = self._words(texts)
+        words = self._index.words(texts)
         found: RetrievalOutputType = {}
         for query, own in zip(queries["id"], words, strict=True):
-            scores = self._scores(own)
+            scores = self._index.scores(own)
             if top_ranked is None:
                 rows = best(scores, top_k)
             else:
@@ -141,24 +174,6 @@ class Bm25Search:
             found[query] = {self._ids[row]: float(scores[row]) for row in rows}
         self._count(texts, words, began)
         return found
-
-    def _words(self, texts: list[str]) -> list[list[str]]:
-        found: list[list[str]] = self._bm25s.tokenize(
-            texts,
-            lower=SETTINGS["lower"],
-            token_pattern=SETTINGS["words"],
-            stopwords=str(SETTINGS["stop_words"]).split(),
-            stemmer=self._stemmer,
-            return_ids=False,
-            show_progress=False,
-        )
-        return found
-
-    def _scores(self, words: list[str]) -> NDArray[np.float32]:
-        """Return one score per document."""
-        if self._index is None or not words:
-            return np.zeros(len(self._ids), dtype=np.float32)
-        return np.asarray(self._index.get_scores(words), dtype=np.float32)
 
     def _count(self, texts: list[str], words: list[list[str]], began: float) -> None:
         took = time.perf_counter() - began

@@ -98,7 +98,7 @@ class EncoderContender:
             MeteredEncoder(encoder, meter),
             workspace / VECTORS,
             kind=f"{identity.details['precision']} {identity.details['max_tokens']}",
-            block_chars=GPU_BLOCK_CHARS if _device_type(encoder) == "cuda" else BLOCK_CHARS,
+            block_chars=GPU_BLOCK_CHARS if device_type(encoder) == "cuda" else BLOCK_CHARS,
         )
         try:
             model = MtebEncoder(cached, identity=identity, instructions=task.instructions, meter=meter)
@@ -112,7 +112,7 @@ class EncoderContender:
             encoder = open_encoder(self.config, notice=self._notice, cache=self._cache, progress=self._progress)
             if encoder.info != self._info:
                 raise EvaluationError(f"{self.label}: the files of {self.config.model} changed meanwhile: run again")
-            used = _used_precision(encoder)
+            used = used_precision(encoder)
             if used != identity.details["precision"]:
                 # An automatic choice fell back from a full GPU to the CPU.
                 raise EvaluationError(
@@ -125,7 +125,7 @@ class EncoderContender:
     def close(self) -> None:
         """Let the model go; the next `open` loads it again."""
         if self._encoder is not None:
-            on_gpu = _device_type(self._encoder) == "cuda"
+            on_gpu = device_type(self._encoder) == "cuda"
             self._encoder = None
             if on_gpu:
                 import torch
@@ -149,7 +149,8 @@ def _precision(config: EncoderConfig) -> str:
     return (Precision.BF16 if dtype is torch.bfloat16 else Precision.FP32).value
 
 
-def _used_precision(encoder: Encoder) -> str:
+def used_precision(encoder: Encoder) -> str:
+    """Return the number format that a loaded encoder computes in."""
     import torch
 
     from ..encoder.transformer import TransformerEncoder
@@ -158,7 +159,8 @@ def _used_precision(encoder: Encoder) -> str:
     return (Precision.BF16 if is_bf16 else Precision.FP32).value
 
 
-def _device_type(encoder: Encoder) -> str:
+def device_type(encoder: Encoder) -> str:
+    """Return "cpu" or "cuda", where a loaded encoder computes."""
     from ..encoder.transformer import TransformerEncoder
 
     return encoder.model.device.type if isinstance(encoder, TransformerEncoder) else "cpu"

@@ -5,7 +5,8 @@ Shape suffixes: B queries of a block, C corpus rows, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,23 @@ from torch import Tensor
 
 BLOCK_SCORES = 2**24
 """Scores in memory at once; a ranking takes about four times their 64 MiB."""
+
+Scores = Callable[[range], Tensor]
+"""Scores (B, C) of these queries with every distinct text of a corpus, in the order of their first rows; a new tensor
+each time, which is written to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mined:
+    """What was found for one pair."""
+
+    rows: tuple[int, ...]
+    """Of the corpus, the nearest first."""
+    scores: tuple[float, ...]
+    positive: float
+    """Score of the pair's own positive."""
+    rejected: int
+    """Candidates left out because they were scored above the margin."""
 
 
 def mine(
@@ -29,41 +47,108 @@ def mine(
     device: torch.device | None = None,
     block_scores: int = BLOCK_SCORES,
 ) -> list[list[int]]:
-    """Return for each pair up to `count` rows of `corpus`, the nearest to its query first, equal scores by row.
+    """Return the rows of `mine_scored`, by the cosines of vectors.
+
+    Vectors are (n, D) and of unit length, and the search is exact. Raises ValueError for what does not fit together.
+    """
+    _check_vectors(queries, query_vectors, corpus, corpus_vectors)
+    found = mine_scored(
+        queries,
+        positives,
+        corpus,
+        cosines(query_vectors, corpus_vectors[first_rows(corpus)], device),
+        count=count,
+        margin=margin,
+        skip_top=skip_top,
+        block_scores=block_scores,
+    )
+    return [list(each.rows) for each in found]
+
+
+def mine_scored(
+    queries: Sequence[str],
+    positives: Sequence[int],
+    corpus: Sequence[str],
+    scores: Scores,
+    *,
+    count: int,
+    margin: float = 0.95,
+    skip_top: int = 0,
+    least: float | None = None,
+    taken: Sequence[Sequence[str]] = (),
+    block_scores: int = BLOCK_SCORES,
+) -> Iterator[Mined]:
+    """Yield for each pair up to `count` rows of `corpus`, the nearest to its query first, equal scores by row.
 
     `positives`[i] is the row of pair i's positive. Never taken: the query's own text, a positive of the same query in
-    any pair, and all but the first row of an equal text. Of the rest the `skip_top` nearest are left out, then those
-    scored above `margin` of the positive's score, which may well answer the query too (TopK-PercPos of NV-Retriever,
-    arXiv 2407.15831, section 3). A positive scored below 0 has its limit the same share below it. Vectors are (n, D)
-    and of unit length: scores are cosines, and the search is exact. Raises ValueError for what does not fit together.
+    any pair, a text of `taken`[i], and all but the first row of an equal text. Of the rest the `skip_top` nearest are
+    left out, then those scored above `margin` of the positive's score, which may well answer the query too
+    (TopK-PercPos of NV-Retriever, arXiv 2407.15831, section 3), and those scored `least` or lower. A positive scored
+    below 0 has its limit the same share below it. Raises ValueError for what does not fit together.
     """
-    _check(queries, positives, query_vectors, corpus, corpus_vectors, count=count, margin=margin, skip_top=skip_top)
-    place = device or torch.device("cpu")
-    first: dict[str, int] = {}
-    for row, text in enumerate(corpus):
-        first.setdefault(text, row)
-    rows = np.fromiter(first.values(), dtype=np.int64)
-    column = {text: at for at, text in enumerate(first)}
+    _check(queries, positives, corpus, count=count, margin=margin, skip_top=skip_top)
+    rows = first_rows(corpus)
+    column = {corpus[row]: at for at, row in enumerate(rows)}
     own = [column[corpus[row]] for row in positives]
     right: dict[str, set[int]] = {query: {column[query]} if query in column else set() for query in queries}
     for query, at in zip(queries, own, strict=True):
         right[query].add(at)
-    candidates_CD = torch.from_numpy(corpus_vectors[rows]).to(place)
-    size = max(1, block_scores // len(rows))
-    found: list[list[int]] = []
+    size = max(1, block_scores // max(1, len(rows)))
     for start in range(0, len(queries), size):
         block = range(start, min(start + size, len(queries)))
-        scores_BC = torch.from_numpy(query_vectors[block.start : block.stop]).to(place) @ candidates_CD.T
-        own_B1 = torch.tensor([[own[i]] for i in block], device=place)
-        positive_B1 = scores_BC.gather(1, own_B1)
+        scores_BC = scores(block)
+        place = scores_BC.device
+        positive_B1 = scores_BC.gather(1, torch.tensor([[own[i]] for i in block], device=place))
         known = [(i - start, at) for i in block for at in right[queries[i]]]
+        if taken:
+            known += [(i - start, column[text]) for i in block for text in taken[i] if text in column]
         scores_BC[tuple(torch.tensor(known, device=place).T)] = float("-inf")
+        if least is not None:
+            scores_BC.masked_fill_(scores_BC <= least, float("-inf"))
         if skip_top:
             scores_BC.masked_fill_(_nearest(scores_BC, skip_top), float("-inf"))
-        limit_B1 = positive_B1 - (1 - margin) * positive_B1.abs()
-        scores_BC.masked_fill_(scores_BC > limit_B1, float("-inf"))
-        found += _ranked(scores_BC, count, rows)
-    return found
+        too_near_BC = scores_BC > positive_B1 - (1 - margin) * positive_B1.abs()
+        rejected_B = too_near_BC.sum(dim=1)
+        scores_BC.masked_fill_(too_near_BC, float("-inf"))
+        for ranked, positive, rejected in zip(
+            _ranked(scores_BC, count), positive_B1[:, 0].tolist(), rejected_B.tolist(), strict=True
+        ):
+            yield Mined(
+                rows=tuple(int(rows[at]) for at, _ in ranked),
+                scores=tuple(score for _, score in ranked),
+                positive=positive,
+                rejected=rejected,
+            )
+
+
+def first_rows(corpus: Sequence[str]) -> NDArray[np.int64]:
+    """Return the first row of each distinct text, ascending."""
+    first: dict[str, int] = {}
+    for row, text in enumerate(corpus):
+        first.setdefault(text, row)
+    return np.fromiter(first.values(), dtype=np.int64, count=len(first))
+
+
+def cosines(
+    query_vectors: NDArray[np.float32],
+    candidate_vectors: NDArray[np.float32],
+    device: torch.device | None = None,
+    *,
+    rows: NDArray[np.int64] | None = None,
+) -> Scores:
+    """Return the scores of unit vectors (n, D) with those of the distinct texts, (C, D); computed on `device`.
+
+    `rows` are the vectors of the queries in turn, where several queries have one.
+    """
+    place = device or torch.device("cpu")
+    candidates_CD = torch.from_numpy(candidate_vectors).to(place)
+
+    def scores(block: range) -> Tensor:
+        span = slice(block.start, block.stop)
+        queries_BD = query_vectors[span] if rows is None else query_vectors[rows[span]]
+        return torch.from_numpy(queries_BD).to(place) @ candidates_CD.T
+
+    return scores
 
 
 def _nearest(scores_BC: Tensor, count: int) -> Tensor:
@@ -76,45 +161,45 @@ def _nearest(scores_BC: Tensor, count: int) -> Tensor:
     return above_BC | (equal_BC & (equal_BC.cumsum(dim=1, dtype=torch.int32) <= room_B1))
 
 
-def _ranked(scores_BC: Tensor, count: int, rows: NDArray[np.int64]) -> list[list[int]]:
-    """Return the corpus rows of the `count` highest finite scores of each row, highest first."""
+def _ranked(scores_BC: Tensor, count: int) -> list[list[tuple[int, float]]]:
+    """Return columns and scores of the `count` highest finite scores of each row, highest first."""
     taken_BC = _nearest(scores_BC, count) & scores_BC.isfinite()
-    ranked: list[list[int]] = [[] for _ in range(len(scores_BC))]
+    ranked: list[list[tuple[int, float]]] = [[] for _ in range(len(scores_BC))]
     line, at = taken_BC.nonzero(as_tuple=True)  # by line, then column
     scores = scores_BC[line, at].cpu().numpy()
     lines, columns = line.cpu().numpy(), at.cpu().numpy()
     for place in np.lexsort((columns, -scores, lines)):
-        ranked[lines[place]].append(int(rows[columns[place]]))
+        ranked[lines[place]].append((int(columns[place]), float(scores[place])))
     return ranked
 
 
 def _check(
-    queries: Sequence[str],
-    positives: Sequence[int],
-    query_vectors: NDArray[np.float32],
-    corpus: Sequence[str],
-    corpus_vectors: NDArray[np.float32],
-    *,
-    count: int,
-    margin: float,
-    skip_top: int,
+    queries: Sequence[str], positives: Sequence[int], corpus: Sequence[str], *, count: int, margin: float, skip_top: int
 ) -> None:
-    """Raise ValueError for settings and shapes that make no sense together."""
+    """Raise ValueError for settings and rows that make no sense together."""
     if count < 1 or skip_top < 0 or not 0 < margin <= 1:
         raise ValueError(
             f"count is {count}, skip_top {skip_top} and margin {margin}: expected at least 1, at least 0, and more "
             "than 0 and at most 1"
         )
+    if len(queries) != len(positives):
+        raise ValueError(f"{len(queries)} queries, {len(positives)} positives: expected equally many")
+    outside = [row for row in positives if not 0 <= row < len(corpus)]
+    if outside:
+        raise ValueError(f"a positive is row {outside[0]}: expected 0 to {len(corpus) - 1}")
+
+
+def _check_vectors(
+    queries: Sequence[str],
+    query_vectors: NDArray[np.float32],
+    corpus: Sequence[str],
+    corpus_vectors: NDArray[np.float32],
+) -> None:
+    """Raise ValueError for vectors that are not those of the texts."""
     if query_vectors.ndim != 2 or corpus_vectors.shape != (len(corpus), query_vectors.shape[1]):
         raise ValueError(
             f"vectors are {query_vectors.shape} and {corpus_vectors.shape}: expected (n, D), the second with "
             f"{len(corpus)} rows"
         )
-    if not len(queries) == len(positives) == len(query_vectors):
-        raise ValueError(
-            f"{len(queries)} queries, {len(positives)} positives, {len(query_vectors)} query vectors: expected equally "
-            "many"
-        )
-    outside = [row for row in positives if not 0 <= row < len(corpus)]
-    if outside:
-        raise ValueError(f"a positive is row {outside[0]}: expected 0 to {len(corpus) - 1}")
+    if len(query_vectors) != len(queries):
+        raise ValueError(f"{len(queries)} queries, {len(query_vectors)} query vectors: expected equally many")

@@ -1,0 +1,196 @@
+"""How `searchctl train mine` runs: pairs read and checked, scored by an encoder or by BM25, written and shown."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..training.corpus import Pair, PairSource, data_files, read_pairs, read_texts
+from ..training.pair_files import is_pair_file, source_name, write_pairs
+from .console import Terminal
+from .encoders import EncoderChoice
+from .errors import AppError
+from .index_run import duration
+from .made_pairs import checked_output
+from .mine_scoring import EncoderScoring, LexicalScoring, Scoring
+from .mined_report import MinedReport
+from .places import shown_path
+from .pulling import pull_bar
+from .train_run import recipe_named
+
+if TYPE_CHECKING:
+    from ..training.hard_negatives import MinedPair, MiningSettings
+
+SCHEMA = 1
+_REPORT_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MineWish:
+    """What a person typed."""
+
+    pairs: tuple[Path, ...]
+    output: Path
+    lexical: bool
+    corpus: tuple[Path, ...]
+    count: int
+    margin: float
+    skip_top: int
+    instruction: str | None
+    recipe: str | None
+    force: bool
+    choice: EncoderChoice
+    typed: tuple[str, ...]
+    """Options of the encoder that stand in the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _More:
+    """Texts of --corpus."""
+
+    texts: tuple[str, ...]
+    sources: tuple[dict[str, Any], ...]
+    """For the manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One file to mine negatives for."""
+
+    source: PairSource
+    output: Path
+    more: _More
+    settings: MiningSettings
+
+
+def run_mine(terminal: Terminal, wish: MineWish) -> None:
+    """Mine negatives for each file of pairs. Raises AppError for a mistake, before anything is written."""
+    _check(wish)
+    outputs = _outputs(wish)
+    recipe = None if wish.recipe is None else recipe_named(wish.recipe)
+    with terminal.waiting("reading and checking the data"):
+        # All of it, before the first minute is spent: a mistake in the last file shows at once.
+        sources = [read_pairs(path.expanduser()) for path in wish.pairs]
+        more = _more(wish)
+    settings = _settings(wish)
+    with ExitStack() as stack:
+        scoring: Scoring
+        if wish.lexical:
+            scoring = LexicalScoring(terminal)
+        else:
+            pulling = stack.enter_context(pull_bar(terminal, wish.choice.model or "the model"))
+            scoring = EncoderScoring(terminal, wish.choice, pulling, wish.instruction, recipe)
+        for source, output in zip(sources, outputs, strict=True):
+            _mine_file(terminal, _Job(source=source, output=output, more=more, settings=settings), scoring)
+    data = " ".join(f"--data {shlex.quote(shown_path(output))}" for output in outputs)
+    terminal.say(f"train with `searchctl train run --stages supervised {data}`")
+
+
+def _check(wish: MineWish) -> None:
+    if not 0 < wish.margin <= 1:
+        raise AppError(f"--margin is {wish.margin:g}: expected a share of the positive's score, above 0 and at most 1")
+    if wish.lexical and wish.typed:
+        option = "--" + wish.typed[0].replace("_", "-")
+        raise AppError(f"{option} is of an encoder, and --lexical has none: expected one of the two")
+    if wish.instruction is not None and wish.recipe is not None:
+        raise AppError("--instruction and --recipe both say what queries are told: expected one of the two")
+
+
+def _outputs(wish: MineWish) -> list[Path]:
+    """Return where each file goes: --output itself, or the file of the same name in it."""
+    inputs = [*wish.pairs, *wish.corpus]
+    if len(wish.pairs) == 1 and is_pair_file(wish.output) and not wish.output.is_dir():
+        return [checked_output(wish.output, inputs, force=wish.force)]
+    folder = wish.output.expanduser()
+    if is_pair_file(folder) and not folder.is_dir():
+        raise AppError(
+            f"--output is {wish.output} and there are {len(wish.pairs)} files of pairs: expected a folder, for a batch "
+            "of training is drawn from one file"
+        )
+    names = [path.name for path in wish.pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise AppError(f"two files are called {twice[0]}: their results would have one name; mine them one by one")
+    if not folder.is_dir():
+        raise AppError(
+            f"--output is {wish.output}: expected a name ending in .jsonl or .jsonl.gz, or a folder that is there"
+        )
+    return [checked_output(folder / name, inputs, force=wish.force) for name in names]
+
+
+def _settings(wish: MineWish) -> MiningSettings:
+    from ..training.hard_negatives import MiningSettings
+
+    return MiningSettings(count=wish.count, margin=wish.margin, skip_top=wish.skip_top)
+
+
+def _more(wish: MineWish) -> _More:
+    texts: list[str] = []
+    sources: list[dict[str, Any]] = []
+    for path in data_files([place.expanduser() for place in wish.corpus]) if wish.corpus else ():
+        plain = read_texts(path)
+        if plain is not None:
+            found, digest = plain.texts, plain.digest
+        else:
+            pairs = read_pairs(path)
+            found, digest = tuple(pair.positive for pair in pairs.pairs), pairs.digest
+        texts += found
+        sources.append({"file": str(path), "digest": digest, "texts": len(found)})
+    return _More(texts=tuple(texts), sources=tuple(sources))
+
+
+def _mine_file(terminal: Terminal, job: _Job, scoring: Scoring) -> None:
+    from ..training.hard_negatives import corpus_of, mine_pairs
+
+    pairs = job.source.pairs
+    corpus = corpus_of(pairs, job.more.texts)
+    terminal.say(f"{job.source.name}: {len(pairs):,} pairs, negatives from {len(corpus):,} texts")
+    report = MinedReport(total=len(pairs))
+    workspace = job.output.with_name(f".{source_name(job.output)}.mining")
+    try:
+        scored = scoring.of(job.source, corpus, workspace)
+        mined = mine_pairs(pairs, corpus, scored.scores, job.settings, least=scored.least)
+        with terminal.progress("Mining") as update:
+            write_pairs(
+                job.output,
+                _watched(mined, report, update),
+                lambda: {**_about(job, len(corpus)), "scores": scored.details, **report.to_json()},
+            )
+    except KeyboardInterrupt:
+        if workspace.is_dir():
+            terminal.say("vectors computed so far are kept: run the same command again to go on")
+        raise
+    shutil.rmtree(workspace, ignore_errors=True)
+    report.show(terminal)
+    terminal.write(f"{job.output}\n")
+
+
+def _watched(mined: Iterable[MinedPair], report: MinedReport, update: Callable[[float, str], None]) -> Iterator[Pair]:
+    """Yield the pairs, counted, and move the bar."""
+    began = time.monotonic()
+    for number, each in enumerate(mined, start=1):
+        report.add(each)
+        if number % _REPORT_EVERY == 0:
+            share = number / report.total
+            left = duration((time.monotonic() - began) * (1 - share) / share)
+            update(share, f"{number:,} of {report.total:,} pairs, {left} left")
+        yield each.pair
+
+
+def _about(job: _Job, texts: int) -> dict[str, Any]:
+    """Return what the manifest says of the input; `texts` is the size of the corpus."""
+    source = job.source
+    return {
+        "schema": SCHEMA,
+        "made_by": f"searchctl {__version__} train mine",
+        "input": {"name": source.name, "digest": source.digest, "pairs": len(source.pairs)},
+        "corpus": {"texts": texts, "beside_positives": list(job.more.sources)},
+        **asdict(job.settings),
+    }

@@ -1,0 +1,60 @@
+"""Plain text to make pairs of: JSON lines with titles, documents with headings, what cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from searchctl.training.crops import Passage
+from searchctl.training.errors import DataError
+from searchctl.training.plain_texts import TextFile, Unread, read_documents, read_lines, text_files
+
+
+def test_lines_have_a_text_and_may_have_a_title(tmp_path: Path) -> None:
+    rows = [
+        {"title": " Bees ", "text": "one"},
+        {"text": "two"},
+        {"title": "", "text": "three"},
+        {"title": None, "text": "4"},
+    ]
+    path = tmp_path / "texts.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    assert read_lines(path).passages == (Passage("one", "Bees"), Passage("two"), Passage("three"), Passage("4"))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "one"}\n{"title": "x", "text": " "}\n')
+    with pytest.raises(DataError, match=r"bad.jsonl, line 2: text is ' '"):
+        read_lines(bad)
+
+
+def test_a_folder_with_lines_in_it_is_lines_and_any_other_documents(tmp_path: Path) -> None:
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "a.jsonl").write_text('{"text": "one"}\n')
+    (tmp_path / "docs").mkdir()
+    document = tmp_path / "docs" / "a.md"
+    document.write_text("# A\n\nText.\n")
+    assert text_files([tmp_path / "lines", tmp_path / "docs", document]) == (
+        [tmp_path / "lines" / "a.jsonl"],
+        [tmp_path / "docs", document],
+    )
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        text_files([tmp_path / "nowhere"])
+
+
+def test_sections_of_documents_have_the_headings_as_their_title(tmp_path: Path) -> None:
+    (tmp_path / "birds.md").write_text("# Birds\n\nThey fly.\n\n## Herons\n\nThey wait.\n")
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 but not really")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    files = list(read_documents([tmp_path]))
+    assert [type(file) for file in files] == [TextFile, Unread]
+    found, unread = files
+    assert isinstance(found, TextFile)
+    assert isinstance(unread, Unread)
+    assert [(passage.title, passage.text.split("\n")[-1]) for passage in found.passages] == [
+        ("Birds", "They fly."),
+        ("Birds > Herons", "They wait."),
+    ]
+    assert unread.path.name == "broken.pdf"
+    assert "broken.pdf: not a readable PDF" in unread.reason

@@ -1,0 +1,102 @@
+"""Passages of plain text to make pairs of: from JSON lines, from documents of any format that has a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from ..index.documents import Document
+from ..index.errors import IndexRoomError, ReadError
+from ..index.readers import read_document
+from ..index.walk import FoundFile, WalkOptions, walk
+from .corpus import data_files
+from .crops import Passage
+from .errors import DataError
+from .json_lines import SUFFIXES, Source
+from .passage_cuts import SEPARATOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFile:
+    """What one file holds."""
+
+    path: Path
+    digest: str
+    """blake3 of its content, unpacked."""
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A file that could not be read, and why."""
+
+    path: Path
+    reason: str
+
+
+def text_files(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the files of JSON lines, and the other places: documents and folders of them.
+
+    A folder that holds .jsonl or .jsonl.gz files itself stands for these, as in a training run. Raises DataError for a
+    place that is not there.
+    """
+    lines: list[Path] = []
+    documents: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise DataError(place, "no such file or folder: expected JSON lines, a document, or a folder of either")
+        if place.is_dir():
+            is_lines = any(path.name.endswith(SUFFIXES) for path in place.iterdir())
+        else:
+            is_lines = place.name.endswith(SUFFIXES)
+        (lines if is_lines else documents).append(place)
+    return (data_files(lines) if lines else []), documents
+
+
+def read_lines(path: Path) -> TextFile:
+    """Return the texts of a file of {"text"}, with "title" where there is one that is not empty.
+
+    Raises DataError with the line for anything else.
+    """
+    source = Source(path)
+    passages = []
+    for row in source.rows():
+        title = "" if row.fields.get("title") is None else row.string("title").strip()
+        passages.append(Passage(row.text("text"), title or None))
+    return TextFile(path=path, digest=source.digest, passages=tuple(passages))
+
+
+def read_documents(
+    places: Sequence[Path], told: Callable[[str], None] = lambda name: None
+) -> Iterator[TextFile | Unread]:
+    """Yield each document found below `places`, in the order of a walk, or why it could not be read.
+
+    Hidden, ignored and binary files are left out, as an index leaves them out. Each section is a passage, its title and
+    headings are the passage's title.
+    """
+    for found in walk(places, WalkOptions()):
+        if not isinstance(found, FoundFile):
+            continue
+        told(found.path.name)
+        try:
+            data = found.path.read_bytes()
+            document = read_document(data, found.path.name)
+        except OSError as error:
+            yield Unread(path=found.path, reason=error.strerror or str(error))
+        except (ReadError, IndexRoomError) as error:
+            yield Unread(path=found.path, reason=str(error))
+        else:
+            yield TextFile(path=found.path, digest=blake3(data).hexdigest(), passages=_sections(document))
+
+
+def _sections(document: Document) -> tuple[Passage, ...]:
+    found = []
+    for section in document.sections:
+        parts = [" ".join(part.split()) for part in (document.title or "", *section.headings)]
+        title = SEPARATOR.join(dict.fromkeys(filter(None, parts)))
+        if section.text.strip():
+            found.append(Passage(section.text.strip(), title or None))
+    return tuple(found)

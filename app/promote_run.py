@@ -154,12 +154,12 @@ def _work(switched: Switched, seconds: float) -> str:
 
 def _cut(terminal: Terminal, switched: Switched, run: _Run) -> None:
     """Say how many chunks the encoder could not take in whole, and what mends it."""
-    count = switched.filled.texts_truncated
+    count, embedded = switched.filled.texts_truncated, switched.filled.chunks_embedded
     if not count:
         return
     sizes = f" --chunk-tokens {switched.max_tokens}" if switched.max_tokens < switched.settings.chunk_tokens else ""
     terminal.notice(
-        f"{count:,} of {switched.filled.chunks_embedded:,} chunks were cut at the encoder's longest input, "
+        f"{count:,} of {embedded:,} chunks embedded now were cut at the encoder's longest input, "
         f"{switched.max_tokens} tokens: their ends are in no vector. `searchctl index --rebuild{sizes}{run.named}` "
         "reads the files again and makes chunks that fit"
     )

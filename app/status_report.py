@@ -79,10 +79,16 @@ def read_report(engine: Engine, *, scan: bool) -> StatusReport:
             drift=drift,
             unread=unread,
             kept=kept_generation(engine.path),
-            promotion=unfinished_promotion(engine.path),
+            promotion=_promotion_begun(engine.path),
         )
     finally:
         collection.close()
+
+
+def _promotion_begun(collection: Path) -> Generation | None:
+    """Return the unfinished promotion; one without a vector is no loss, and in nobody's way."""
+    begun = unfinished_promotion(collection)
+    return begun if begun is not None and (begun.vectors or begun.problem is not None) else None
 
 
 def _differs(task: Task) -> bool:
@@ -193,8 +199,7 @@ def _kept(kept: Generation) -> Text:
 def _promotion(promotion: Generation, status: CollectionStatus) -> Text:
     where = f"in {shown_path(promotion.folder)}, {size(promotion.bytes)}"
     if promotion.settings is None:
-        why = "nothing is embedded yet" if promotion.problem is None else f"cannot be read: {promotion.problem}"
-        return Text(f"unfinished {where}: {why}", style="yellow")
+        return Text(f"unfinished {where}: cannot be read: {promotion.problem}", style="yellow")
     command = promote_command(config_from_json(promotion.settings.encoder_config))
     return Text(
         f"to {promotion.settings.encoder_name} is going on or was ended early: {promotion.vectors:,} of "

@@ -175,7 +175,7 @@ def model_path(
 
 Promoted = Annotated[
     str | None,
-    typer.Argument(metavar="[MODEL]", help="A name of `searchctl models list`, a folder, or a hub name owner/name."),
+    typer.Argument(metavar="MODEL", help="A name of `searchctl models list`, a folder, or a hub name owner/name."),
 ]
 Rollback = Annotated[
     bool, typer.Option("--rollback", help="Go back to the encoder before, and forth again; embeds nothing.")

@@ -206,6 +206,27 @@ def test_a_stopped_promotion_goes_on_and_is_shown_until_then(library: Any) -> No
     assert library("status", "--format", "json").json["promotion"] is None
 
 
+def test_a_promotion_that_embedded_nothing_is_neither_shown_nor_in_the_way(library: Any) -> None:
+    """A model that is refused at load leaves an empty folder."""
+    stopped_promotion(library, at_step="commit:begin")
+    assert promote_folder(at(library)).is_dir()
+    assert library("status", "--format", "json").json["promotion"] is None
+    assert promote(library, "hashing", "--dim", "32")["changed"] is True
+
+
+def test_a_rollback_leaves_an_unfinished_promotion(library: Any) -> None:
+    first = content(at(library))
+    promote(library, "hashing", "--dim", "32")
+    stopped_promotion(library)
+    begun = unfinished_promotion(at(library))
+    assert begun is not None
+    promote(library, "--rollback")
+    assert content(at(library)) == first
+    made = promote(library, "hashing", "--dim", "64")
+    assert made["vectors_reused"] == begun.vectors > 0
+    assert library("verify").code == 0
+
+
 def test_changes_of_the_collection_during_a_promotion_are_brought_over(library: Any) -> None:
     stopped_promotion(library, at_step="publish:write")
     library.write("docs/new.md", "# New\n\nA platypus lays eggs.\n")
@@ -415,7 +436,7 @@ def test_tiny_model_counts_tokens_anew_and_says_what_it_cut(
     first = make_folder()
     ended = shell("models", "promote", first, "--max-tokens", "32", "--precision", "fp32")
     assert ended.code == 0, ended.err
-    assert "chunks were cut at the encoder's longest input, 32 tokens" in ended.err
+    assert "chunks embedded now were cut at the encoder's longest input, 32 tokens" in ended.err
     assert "`searchctl index --rebuild --chunk-tokens 32`" in ended.err
     collection = FolderCollection.open(at(shell))
     assert collection.settings is not None
@@ -425,7 +446,7 @@ def test_tiny_model_counts_tokens_anew_and_says_what_it_cut(
     assert 2 < counts["a heron"] <= len("a heron")
     assert shell.hits("a heron", "--mode", "dense", "--precision", "fp32", "-k", "1")[0]["path"] == "docs/short.txt"
     cut = next(line for line in ended.err.splitlines() if "were cut" in line)
-    assert f" {len(counts) - 1} of {len(counts)} chunks" in cut
+    assert f" {len(counts) - 1} of {len(counts)} chunks embedded now" in cut
 
     # The folder is trained on, or goes: then there is no encoder to go back to.
     assert promote(shell, "hashing")["encoder"]["name"] == "hashing"

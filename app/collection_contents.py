@@ -1,20 +1,20 @@
-"""All that a collection holds, for measuring it: its chunks in order, and vectors that need no encoding again."""
+"""All that a collection holds, to measure it or to make another of it: documents, chunks, and vectors by their text."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from blake3 import blake3
 
 from ..encoder.protocol import EncodeProgress, Role
-from ..index.catalogue import CATALOGUE_FILE, ReadConnection, snapshot, sqlite_errors, vector_ids
+from ..index.catalogue import CATALOGUE_FILE, ReadConnection, read_state, snapshot, sqlite_errors, vector_ids
 from ..index.publish import vector_blocks
-from ..index.rows import read_chunks
+from ..index.rows import document_paths, read_chunks, read_document
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..encoder.protocol import EncoderInfo, ProgressCallback
     from ..index.collection import FolderCollection
-    from ..index.protocol import Ids, StoredChunk, Vectors
+    from ..index.protocol import DocumentRecord, Ids, StoredChunk, Vectors
     from .encoders import LazyEncoder
 
 _BLOCK = 2000
@@ -74,6 +74,54 @@ def all_vectors(collection: FolderCollection, dim: int) -> Iterator[tuple[Ids, V
     """Yield ids and vectors of the catalogue, not of the FAISS file, in blocks."""
     with _reading(collection) as connection:
         yield from vector_blocks(connection, dim)
+
+
+def differing_documents(collection: FolderCollection, other: FolderCollection) -> dict[str, int]:
+    """Return the documents that the other collection lacks or has otherwise: paths, as they were stored, with tokens.
+
+    Token counts are each encoder's own, and make no difference.
+    """
+    differing = {}
+    with _reading(collection) as here, _reading(other) as there:
+        for path in document_paths(here):
+            document = read_document(here, path)
+            assert document is not None
+            if _uncounted(document) != _uncounted(read_document(there, path)):
+                differing[path] = sum(chunk.tokens for chunk in document.chunks)
+    return differing
+
+
+def _uncounted(document: DocumentRecord | None) -> DocumentRecord | None:
+    if document is None:
+        return None
+    return replace(document, chunks=[replace(chunk, tokens=0) for chunk in document.chunks])
+
+
+def documents_at(collection: FolderCollection, paths: Sequence[str]) -> Iterator[DocumentRecord]:
+    """Yield the documents at these paths in this order. Raises KeyError for one that is not there."""
+    with _reading(collection) as connection:
+        for path in paths:
+            document = read_document(connection, path)
+            if document is None:
+                raise KeyError(path)
+            yield document
+
+
+def hashed_vectors(collection: FolderCollection, dim: int) -> Iterator[tuple[list[str], Vectors]]:
+    """Yield vectors with the hashes of their texts, in blocks and in the order they were stored."""
+    with _reading(collection) as connection:
+        for ids, vectors in vector_blocks(connection, dim):
+            hashes = dict(
+                connection.execute("SELECT id, hash FROM vectors WHERE id BETWEEN ? AND ?", [int(ids[0]), int(ids[-1])])
+            )
+            yield [hashes[id_] for id_ in ids.tolist()], vectors
+
+
+def lineage(collection: FolderCollection) -> dict[str, str | int]:
+    """Return what differs once documents or chunks have changed, or another collection has taken the place."""
+    with _reading(collection) as connection:
+        state = read_state(connection)
+    return {"created": "" if state.created is None else state.created.isoformat(), "changes": state.changes}
 
 
 def stored_hashes(collection: FolderCollection, hashes: Sequence[str]) -> set[str]:

@@ -172,41 +172,56 @@ def require_same(info: EncoderInfo, settings: CollectionSettings, config: Encode
     """
     if info.fingerprint == settings.encoder_fingerprint and info.dim == settings.dim:
         return
+    base = config_from_json(settings.encoder_config)
     raise EncoderMismatchError(
         f"the collection was made with encoder {settings.encoder_name} (fingerprint "
         f"{settings.encoder_fingerprint[:12]}, {settings.dim} dimensions), this command has {info.name} (fingerprint "
         f"{info.fingerprint[:12]}, {info.dim} dimensions): their vectors cannot be compared. Leave the encoder's "
-        f"options out to use the collection's own, or make it anew with this one: `{_REBUILD}"
-        f"{_options(config, config_from_json(settings.encoder_config))}`"
+        f"options out to use the collection's own, or make it anew with this one: `{_REBUILD} "
+        f"{shlex.join(['--model', config.model, *_options(config, base)])}`. `{promote_command(config)}` does so "
+        "without reading the files again, and can be taken back"
     )
 
 
 _REBUILD = "searchctl index --rebuild"
+_PROMOTE = "searchctl models promote"
 
 
-def _options(config: EncoderConfig, base: EncoderConfig) -> str:
-    """Return the options that turn `base`, which a rebuild starts from, into `config`."""
+def promote_command(config: EncoderConfig, named: str = "") -> str:
+    """Return the command that makes `config` a collection's encoder; `named` ends it."""
+    return f"{_PROMOTE} {shlex.join([config.model, *_options(config, EncoderConfig(model=config.model))])}{named}"
+
+
+def collection_option(given: Path | None) -> str:
+    """Return what names the collection `given` in a command that is told to a person, "" when none was given."""
+    return "" if given is None else f" --collection {shlex.quote(str(given))}"
+
+
+def _options(config: EncoderConfig, base: EncoderConfig) -> list[str]:
+    """Return the options that turn `base`, which a command starts from, into `config`, without that of the model."""
     start = base if base.model == config.model else EncoderConfig(model=config.model)
-    words = ["--model", config.model]
+    words: list[str] = []
     if config.adapters != start.adapters:
         words += [word for folder in config.adapters for word in ("--adapter", str(folder))]
     for name in IDENTITY[2:]:
         value = getattr(config, name)
         if value is not None and value != getattr(start, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return "".join(f" {shlex.quote(word)}" for word in words)
+    return words
 
 
 @contextmanager
 def naming_collection(given: Path | None) -> Iterator[None]:
-    """Put `given`, the --collection of a command, into the command that an EncoderMismatchError names."""
+    """Put `given`, the --collection of a command, into the commands that an EncoderMismatchError names."""
     try:
         yield
     except EncoderMismatchError as error:
         if given is None:
             raise
-        named = f"{_REBUILD} --collection {shlex.quote(str(given))}"
-        raise EncoderMismatchError(str(error).replace(_REBUILD, named)) from error
+        message = str(error)
+        for command in (_REBUILD, _PROMOTE):
+            message = message.replace(command, f"{command}{collection_option(given)}")
+        raise EncoderMismatchError(message) from error
 
 
 def require_model(model: str | None) -> None:

@@ -34,7 +34,7 @@ def run_index(
     path = existing_collection(given) if rebuild else collection_to_write(given)
     began = time.monotonic()
     with pull_bar(terminal, request.choice.model or "the model") as pulling:
-        words = _Words()
+        words = BarWords()
         interrupts = Interrupts(words.stopping)
         talk = Talk(
             notice=terminal.notice, detail=terminal.detail, pulling=pulling, loading=words.loading, cache=cache_folder()
@@ -58,15 +58,16 @@ def run_index(
     return summary
 
 
-class _Words:
+class BarWords:
     """What the bar says: loading, how far, or that it is about to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, noun: str = "files") -> None:
+        self._noun = noun
         self.update: Callable[[float, str], None] = lambda share, words: None
         self._stopping = False
 
     def progress(self, progress: IndexProgress) -> None:
-        self.update(progress.share, _STOPPING if self._stopping else words_of(progress))
+        self.update(progress.share, _STOPPING if self._stopping else words_of(progress, self._noun))
 
     def stopping(self) -> None:
         self._stopping = True
@@ -87,9 +88,9 @@ def _again(engine: Engine, request: IndexRequest) -> IndexRequest:
     return replace(request, places=places)
 
 
-def words_of(progress: IndexProgress) -> str:
-    """Return what stands beside the bar."""
-    words = f"{progress.files_done}/{progress.files_total} files"
+def words_of(progress: IndexProgress, noun: str = "files") -> str:
+    """Return what stands beside the bar; `noun` is what a document is called."""
+    words = f"{progress.files_done}/{progress.files_total} {noun}"
     if progress.tokens_done:
         words += f", {progress.tokens_per_s:,.0f} tokens/s"
     if progress.remaining_s is not None:

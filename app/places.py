@@ -9,9 +9,9 @@ from ..index.catalogue import CATALOGUE_FILE
 from ..index.collection import COLLECTION_FOLDER
 from ..index.errors import CollectionNotFoundError
 from .errors import AppError
-from .swap import companions, is_collection, swap_lock_file
+from .swap import companions, is_collection, promotion_folders, swap_lock_file
 
-_OURS = frozenset({".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json"})
+_OURS = frozenset({".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "promotion.json"})
 
 
 def existing_collection(given: Path | None) -> Path:
@@ -98,5 +98,6 @@ def shown_path(path: Path) -> str:
 def belongs_to_collection(path: Path, collection: Path) -> bool:
     """Return whether a path is inside the collection's own folder or something beside it that searchctl keeps there."""
     test_set = collection.with_name(f"{collection.name}.eval")  # of `searchctl eval init`
-    ours = (collection, *companions(collection), swap_lock_file(collection), test_set)
+    beside = (*companions(collection), *promotion_folders(collection))
+    ours = (collection, *beside, swap_lock_file(collection), test_set)
     return any(path == own or own in path.parents for own in ours)

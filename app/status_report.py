@@ -15,7 +15,9 @@ from rich.text import Text
 
 from ..index.protocol import CollectionStatus
 from .console import Terminal, printable
+from .encoders import config_from_json, promote_command
 from .engine import Engine
+from .generations import Generation, kept_generation, unfinished_promotion
 from .index_run import reason_of
 from .places import shown_path
 from .survey import Task
@@ -44,6 +46,10 @@ class StatusReport:
     """None when the files were not looked at."""
     unread: Mapping[str, str]
     """Files the last run could not read, with the reason."""
+    kept: Generation | None
+    """What `models promote --rollback` goes back to."""
+    promotion: Generation | None
+    """What a running or killed `models promote` is making."""
 
     @property
     def ready(self) -> bool:
@@ -72,9 +78,17 @@ def read_report(engine: Engine, *, scan: bool) -> StatusReport:
             sources=tuple(path for path, _ in engine.places()),
             drift=drift,
             unread=unread,
+            kept=kept_generation(engine.path),
+            promotion=_promotion_begun(engine.path),
         )
     finally:
         collection.close()
+
+
+def _promotion_begun(collection: Path) -> Generation | None:
+    """Return the unfinished promotion; one without a vector is no loss, and in nobody's way."""
+    begun = unfinished_promotion(collection)
+    return begun if begun is not None and (begun.vectors or begun.problem is not None) else None
 
 
 def _differs(task: Task) -> bool:
@@ -113,8 +127,26 @@ def report_to_json(report: StatusReport) -> str:
         "missing": None if drift is None else list(drift.missing),
         "new": None if drift is None else list(drift.new),
         "unread": dict(report.unread),
+        "kept": _generation_to_json(report.kept),
+        "promotion": _generation_to_json(report.promotion),
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _generation_to_json(generation: Generation | None) -> dict[str, Any] | None:
+    if generation is None:
+        return None
+    settings = generation.settings
+    return {
+        "folder": str(generation.folder),
+        "encoder": None if settings is None else settings.encoder_name,
+        "fingerprint": None if settings is None else settings.encoder_fingerprint,
+        "dim": None if settings is None else settings.dim,
+        "documents": generation.documents,
+        "vectors": generation.vectors,
+        "bytes": generation.bytes,
+        "problem": generation.problem,
+    }
 
 
 def _iso(date: datetime | None) -> str | None:
@@ -144,10 +176,36 @@ def show_report(terminal: Terminal, report: StatusReport) -> None:
     rows["on disk"] = f"{size(status.bytes_sqlite)} catalogue, {size(status.bytes_faiss)} FAISS file"
     if status.updated is not None:
         rows["updated"] = f"{ago(status.updated)}, generation {status.generation}"
+    if report.kept is not None:
+        rows["kept"] = _kept(report.kept)
+    if report.promotion is not None:
+        rows["promotion"] = _promotion(report.promotion, status)
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Text) else Text(value))
     terminal.show(table)
     _name_drift(terminal, report)
+
+
+def _kept(kept: Generation) -> Text:
+    where = f"{shown_path(kept.folder)}, {size(kept.bytes)}"
+    if kept.settings is None:
+        return Text(f"{where}: cannot be read: {kept.problem}", style="yellow")
+    return Text(
+        f"{kept.settings.encoder_name}, {kept.settings.dim} dimensions, fingerprint "
+        f"{kept.settings.encoder_fingerprint[:12]} in {where}; `searchctl models promote --rollback` goes back to it"
+    )
+
+
+def _promotion(promotion: Generation, status: CollectionStatus) -> Text:
+    where = f"in {shown_path(promotion.folder)}, {size(promotion.bytes)}"
+    if promotion.settings is None:
+        return Text(f"unfinished {where}: cannot be read: {promotion.problem}", style="yellow")
+    command = promote_command(config_from_json(promotion.settings.encoder_config))
+    return Text(
+        f"to {promotion.settings.encoder_name} is going on or was ended early: {promotion.vectors:,} of "
+        f"{status.vectors:,} vectors {where}; `{command}` goes on, deleting the folder gives it up",
+        style="yellow",
+    )
 
 
 def _state(report: StatusReport) -> Text:

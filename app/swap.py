@@ -1,8 +1,17 @@
-"""A rebuilt collection takes the place of the old one: folders are renamed, and a crash between is completed later.
+"""A new collection takes the place of the old one: folders are renamed, and a crash between is completed later.
+
+A rebuild (`index --rebuild`) drops the old one:
 
 1. The new one is built in NAME.rebuild, beside the old.
 2. When finished it is renamed to NAME.rebuilt: from here on the swap is completed, whatever happens.
 3. The old one is renamed to NAME.replaced, the new one to NAME, and the old one deleted.
+
+A promotion (`models promote`) keeps it:
+
+1. The new one is built in NAME.promote, beside the old; to roll back, NAME.previous is the new one.
+2. When finished it is renamed to NAME.promoted: from here on the swap is completed, whatever happens.
+3. One kept before is renamed to NAME.replaced, the old one to NAME.previous, the new one to NAME; NAME.replaced is
+   deleted.
 
 Steps 2 and 3 hold the lock NAME.swap.lock, beside the folders because those are what is renamed.
 """
@@ -10,7 +19,7 @@ Steps 2 and 3 hold the lock NAME.swap.lock, beside the folders because those are
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,19 +27,47 @@ from filelock import FileLock, Timeout
 
 from ..index.catalogue import CATALOGUE_FILE
 from ..index.errors import StorageError
+from ..index.lock import OWNER_FILE
+from ..training.whole_files import sync
 
 _WAIT_S = 10.0
 """Renames take an instant; only the old folder's deletion may take longer, and nobody waits for that alone."""
 
+Step = Callable[[str], None]
+
+
+def _silent(name: str) -> None:
+    """Take a step that nobody watches."""
+
 
 def rebuild_folder(collection: Path) -> Path:
-    """Return where the new collection is built."""
+    """Return where the new collection of a rebuild is built."""
     return collection.with_name(collection.name + ".rebuild")
 
 
 def companions(collection: Path) -> tuple[Path, ...]:
     """Return the folders beside a collection that a rebuild may leave."""
     return tuple(collection.with_name(collection.name + suffix) for suffix in (".rebuild", ".rebuilt", ".replaced"))
+
+
+def promote_folder(collection: Path) -> Path:
+    """Return where the new collection of a promotion is built."""
+    return collection.with_name(collection.name + ".promote")
+
+
+def previous_folder(collection: Path) -> Path:
+    """Return where the collection is kept that a promotion took the place of."""
+    return collection.with_name(collection.name + ".previous")
+
+
+def _promoted_folder(collection: Path) -> Path:
+    """Return the name of a collection that a promotion or a rollback is about to put in place."""
+    return collection.with_name(collection.name + ".promoted")
+
+
+def promotion_folders(collection: Path) -> tuple[Path, ...]:
+    """Return the folders beside a collection that a promotion may leave."""
+    return promote_folder(collection), _promoted_folder(collection), previous_folder(collection)
 
 
 def swap_lock_file(collection: Path) -> Path:
@@ -43,19 +80,31 @@ def swap_in(collection: Path) -> None:
     _, rebuilt, _ = companions(collection)
     with _swap_lock(collection, _WAIT_S):
         rebuild_folder(collection).rename(rebuilt)
-        _complete(collection)
+        _complete(collection, _silent)
+
+
+def swap_keeping(collection: Path, new: Path, *, step: Step | None = None) -> None:
+    """Put `new`, the promotion's folder or the kept one, in the collection's place and keep the collection.
+
+    Both must be closed, and the caller holds the collection's write lock. `step` is told each step as it is done.
+    """
+    with _swap_lock(collection, _WAIT_S):
+        new.rename(_promoted_folder(collection))
+        sync(collection.parent)
+        told = step or _silent
+        told("swap:decided")
+        _complete(collection, told)
 
 
 def complete_swap(collection: Path) -> None:
     """Finish a swap that was begun, or wait for the process that does; nothing to do in the usual case."""
-    _, rebuilt, replaced = companions(collection)
-    if rebuilt.is_dir():
+    if _is_begun(collection):
         with _swap_lock(collection, _WAIT_S):
-            _complete(collection)
-    elif replaced.is_dir() and collection.is_dir():
+            _complete(collection, _silent)
+    elif companions(collection)[2].is_dir() and collection.is_dir():
         # Only the old folder is left to delete: whoever holds the lock is doing it, or a later command will.
         with suppress(StorageError), _swap_lock(collection, 0.0):
-            _complete(collection)
+            _complete(collection, _silent)
 
 
 def is_collection(folder: Path) -> bool:
@@ -64,22 +113,54 @@ def is_collection(folder: Path) -> bool:
         complete_swap(folder)
         if (folder / CATALOGUE_FILE).is_file():
             return True
-        if not companions(folder)[1].is_dir():
+        if not _is_begun(folder):
             # Looked at again: the swap may have ended between the two looks.
             return (folder / CATALOGUE_FILE).is_file()
 
 
-def _complete(collection: Path) -> None:
+def discard(collection: Path, folder: Path) -> None:
+    """Delete a folder beside the collection so that a kill leaves all of it or nothing under its name."""
+    replaced = companions(collection)[2]
+    with _swap_lock(collection, _WAIT_S):
+        if replaced.is_dir():
+            shutil.rmtree(replaced)
+        folder.rename(replaced)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_begun(collection: Path) -> bool:
+    return companions(collection)[1].is_dir() or _promoted_folder(collection).is_dir()
+
+
+def _complete(collection: Path, step: Step) -> None:
     """Do what is left of the swap; the caller holds its lock, under which the folders are looked at anew."""
     _, rebuilt, replaced = companions(collection)
+    promoted, previous = _promoted_folder(collection), previous_folder(collection)
+    if promoted.is_dir():
+        if collection.is_dir():
+            if previous.is_dir():
+                _set_aside(previous, replaced)
+                step("swap:kept-aside")
+            collection.rename(previous)
+            step("swap:kept")
+        promoted.rename(collection)
+        # The swap's process held the lock of the kept one: it was not killed in the middle of writing to it.
+        (previous / OWNER_FILE).unlink(missing_ok=True)
+        sync(collection.parent)
+        step("swap:swapped")
     if rebuilt.is_dir():
         if collection.is_dir():
-            if replaced.is_dir():
-                shutil.rmtree(replaced)
-            collection.rename(replaced)
+            _set_aside(collection, replaced)
         rebuilt.rename(collection)
     if replaced.is_dir() and collection.is_dir():
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _set_aside(folder: Path, replaced: Path) -> None:
+    """Give a folder the name of one that is deleted as soon as the collection is in its place."""
+    if replaced.is_dir():
+        shutil.rmtree(replaced)
+    folder.rename(replaced)
 
 
 @contextmanager
@@ -90,12 +171,12 @@ def _swap_lock(collection: Path, timeout_s: float) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise StorageError(
-            f"{collection} is being swapped for its rebuilt version by another process, which holds {path}: run the "
+            f"{collection} is being swapped for its new version by another process, which holds {path}: run the "
             "command again in a moment"
         ) from None
     except OSError as error:
         raise StorageError(
-            f"cannot take the lock {path} to finish the swap of a rebuilt collection: {error.strerror or error}. Make "
+            f"cannot take the lock {path} to finish the swap of a collection: {error.strerror or error}. Make "
             f"{collection.parent} writable, then run the command again"
         ) from error
     try:

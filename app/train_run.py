@@ -272,7 +272,11 @@ def _ended(terminal: Terminal, outcome: TrainOutcome | None, output: Path) -> Ex
         terminal.say(f"saved{_standing(outcome)}; {again}")
         return ExitCode.INCOMPLETE
     terminal.write(f"{output}\n")
-    terminal.say(f"done. Index with it: `searchctl index PATH --model {shlex.quote(str(output))}`")
+    folder = shlex.quote(str(output))
+    terminal.say(
+        f"done. Index with it: `searchctl index PATH --model {folder}`, or make it the encoder of a collection that is "
+        f"there: `searchctl models promote {folder}`"
+    )
     return ExitCode.OK
 
 

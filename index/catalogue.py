@@ -225,13 +225,16 @@ def signed(inode: int) -> int:
     return inode - (1 << 64) if inode >= 1 << 63 else inode
 
 
+def unsigned(inode: int) -> int:
+    """Return the inode that `signed` was given."""
+    return inode + (1 << 64) if inode < 0 else inode
+
+
 def read_files(connection: sqlite3.Connection) -> dict[str, FileRecord]:
     """Return every document's file by path, ascending."""
     rows = connection.execute("SELECT path, size, mtime_ns, inode, content_hash FROM documents ORDER BY path")
     return {
-        path: FileRecord(
-            path=path, size=size, mtime_ns=mtime_ns, inode=inode + (1 << 64) if inode < 0 else inode, content_hash=hash_
-        )
+        path: FileRecord(path=path, size=size, mtime_ns=mtime_ns, inode=unsigned(inode), content_hash=hash_)
         for path, size, mtime_ns, inode, hash_ in rows
     }
 

@@ -55,18 +55,20 @@ def write_lock(folder: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
             f"cannot take the write lock {folder / LOCK_FILE}: {error.strerror or error}. Make the folder writable, "
             "or name another collection with --collection PATH"
         ) from error
+    owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=datetime.now(UTC).isoformat(timespec="seconds"))
     try:
         unclean = (folder / OWNER_FILE).exists()
-        _write_owner(folder)
+        _write_owner(folder, owner)
         yield unclean
     finally:
-        with suppress(OSError):
-            (folder / OWNER_FILE).unlink(missing_ok=True)
+        # After a swap another collection is in the folder's place, and the name in it may be its own writer's.
+        if read_owner(folder) in (owner, None):
+            with suppress(OSError):
+                (folder / OWNER_FILE).unlink(missing_ok=True)
         lock.release()
 
 
-def _write_owner(folder: Path) -> None:
-    owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=datetime.now(UTC).isoformat(timespec="seconds"))
+def _write_owner(folder: Path, owner: Owner) -> None:
     temporary = folder / f"{OWNER_FILE}.tmp"
     try:
         temporary.write_text(json.dumps(asdict(owner)), encoding="utf-8")

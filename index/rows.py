@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from .catalogue import check_stored_text, signed, vector_ids
+from .catalogue import check_stored_text, signed, unsigned, vector_ids
 from .documents import Anchor, Chunk
 from .errors import IndexRoomError
 from .filters import Candidate, microseconds
-from .protocol import DocumentRecord, StoredChunk
+from .protocol import DocumentRecord, FileRecord, StoredChunk
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -118,6 +118,55 @@ def drop_documents(connection: sqlite3.Connection, paths: Iterable[str]) -> int:
             connection.execute("DELETE FROM documents WHERE id = ?", row)
             dropped += 1
     return dropped
+
+
+def document_paths(connection: sqlite3.Connection) -> list[str]:
+    """Return the paths of all documents in the order they were stored."""
+    return [path for (path,) in connection.execute("SELECT path FROM documents ORDER BY id")]
+
+
+def read_document(connection: sqlite3.Connection, path: str) -> DocumentRecord | None:
+    """Return the document at `path` as `replace_document` was given it, None when there is none."""
+    row = connection.execute(
+        "SELECT id, size, mtime_ns, inode, content_hash, format, title, date, metadata FROM documents WHERE path = ?",
+        [path],
+    ).fetchone()
+    if row is None:
+        return None
+    id_, size, mtime_ns, inode, content_hash, format_, title, date, metadata = row
+    chunks = connection.execute(
+        "SELECT ordinal, text, context, anchor_kind, anchor_value, headings, line_start, line_end, char_start,"
+        " char_end, tokens, hash FROM chunks JOIN vectors ON vectors.id = vector_id WHERE document_id = ?"
+        " ORDER BY ordinal",
+        [id_],
+    )
+    return DocumentRecord(
+        file=FileRecord(path=path, size=size, mtime_ns=mtime_ns, inode=unsigned(inode), content_hash=content_hash),
+        format=format_,
+        title=title,
+        date=None if date is None else datetime.fromisoformat(date),
+        metadata=json.loads(metadata),
+        chunks=[_chunk(chunk) for chunk in chunks],
+    )
+
+
+# One row of read_document; sqlite3 gives no types.
+def _chunk(row: tuple[int, str, str, str | None, str | None, str, int | None, int | None, int | None, int | None,
+                      int, str]) -> Chunk:  # fmt: skip
+    ordinal, text, context, kind, value, headings, line_start, line_end, char_start, char_end, tokens, hash_ = row
+    return Chunk(
+        ordinal=ordinal,
+        text=text,
+        context=context,
+        anchor=None if kind is None or value is None else Anchor(kind=kind, value=value),
+        headings=tuple(json.loads(headings)),
+        line_start=line_start,
+        line_end=line_end,
+        char_start=char_start,
+        char_end=char_end,
+        tokens=tokens,
+        hash=hash_,
+    )
 
 
 def read_candidates(connection: sqlite3.Connection) -> list[Candidate]:

@@ -7,16 +7,21 @@ from typing import Annotated
 
 import typer
 
+from ...encoder.config import Precision
 from ..invocation import terminal_of
 from ..settings import (
     Adapters,
     AttentionOption,
+    BatchTokens,
+    Collection,
     Color,
     Debug,
+    Device,
     Dim,
     MaxTokens,
     MethodOption,
     PoolingOption,
+    PrecisionOption,
     Quiet,
     Report,
     ReportFormat,
@@ -24,7 +29,7 @@ from ..settings import (
 )
 
 models = typer.Typer(
-    help="The encoders known by name: list, fetch, describe.",
+    help="The encoders known by name: list, fetch, describe, promote.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -116,7 +121,6 @@ def model_info(
       searchctl models info ./my-model --adapter ./mntp
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from ...encoder.config import Precision
     from ..encoders import choice_of
     from ..model_report import describe, show_model
 
@@ -167,6 +171,105 @@ def model_path(
     if folder is None:
         raise AppError(f"{name} is not on this machine: fetch it with `searchctl models pull {name}`")
     terminal.write(f"{folder}\n")
+
+
+Promoted = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="A name of `searchctl models list`, a folder, or a hub name owner/name."),
+]
+Rollback = Annotated[
+    bool, typer.Option("--rollback", help="Go back to the encoder before, and forth again; embeds nothing.")
+]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Drop an unfinished promotion to another encoder; with --rollback: go back although the collection has "
+        "changed since.",
+    ),
+]
+
+
+@models.command("promote")
+def promote_model(
+    ctx: typer.Context,
+    *,
+    model: Promoted = None,
+    rollback: Rollback = False,
+    yes: Yes = False,
+    form: Report = ReportFormat.TABLE,
+    adapter: Adapters = None,
+    pooling: PoolingOption = None,
+    attention: AttentionOption = None,
+    method: MethodOption = None,
+    dim: Dim = None,
+    max_tokens: MaxTokens = None,
+    precision: PrecisionOption = Precision.AUTO,
+    device: Device = "auto",
+    batch_tokens: BatchTokens = None,
+    collection: Collection = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    color: Color = None,
+) -> None:
+    """Make a model the encoder of a collection: its stored chunks are embedded again, no file is read.
+
+    The collection answers with its old encoder until the new vectors are whole; then the two change places at once,
+    and the old generation is kept for --rollback. Ctrl-C or a kill loses at most one batch: the same command goes on.
+
+    [bold]Examples[/bold]
+
+      searchctl models promote ./trained-smollm2-135m
+      searchctl models promote qwen3-0.6b --dim 256 --collection notes/.searchctl
+      searchctl models promote --rollback
+    """
+    terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
+    from ..encoders import choice_of
+    from ..promote_run import run_promotion, run_rollback
+
+    choice = choice_of(
+        model=model,
+        adapter=adapter,
+        pooling=pooling,
+        attention=attention,
+        method=method,
+        dim=dim,
+        max_tokens=max_tokens,
+        precision=precision,
+        device=device,
+        batch_tokens=batch_tokens,
+    )
+    _check_direction(ctx, model, rollback=rollback)
+    if rollback:
+        run_rollback(terminal, collection, confirmed=yes, form=form)
+    else:
+        run_promotion(terminal, choice, collection, confirmed=yes, form=form)
+
+
+_OF_ENCODER = ("adapter", "pooling", "attention", "method", "dim", "max_tokens", "precision", "device", "batch_tokens")
+
+
+def _check_direction(ctx: typer.Context, model: str | None, *, rollback: bool) -> None:
+    """Raise AppError unless there is either a model, with its options, or --rollback."""
+    from ..errors import AppError
+
+    if rollback:
+        said = [] if model is None else [model]
+        for name in _OF_ENCODER:
+            source = ctx.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                said.append(f"--{name.replace('_', '-')}")
+        if said:
+            raise AppError(
+                f"{', '.join(said)} cannot be had with --rollback, which goes back to the encoder before: expected "
+                "`searchctl models promote --rollback` alone"
+            )
+    elif model is None:
+        raise AppError(
+            "no model was given: expected `searchctl models promote MODEL`, or --rollback for the encoder before"
+        )
 
 
 def _no_builtin(name: str) -> None:

@@ -73,3 +73,12 @@ def test_lock_without_a_name_is_still_refused(tmp_path: Path) -> None:
         with pytest.raises(CollectionLockedError, match="has not left its name") as caught, write_lock(tmp_path):
             pass
     assert caught.value.pid is None
+
+
+def test_name_of_another_owner_is_left_alone(tmp_path: Path) -> None:
+    """After a swap of folders the name in the folder's place is that of the new collection's own writer."""
+    with write_lock(tmp_path):
+        (tmp_path / OWNER_FILE).write_text('{"pid": 1, "host": "h", "started": "s"}')
+    owner = read_owner(tmp_path)
+    assert owner is not None
+    assert owner.pid == 1

@@ -1,0 +1,533 @@
+"""`searchctl models promote`: another encoder for what is stored, and back again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searchctl.app.encoders import EncoderChoice
+from searchctl.app.engine import Engine, Talk
+from searchctl.app.generations import folder_bytes, kept_generation, unfinished_promotion
+from searchctl.app.indexing import IndexHooks, IndexProgress
+from searchctl.app.promotion import Promotion
+from searchctl.app.rollback import roll_back
+from searchctl.app.searching import Question, SearchRequest
+from searchctl.app.settings import SearchMode
+from searchctl.app.swap import is_collection, previous_folder, promote_folder, swap_keeping
+from searchctl.index.collection import FolderCollection
+from searchctl.index.lock import write_lock
+
+NARROW = EncoderChoice(model="hashing", dim=64)
+QUERIES = ("heron water", "what survives a power cut", "bees dance", "height of the tide")
+
+
+def at(shell: Any) -> Path:
+    folder: Path = shell.folder / ".searchctl"
+    return folder
+
+
+def names(shell: Any) -> list[str]:
+    """Return what lies in the working folder and is searchctl's."""
+    return sorted(path.name for path in shell.folder.iterdir() if "searchctl" in path.name)
+
+
+def ranks(shell: Any, *options: str) -> list[Any]:
+    """Return the hits of a few queries in both modes, with scores."""
+    found = []
+    for query in QUERIES:
+        for mode in ("dense", "hybrid"):
+            hits = shell.hits(query, "--mode", mode, "-k", "50", *options)
+            found.append([(hit["path"], hit["chunk"], hit["score"]) for hit in hits])
+    return found
+
+
+def content(folder: Path) -> dict[str, list[Any]]:
+    """Return all rows of a catalogue by table, and the other files by their hash."""
+    connection = sqlite3.connect(f"file:{folder / 'catalogue.db'}?mode=ro", uri=True)
+    connection.create_function("search_text", 1, lambda text: text)
+    tables = ("meta", "documents", "chunks", "vectors", "skipped", "chunk_fts_data", "sqlite_sequence")
+    held = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables}
+    connection.close()
+    for file in (*folder.glob("vectors-*"), folder / "sources.json"):
+        held[file.name] = [hashlib.sha256(file.read_bytes()).hexdigest()]
+    return held
+
+
+def rows(folder: Path, sql: str) -> list[Any]:
+    connection = sqlite3.connect(f"file:{folder / 'catalogue.db'}?mode=ro", uri=True)
+    found = connection.execute(sql).fetchall()
+    connection.close()
+    return found
+
+
+def promote(shell: Any, *args: str | Path) -> Any:
+    """Promote and return the JSON document."""
+    ended = shell("models", "promote", *args, "--format", "json")
+    assert ended.code == 0, ended.err
+    return ended.json
+
+
+class StopError(Exception):
+    """Ends a promotion where a test wants it."""
+
+
+def stopped_promotion(shell: Any, choice: EncoderChoice = NARROW, *, at_step: str = "commit:done") -> None:
+    """Promote until the first such step."""
+
+    def step(name: str) -> None:
+        if name == at_step:
+            raise StopError
+
+    with pytest.raises(StopError):
+        Promotion(at(shell), Talk(step=step)).promote(choice, IndexHooks())
+
+
+def test_ranks_are_those_of_an_index_built_freshly_and_no_file_is_read(library: Any) -> None:
+    fresh = ("--collection", ".fresh")
+    library("index", "docs", "code", "--model", "hashing", "--dim", "64", *fresh)
+    expected = ranks(library, *fresh)
+    before = FolderCollection.open(at(library)).files()
+    for folder in ("docs", "code"):
+        shutil.move(library.folder / folder, library.folder.parent / folder)
+    made = promote(library, "hashing", "--dim", "64")
+    assert (made["changed"], made["chunks_embedded"], made["vectors_reused"]) == (True, made["chunks_embedded"], 0)
+    for folder in ("docs", "code"):
+        shutil.move(library.folder.parent / folder, library.folder / folder)
+    assert ranks(library) == expected
+    assert any(expected)
+    other = library.folder / ".fresh"
+    for table in ("chunks", "vectors"):
+        assert rows(at(library), f"SELECT * FROM {table}") == rows(other, f"SELECT * FROM {table}")
+    collection = FolderCollection.open(at(library))
+    assert collection.files() == before
+    assert collection.status().complete
+    assert len(rows(at(library), "SELECT 1 FROM vectors")) == made["chunks_embedded"]
+    assert library("verify").code == 0
+    again = library("index", "--format", "json").json
+    assert (again["unchanged"], again["added"], again["chunks_embedded"]) == (5, 0, 0)
+
+
+def test_what_is_kept_is_said_and_shown(library: Any) -> None:
+    before = content(at(library))
+    told = library("models", "promote", "hashing", "--dim", "64")
+    assert names(library) == [".searchctl", ".searchctl.previous"]
+    assert content(previous_folder(at(library))) == before
+    assert "`searchctl models promote --rollback` goes back" in told.err
+    status = library("status", "--format", "json").json
+    assert (status["kept"]["encoder"], status["kept"]["dim"], status["promotion"]) == ("hashing", 256, None)
+    kept = folder_bytes(previous_folder(at(library)))
+    assert 0 < status["kept"]["bytes"] == kept
+    shown = library("status").out
+    assert "256 dimensions, fingerprint" in shown
+    assert "models promote --rollback" in shown
+
+
+def test_rollback_restores_bit_for_bit_and_embeds_nothing(library: Any) -> None:
+    first, first_ranks = content(at(library)), ranks(library)
+    promote(library, "hashing", "--dim", "64")
+    second, second_ranks = content(at(library)), ranks(library)
+    assert second_ranks != first_ranks
+    for expected, expected_ranks in ((first, first_ranks), (second, second_ranks), (first, first_ranks)):
+        back = promote(library, "--rollback")
+        assert (back["chunks_embedded"], back["vectors_reused"], back["kept"]["folder"]) == (
+            0, 0, str(previous_folder(at(library))),
+        )  # fmt: skip
+        assert content(at(library)) == expected
+        assert ranks(library) == expected_ranks
+        assert names(library) == [".searchctl", ".searchctl.previous"]
+        assert not (previous_folder(at(library)) / "owner.json").exists()
+
+
+def test_rollback_does_not_load_the_encoder(library: Any) -> None:
+    promote(library, "hashing", "--dim", "64")
+
+    def loading(name: str) -> Any:
+        pytest.fail(f"{name} was loaded")
+
+    roll_back(at(library), Talk(loading=loading), IndexHooks())
+    assert FolderCollection.open(at(library)).status().settings.dim == 256  # type: ignore[union-attr]
+
+
+def test_readers_see_the_old_one_until_the_switch(library: Any) -> None:
+    expected = ranks(library)
+    engine = Engine(at(library), Talk())
+    request = SearchRequest(mode=SearchMode.DENSE, k=50)
+
+    def asked() -> list[Any]:
+        collection = engine.open()
+        searcher = engine.searcher(collection, EncoderChoice())
+        (answer,) = searcher.search([Question(text="heron water")], request)
+        collection.close()
+        assert collection is not None
+        return [(hit.chunk.path, hit.chunk.ordinal, hit.score.total) for hit in answer.hits]
+
+    before = asked()
+    seen: list[str] = []
+
+    def step(name: str) -> None:
+        # Between the renames the collection's name is free for an instant, and readers wait for the swap.
+        if not name.startswith("swap:"):
+            seen.append(name)
+            assert asked() == before
+
+    Promotion(at(library), Talk(step=step)).promote(NARROW, IndexHooks())
+    assert {"commit:stored", "finish:committed", "publish:renamed", "publish:cleaned"} <= set(seen)
+    assert asked() != before
+    promote(library, "--rollback")
+    assert ranks(library) == expected
+
+
+def test_a_stopped_promotion_goes_on_and_is_shown_until_then(library: Any) -> None:
+    stopped_promotion(library, at_step="publish:write")
+    begun = unfinished_promotion(at(library))
+    assert begun is not None
+    assert begun.vectors > 0
+    status = library("status", "--format", "json").json
+    assert (status["settings"]["dim"], status["kept"], status["complete"]) == (256, None, True)
+    assert (status["promotion"]["dim"], status["promotion"]["vectors"]) == (64, begun.vectors)
+    assert "`searchctl models promote hashing --dim 64` goes on" in library("status").out
+    ended = library("models", "promote", "hashing", "--dim", "64", "--format", "json")
+    assert (ended.json["chunks_embedded"], ended.json["vectors_reused"]) == (0, begun.vectors)
+    assert "going on with a promotion begun before" in ended.err
+    assert "changed since" not in ended.err
+    assert names(library) == [".searchctl", ".searchctl.previous"]
+    assert not (at(library) / "promotion.json").exists()
+    assert library("status", "--format", "json").json["promotion"] is None
+
+
+def test_a_promotion_that_embedded_nothing_is_neither_shown_nor_in_the_way(library: Any) -> None:
+    """A model that is refused at load leaves an empty folder."""
+    stopped_promotion(library, at_step="commit:begin")
+    assert promote_folder(at(library)).is_dir()
+    assert library("status", "--format", "json").json["promotion"] is None
+    assert promote(library, "hashing", "--dim", "32")["changed"] is True
+
+
+def test_a_rollback_leaves_an_unfinished_promotion(library: Any) -> None:
+    first = content(at(library))
+    promote(library, "hashing", "--dim", "32")
+    stopped_promotion(library)
+    begun = unfinished_promotion(at(library))
+    assert begun is not None
+    promote(library, "--rollback")
+    assert content(at(library)) == first
+    made = promote(library, "hashing", "--dim", "64")
+    assert made["vectors_reused"] == begun.vectors > 0
+    assert library("verify").code == 0
+
+
+def test_changes_of_the_collection_during_a_promotion_are_brought_over(library: Any) -> None:
+    stopped_promotion(library, at_step="publish:write")
+    library.write("docs/new.md", "# New\n\nA platypus lays eggs.\n")
+    library.write("docs/query.md", "# Searching\n\nA query finds nothing at all.\n")
+    (library.folder / "docs/animals/bees.txt").unlink()
+    (library.folder / "docs/crash.md").rename(library.folder / "docs/broken.md")
+    assert library.index("docs")["moved"] == 1  # the promotion does not keep a run out once it has ended
+    ended = library("models", "promote", "hashing", "--dim", "64", "--format", "json")
+    assert ended.json["chunks_embedded"] == 2  # the new file's and the changed one's
+    assert "the collection has changed since then" in ended.err
+    fresh = ("--collection", ".fresh")
+    library("index", "docs", "code", "--model", "hashing", "--dim", "64", *fresh)
+
+    def as_set(found: list[Any]) -> list[Any]:
+        return [sorted(hits) for hits in found]
+
+    assert as_set(ranks(library)) == as_set(ranks(library, *fresh))
+    other = library.folder / ".fresh"
+    sql = "SELECT hash, vector FROM vectors ORDER BY hash"
+    assert rows(at(library), sql) == rows(other, sql)  # nothing of the removed texts is left
+    assert library("status", "--check-ready").code == 0
+    assert library("verify").code == 0
+
+
+def test_rebuild_during_a_promotion_is_brought_over_too(library: Any) -> None:
+    """The rebuilt collection counts its changes anew: nothing but the documents themselves tells what is stale."""
+    stopped_promotion(library, at_step="publish:write")
+    library.write("docs/query.md", "# Searching\n\nA query finds nothing at all.\n")
+    assert library("index", "--rebuild").code == 0
+    assert promote_folder(at(library)).is_dir()
+    assert promote(library, "hashing", "--dim", "64")["chunks_embedded"] == 1
+    assert library.hits("finds nothing at all", "-k", "1")[0]["path"] == "docs/query.md"
+    assert library("verify").code == 0
+
+
+def test_rebuild_leaves_the_kept_generation(library: Any) -> None:
+    before = content(at(library))
+    promote(library, "hashing", "--dim", "64")
+    assert library("index", "--rebuild").code == 0
+    promote(library, "--rollback")
+    assert content(at(library)) == before
+
+
+def test_an_incomplete_collection_stays_incomplete(library: Any) -> None:
+    """What a killed run had begun is still to be done by `index`, with the places it was begun with."""
+    unfinished = json.loads((at(library) / "sources.json").read_text())
+    unfinished["unfinished"] = unfinished["sources"][:1]
+    (at(library) / "sources.json").write_text(json.dumps(unfinished))
+    connection = sqlite3.connect(at(library) / "catalogue.db")
+    connection.execute("UPDATE meta SET value = '0' WHERE key = 'complete'")
+    connection.commit()
+    connection.close()
+    promote(library, "hashing", "--dim", "64")
+    status = library("status", "--format", "json").json
+    assert (status["complete"], status["documents"]) == (False, 5)
+    assert json.loads((at(library) / "sources.json").read_text()) == unfinished
+    assert library("index").code == 0
+    assert library("status", "--format", "json").json["complete"] is True
+
+
+def test_rollback_refuses_what_would_go_missing_and_names_both_ways(library: Any) -> None:
+    promote(library, "hashing", "--dim", "64")
+    library.write("docs/new.md", "# New\n\nA platypus lays eggs.\n")
+    library.write("docs/query.md", "# Searching\n\nA query finds nothing at all.\n")
+    (library.folder / "docs/animals/bees.txt").unlink()
+    library.index("docs", "--dim", "64")
+    now = content(at(library))
+    refused = library("models", "promote", "--rollback", "--format", "json")
+    assert refused.code == 2
+    told = json.loads(refused.err)
+    assert "1 document added, 1 document changed, 1 document removed" in told["error"]
+    assert "`searchctl models promote --rollback --yes`" in told["error"]
+    assert content(at(library)) == now
+
+    # The first way keeps the changes, and embeds just these.
+    kept = shlex.split(told["hint"])
+    assert kept == ["searchctl", "models", "promote", "hashing"]
+    back = library(*kept[1:], "--format", "json").json
+    assert (back["chunks_embedded"], back["encoder"]["dim"]) == (2, 256)
+    assert library.hits("platypus", "-k", "1")[0]["path"] == "docs/new.md"
+
+    # The second is what was then, and forth again is today.
+    now = content(at(library))
+    library.write("docs/newer.md", "# Newer\n\nAn echidna too.\n")
+    library.index("docs")
+    assert library("models", "promote", "--rollback").code == 2
+    assert promote(library, "--rollback", "--yes")["encoder"]["dim"] == 64
+    assert "docs/newer.md" not in FolderCollection.open(at(library)).files()
+    promote(library, "--rollback", "--yes")
+    assert "docs/newer.md" in FolderCollection.open(at(library)).files()
+
+
+def test_newly_indexed_place_without_files_is_a_change_too(library: Any) -> None:
+    promote(library, "hashing", "--dim", "64")
+    (library.folder / "empty").mkdir()
+    library("index", "empty")
+    assert "1 path indexed for the first time" in library("models", "promote", "--rollback").err
+
+
+def test_another_unfinished_promotion_is_not_dropped_silently(library: Any) -> None:
+    stopped_promotion(library)
+    begun = unfinished_promotion(at(library))
+    refused = library("models", "promote", "hashing", "--dim", "32")
+    assert refused.code == 2
+    assert "`searchctl models promote hashing --dim 64`" in refused.err
+    assert "`searchctl models promote hashing --dim 32 --yes`" in refused.err
+    assert unfinished_promotion(at(library)) == begun
+    assert promote(library, "hashing", "--dim", "32", "--yes")["encoder"]["dim"] == 32
+    assert names(library) == [".searchctl", ".searchctl.previous"]
+
+
+def test_a_second_writer_is_refused_in_both_directions(library: Any) -> None:
+    refused: list[Any] = []
+
+    def step(name: str) -> None:
+        if name == "commit:done":
+            refused.extend((library("index", "docs"), library("models", "promote", "hashing", "--dim", "32")))
+
+    Promotion(at(library), Talk(step=step)).promote(NARROW, IndexHooks())
+    assert [ended.code for ended in refused] == [4, 4]
+    assert all(str(os.getpid()) in ended.err for ended in refused)
+    with write_lock(at(library)):
+        assert library("models", "promote", "--rollback").code == 4
+        assert library("models", "promote", "hashing").code == 4
+
+
+def test_lock_of_the_new_collection_keeps_its_owner(library: Any) -> None:
+    """A writer that comes right after the swap is still known by name when the promotion lets go of its own lock."""
+    with write_lock(at(library)):
+        shutil.copytree(at(library), promote_folder(at(library)))
+        (promote_folder(at(library)) / "owner.json").write_text('{"pid": 1, "host": "h", "started": "s"}')
+        swap_keeping(at(library), promote_folder(at(library)))
+    assert (at(library) / "owner.json").exists()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("stop", ["swap:decided", "swap:kept-aside", "swap:kept", "swap:swapped"])
+def test_swap_ended_anywhere_is_completed_by_the_next_command(library: Any, stop: str, kept: bool) -> None:
+    if kept:
+        promote(library, "hashing", "--dim", "32")
+    elif stop == "swap:kept-aside":
+        pytest.skip("there is none to set aside")
+    before = content(at(library))
+    stopped_promotion(library, at_step=stop)
+    status = library("status", "--format", "json").json
+    assert (status["settings"]["dim"], status["complete"]) == (64, True)
+    assert content(previous_folder(at(library))) == before
+    assert names(library) == [".searchctl", ".searchctl.previous"]
+    assert promote(library, "hashing", "--dim", "64")["changed"] is False
+
+
+@pytest.mark.parametrize("stop", ["swap:decided", "swap:kept", "swap:swapped"])
+def test_rollback_ended_anywhere_is_completed_by_the_next_command(library: Any, stop: str) -> None:
+    first = content(at(library))
+    promote(library, "hashing", "--dim", "64")
+    second = content(at(library))
+
+    def step(name: str) -> None:
+        if name == stop:
+            raise StopError
+
+    with pytest.raises(StopError):
+        roll_back(at(library), Talk(step=step), IndexHooks())
+    assert len(library.hits("heron")) >= 1
+    assert content(at(library)) == first
+    assert content(previous_folder(at(library))) == second
+
+
+def test_readers_during_many_swaps_always_find_the_collection(library: Any) -> None:
+    folder = at(library)
+    shutil.copytree(folder, previous_folder(folder))
+    seen: list[bool] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(is_collection(folder))
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for _ in range(50):
+                swap_keeping(folder, previous_folder(folder))
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert len(seen) > 50
+    assert all(seen)
+
+
+def test_progress_counts_documents_and_what_is_left(library: Any) -> None:
+    told: list[IndexProgress] = []
+    Promotion(at(library), Talk()).promote(NARROW, IndexHooks(progress=told.append))
+    last = told[-1]
+    assert (last.files_done, last.files_total, last.share) == (5, 5, 1.0)
+    assert last.tokens_done == last.tokens_seen > 0
+    assert [progress.files_done for progress in told] == sorted(progress.files_done for progress in told)
+
+
+def test_tiny_model_counts_tokens_anew_and_says_what_it_cut(
+    shell: Any, words: Any, make_folder: Callable[..., Path]
+) -> None:
+    shell.write("docs/long.txt", "\n\n".join(words(seed, 100) for seed in range(3)))
+    shell.write("docs/short.txt", "a heron\n")
+    shell.index("docs")
+    first = make_folder()
+    ended = shell("models", "promote", first, "--max-tokens", "32", "--precision", "fp32")
+    assert ended.code == 0, ended.err
+    assert "chunks embedded now were cut at the encoder's longest input, 32 tokens" in ended.err
+    assert "`searchctl index --rebuild --chunk-tokens 32`" in ended.err
+    collection = FolderCollection.open(at(shell))
+    assert collection.settings is not None
+    assert (collection.settings.encoder_name, collection.settings.chunk_tokens) == (str(first), 256)
+    # Tokens of a byte-level BPE, where the old encoder counted words.
+    counts = dict(rows(at(shell), "SELECT text, tokens FROM chunks"))
+    assert 2 < counts["a heron"] <= len("a heron")
+    assert shell.hits("a heron", "--mode", "dense", "--precision", "fp32", "-k", "1")[0]["path"] == "docs/short.txt"
+    cut = next(line for line in ended.err.splitlines() if "were cut" in line)
+    assert f" {len(counts) - 1} of {len(counts)} chunks embedded now" in cut
+
+    # The folder is trained on, or goes: then there is no encoder to go back to.
+    assert promote(shell, "hashing")["encoder"]["name"] == "hashing"
+    kept = content(previous_folder(at(shell)))
+    shutil.copy(make_folder(seed=1) / "model.safetensors", first / "model.safetensors")
+    changed = shell("models", "promote", "--rollback")
+    assert changed.code == 2
+    assert "is another encoder now" in changed.err
+    shutil.rmtree(first)
+    lost = shell("models", "promote", "--rollback")
+    assert lost.code == 2
+    assert str(first) in lost.err
+    assert content(previous_folder(at(shell))) == kept
+
+
+def test_model_that_has_moved_needs_no_embedding(shell: Any, make_folder: Callable[..., Path]) -> None:
+    shell.write("a.txt", "a heron\n")
+    model = shutil.copytree(make_folder(), shell.folder / "model")
+    assert shell("index", "a.txt", "--model", model, "--precision", "fp32").code == 0
+    model.rename(shell.folder / "elsewhere")
+    assert shell("query", "heron", "--mode", "dense").code == 2
+    made = promote(shell, "elsewhere")
+    assert (made["changed"], made["chunks_embedded"], made["vectors_reused"]) == (True, 0, 1)
+    assert shell("query", "heron", "--mode", "dense").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "no model was given"),
+        (("--rollback",), "no generation is kept"),
+        (("hashing", "--rollback"), "cannot be had with --rollback"),
+        (("--rollback", "--dim", "64"), "--dim cannot be had with --rollback"),
+        (("nosuch",), "nosuch"),
+        ((" ",), "expected a name"),
+    ],
+)
+def test_mistakes_are_named_and_change_nothing(library: Any, args: tuple[str, ...], said: str) -> None:
+    before = content(at(library))
+    ended = library("models", "promote", *args)
+    assert ended.code == 2
+    assert said in ended.err
+    assert content(at(library)) == before
+    assert names(library) == [".searchctl"]
+
+
+def test_nothing_to_do_and_nothing_there(library: Any, shell: Any, tmp_path: Path) -> None:
+    ended = library("models", "promote", "hashing")
+    assert ended.code == 0
+    assert "already: nothing to do" in ended.err
+    assert promote(library, "hashing")["kept"] is None
+    FolderCollection.create(tmp_path / "empty").close()
+    ended = library("models", "promote", "hashing", "--collection", tmp_path / "empty")
+    assert ended.code == 2
+    assert f"`searchctl index PATH --model hashing --collection {tmp_path / 'empty'}`" in ended.err
+    assert library("models", "promote", "hashing", "--collection", tmp_path / "none").code == 2
+
+
+def test_a_kept_generation_that_cannot_be_read_does_not_stand_in_the_way(library: Any) -> None:
+    promote(library, "hashing", "--dim", "64")
+    (previous_folder(at(library)) / "catalogue.db").write_bytes(b"no database" * 1000)
+    kept = kept_generation(at(library))
+    assert kept is not None
+    assert kept.problem is not None
+    refused = library("models", "promote", "--rollback")
+    assert refused.code == 2
+    assert "cannot be read" in refused.err
+    assert "cannot be read" in library("status").out
+    assert promote(library, "hashing", "--dim", "32")["encoder"]["dim"] == 32
+
+
+def test_folders_beside_a_collection_are_not_indexed(shell: Any) -> None:
+    shell.write("a.txt", "alpha\n")
+    where = ("--collection", "store", "--format", "json")
+    shell("index", ".", "--model", "hashing", *where)
+    shell("models", "promote", "hashing", "--dim", "64", *where)
+    shell.write("store.promote/x.txt", "beta\n")
+    assert shell("index", ".", "--no-ignore", "--hidden", *where).json["added"] == 0
+
+
+def test_mismatch_names_the_promotion_too(library: Any) -> None:
+    ended = library("index", "docs", "--model", "hashing", "--dim", "64", "--collection", at(library))
+    assert ended.code == 2
+    assert f"`searchctl models promote --collection {at(library)} hashing --dim 64`" in ended.err

@@ -26,7 +26,7 @@ from .sidecar import FILE_NAME, Sidecar, read_sidecar
 LOCAL = "local"
 SHIPPED = Path(__file__).parent / "adapters"
 # Training stages in the order in which their adapters are applied.
-STAGES = ("mntp", "simcse", "supervised")
+STAGES = ("mntp", "simcse", "supervised", "distill")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ class Stage(StrEnum):
     MNTP = "mntp"
     SIMCSE = "simcse"
     SUPERVISED = "supervised"
+    DISTILL = "distill"
 
 
 class Masking(StrEnum):
@@ -203,6 +204,49 @@ class SupervisedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistillStage:
+    """Distillation: another encoder, the teacher, shows which texts are near. See distillation.py for the losses.
+
+    Its pairs are used as `supervised.sources` says: an instruction belongs to the data, whoever learns from them.
+    """
+
+    teacher: str | None = None
+    """A name, a folder, or a hub name, as of `--model`; None: the command says it."""
+    lora: LoraSettings = LoraSettings()
+    schedule: Schedule = Schedule(learning_rate=2e-4, warmup_steps=100)
+    batch: int = 128
+    """Pairs a step, or texts where there are no pairs."""
+    length: int = 512
+    """Tokens of a text that the student reads; the teacher has its own limit."""
+    loss: Literal["similarity", "embedding"] = "similarity"
+    """Copy how near the texts of a batch are, for a teacher of any width; or the vectors, for one of the same width."""
+    temperature: float = 0.05
+    """Of the similarities; the lower, the more the nearest texts count."""
+    pooling: Pooling = Pooling.MEAN
+    start: Literal["merged", "fresh", "previous"] = "merged"
+    """A fresh LoRA on top of the stage before, in place of those of SimCSE and supervised training, or the one of the
+    stage before trained further."""
+    sentences: bool = True
+    """Where there are no pairs, longer texts are cut into sentences, as in SimCSE."""
+    chunk: int = 64
+    cached: bool = True
+    """Both as in the supervised stage; the teacher embeds as many texts together."""
+    evaluation_pairs: int = 1024
+    """Held-out pairs that are scored, of all sources together, or texts where there are no pairs, at most."""
+
+    def __post_init__(self) -> None:
+        _positive("distill", length=self.length, temperature=self.temperature, chunk=self.chunk)
+        _positive("distill", evaluation_pairs=self.evaluation_pairs)
+        if self.batch < 2 or self.teacher == "":
+            raise ValueError(
+                f"distill: batch is {self.batch}, teacher {self.teacher!r}: expected at least 2, and a name or a folder"
+            )
+
+
+StageSettings = MntpStage | SimcseStage | SupervisedStage | DistillStage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Settings of every stage; a stage is run when the command names it."""
 
@@ -213,11 +257,12 @@ class Recipe:
     mntp: MntpStage = MntpStage()
     simcse: SimcseStage = SimcseStage()
     supervised: SupervisedStage = SupervisedStage()
+    distill: DistillStage = DistillStage()
 
 
-def stage_settings(recipe: Recipe, stage: Stage) -> MntpStage | SimcseStage | SupervisedStage:
+def stage_settings(recipe: Recipe, stage: Stage) -> StageSettings:
     """Return the recipe's table for `stage`."""
-    found: MntpStage | SimcseStage | SupervisedStage = getattr(recipe, stage.value)
+    found: StageSettings = getattr(recipe, stage.value)
     return found
 
 
@@ -231,7 +276,8 @@ def load_recipe(path: Path) -> Recipe:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(path, f"{error}. Expected a TOML file with tables [mntp], [simcse], [supervised]") from error
+        tables = ", ".join(f"[{stage}]" for stage in Stage)
+        raise DataError(path, f"{error}. Expected a TOML file with tables {tables}") from error
     try:
         if "source" not in data:
             raise ValueError("source is missing: expected where the values come from")

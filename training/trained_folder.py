@@ -44,6 +44,11 @@ def finished_stages(output: Path) -> dict[Stage, dict[str, Any]]:
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in places.items() if path.is_file()}
 
 
+def applied_adapters(output: Path, stage: Stage) -> tuple[Path, ...]:
+    """Return the adapters that the model of a finished stage is made of, in order, its own last."""
+    return tuple(output / name for name in finished_stages(output)[stage]["adapters"])
+
+
 def plain_base(base: ResolvedModel) -> str:
     """Return a name or folder that means the weights of `base` without any adapter."""
     if base.entry is not None:
@@ -114,13 +119,26 @@ def settings_digest(request: TrainRequest, data: Data, stage: Stage, done: Mappi
         {
             "base": fingerprint(request),
             "earlier": {name.value: blake3(_weights(folder)).hexdigest() for name, folder in done.items()},
-            "stage": asdict(stage_settings(request.recipe, stage)),
+            "stage": _decisive(request, data, stage),
             "seed": request.recipe.seed,
             "data": {name: data.digests[name] for name in data.read_by(stage, request.recipe)},
             "dtype": str(request.dtype),
             "processes": processes,
         }
     )
+
+
+def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
+    """Return the stage's settings as far as they decide its weights."""
+    settings = asdict(stage_settings(request.recipe, stage))
+    if stage is Stage.DISTILL:
+        assert request.teacher is not None
+        sources = request.recipe.supervised.sources
+        settings["teacher"] = request.teacher.mark()
+        settings["sources"] = {
+            name: asdict(sources[name]) for name in data.read_by(stage, request.recipe) if name in sources
+        }
+    return settings
 
 
 def write_stage(
@@ -138,6 +156,7 @@ def write_stage(
             "pooling": pooling.value,
             "seed": request.recipe.seed,
             "recipe": {"name": request.recipe.name, "source": request.recipe.source, stage.value: asdict(settings)},
+            "teacher": request.teacher.account() if request.teacher is not None and stage is Stage.DISTILL else None,
             "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},
             "precision": str(request.dtype).removeprefix("torch."),
             "device": request.device.type,

@@ -152,7 +152,7 @@ def _request(
         output=output,
         device=device,
         dtype=dtype,
-        dev=tuple(read_dev(path) for path in wish.dev),
+        dev=tuple(read_dev(path, recipe.dev) for path in wish.dev),
         teacher=teacher,
         save_every=wish.save_every,
         evaluate_every=wish.evaluate_every,

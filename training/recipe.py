@@ -243,6 +243,14 @@ class DistillStage:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevSettings:
+    """How the pairs of one `--dev` file are read."""
+
+    instruction: str | None = None
+    """What both sides are told; None: nothing."""
+
+
 StageSettings = MntpStage | SimcseStage | SupervisedStage | DistillStage
 
 
@@ -258,6 +266,8 @@ class Recipe:
     simcse: SimcseStage = SimcseStage()
     supervised: SupervisedStage = SupervisedStage()
     distill: DistillStage = DistillStage()
+    dev: dict[str, DevSettings] = field(default_factory=dict)
+    """By file name without .jsonl or .jsonl.gz; decides nothing but what is told."""
 
 
 def stage_settings(recipe: Recipe, stage: Stage) -> StageSettings:

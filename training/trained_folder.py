@@ -158,6 +158,7 @@ def write_stage(
             "recipe": {"name": request.recipe.name, "source": request.recipe.source, stage.value: asdict(settings)},
             "teacher": request.teacher.account() if request.teacher is not None and stage is Stage.DISTILL else None,
             "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},
+            "dev": {pairs.name: pairs.account() for pairs in request.dev},
             "precision": str(request.dtype).removeprefix("torch."),
             "device": request.device.type,
             "versions": dict(request.versions or {}),

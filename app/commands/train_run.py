@@ -47,7 +47,8 @@ Dev = Annotated[
     typer.Option(
         "--dev",
         metavar="FILE",
-        help='Sentence pairs {"a", "b", "score"} whose Spearman correlation is told beside the held-out loss.',
+        help='Sentence pairs {"a", "b", "score"} whose Spearman correlation is told beside the held-out loss; '
+        "[[dev.NAME]] of the recipe gives both sides an instruction.",
     ),
 ]
 MaxMinutes = Annotated[

@@ -83,6 +83,8 @@ length = 64
 [distill.schedule]
 steps = 3
 warmup_steps = 1
+[dev.dev]
+instruction = "Retrieve semantically similar text."
 """
 )
 
@@ -100,6 +102,7 @@ def test_distillation_from_another_encoder(work: Any, tiny_folder: Path, make_fo
     assert manifest["recipe"]["distill"]["teacher"] == str(teacher)
     said = manifest["stages"]["distill"]
     assert (said["teacher"]["dim"], said["teacher"]["licence"]) == (48, None)
+    assert said["dev"]["dev"]["instruction"] == "Retrieve semantically similar text."
     again = work(*options(tiny_folder, "--stages", "distill", "--teacher", "hashing", "--resume"))
     assert again.code == 2
     assert "another teacher" in again.err

@@ -23,13 +23,13 @@ from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.protocol import Role
 from searchctl.encoder.resolve import resolve
 from searchctl.training.corpus import Pair, PairSource
-from searchctl.training.dev_pairs import spearman
+from searchctl.training.dev_pairs import WatchedObjective, read_dev, spearman
 from searchctl.training.distill_objective import DistillTraining, pair_lessons, text_lessons
 from searchctl.training.distillation import embedding_distance, other_similarities, similarity_divergence
 from searchctl.training.distributed import Ranks
 from searchctl.training.drawing import plan_steps
 from searchctl.training.errors import TrainingError
-from searchctl.training.recipe import DistillStage, Schedule, SourceSettings, Stage
+from searchctl.training.recipe import DevSettings, DistillStage, Schedule, SourceSettings, Stage
 from searchctl.training.teacher import Teacher, find_teacher
 from searchctl.training.teacher_vectors import TeacherVectors
 from searchctl.training.trainable import Trainable
@@ -308,6 +308,7 @@ def test_distillation_after_all_stages(
         "max_tokens": teacher.info.max_tokens,
     }
     assert list(said["data"]) == ["pairs"]
+    assert said["dev"] == {"dev": {"blake3": None, "rows": 2, "instruction": None}}
     with pytest.raises(TrainingError, match=r"distill was finished with another recipe"):
         run(tiny_folder, data, out, recipe=RECIPE, stages=ONLY, teacher=teacher_of("hashing"))
 
@@ -425,3 +426,38 @@ def test_a_teacher_whose_files_changed_is_refused(make_folder: Callable[..., Pat
     (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
     with pytest.raises(TrainingError, match="the teacher's files changed"):
         teacher.open()
+
+
+# Development pairs.
+
+
+def test_both_sides_of_development_pairs_get_the_instruction_of_their_file(tiny_folder: Path, tmp_path: Path) -> None:
+    rows = [{"a": f"wool {i}", "b": f"iron {i * i} bread", "score": i} for i in range(8)]
+    (tmp_path / "sts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"sts": DevSettings(instruction="Find what means the same"), "other": DevSettings(instruction="No")}
+    model = core.trainable(tiny_folder)
+    objective = core.make(core.SIMCSE, tiny_folder, model)
+    tokens = core.texts_of(tiny_folder)
+    found = {}
+    for name, said in (("with", settings), ("without", {})):
+        dev = read_dev(tmp_path / "sts.jsonl", said)
+        found[name] = WatchedObjective(objective, model, tokens, STAGE.pooling, [dev]).held_out()["sts"]
+        assert dev.account() == {
+            "blake3": dev.digest,
+            "rows": 8,
+            "instruction": said.get("sts", DevSettings()).instruction,
+        }
+    model.decoder.eval()
+    for name, instruction in (("with", "Find what means the same"), ("without", None)):
+        sides = [[row[side] for row in rows] for side in ("a", "b")]
+        with torch.no_grad():
+            first, second = (
+                core.embed(model, tokens(side, role=Role.DOCUMENT, instruction=instruction), STAGE.pooling)
+                for side in sides
+            )
+        by_hand = spearman(cosine_similarity(first, second).numpy(), [row["score"] for row in rows])
+        assert found[name] == pytest.approx(by_hand)
+    assert found["with"] != found["without"]
+    with pytest.raises(TrainingError, match=r"pairs sts: text 0: .* shorter instruction in \[dev.sts\] of the recipe"):
+        dev = read_dev(tmp_path / "sts.jsonl", settings)
+        WatchedObjective(objective, model, core.texts_of(tiny_folder, 16), STAGE.pooling, [dev])

@@ -71,12 +71,13 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
         terminal.quiet |= not ranks.is_main
         recipe, base = recipe_and_base(terminal, wish, stages)
         teacher = teacher_of(terminal, wish, recipe, stages)
+        # What is wrong with these is told before the data are read, which may take a while.
+        request = _request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output)
         with terminal.waiting("reading and checking the data"):
             from ..training.training_data import read_data
 
             data = read_data(wish.data, stages, recipe.seed)
         terminal.say(_said(data))
-        request = _request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output)
         view = _View(terminal, recipe)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():

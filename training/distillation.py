@@ -34,9 +34,8 @@ def similarity_divergence(
 def _log_shares(anchors: Tensor, candidates: Tensor, temperature: float, excluded_BC: Tensor) -> Tensor:
     """Return the log softmax (B, C) over the candidates that are not excluded, 0 for those that are."""
     cosines_BC = normalize(anchors.float(), dim=1) @ normalize(candidates.float(), dim=1).T
-    # A row without any candidate would be a softmax over nothing, which has no gradient.
-    out_BC = excluded_BC & ~excluded_BC.all(dim=1, keepdim=True)
-    shares_BC = log_softmax((cosines_BC / temperature).masked_fill(out_BC, float("-inf")), dim=1)
+    shares_BC = log_softmax((cosines_BC / temperature).masked_fill(excluded_BC, float("-inf")), dim=1)
+    # Also where a row has no candidate and its softmax is no number: neither value nor gradient comes through.
     return shares_BC.masked_fill(excluded_BC, 0.0)
 
 

@@ -69,7 +69,7 @@ def _check_supervised(request: TrainRequest, held: Mapping[Stage, Mapping[str, A
 
 def _check_distill(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any]]) -> None:
     start = request.recipe.distill.start
-    brought = [folder.name for folder in request.base.adapters if folder.name in (Stage.SIMCSE, Stage.SUPERVISED)]
+    brought = [folder.name for folder in request.base.adapters if folder.name in set(Stage) - {Stage.MNTP}]
     if start == "fresh" and brought:
         raise TrainingError(
             f"distill.start is 'fresh', but {request.base.name} brings a {brought[0]} adapter that cannot be taken off "

@@ -133,12 +133,16 @@ def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]
     settings = asdict(stage_settings(request.recipe, stage))
     if stage is Stage.DISTILL:
         assert request.teacher is not None
-        sources = request.recipe.supervised.sources
         settings["teacher"] = request.teacher.mark()
-        settings["sources"] = {
-            name: asdict(sources[name]) for name in data.read_by(stage, request.recipe) if name in sources
-        }
-    return settings
+    return settings | _borrowed(request, data, stage)
+
+
+def _borrowed(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
+    """Return the settings that a stage has from another one's table: distillation's sources are the supervised."""
+    if stage is not Stage.DISTILL:
+        return {}
+    sources, read = request.recipe.supervised.sources, data.read_by(stage, request.recipe)
+    return {"sources": {name: asdict(sources[name]) for name in read if name in sources}}
 
 
 def write_stage(
@@ -155,7 +159,11 @@ def write_stage(
             "adapters": [*(folder.name for folder in below), stage.value],
             "pooling": pooling.value,
             "seed": request.recipe.seed,
-            "recipe": {"name": request.recipe.name, "source": request.recipe.source, stage.value: asdict(settings)},
+            "recipe": {
+                "name": request.recipe.name,
+                "source": request.recipe.source,
+                stage.value: asdict(settings) | _borrowed(request, data, stage),
+            },
             "teacher": request.teacher.account() if request.teacher is not None and stage is Stage.DISTILL else None,
             "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},
             "dev": {pairs.name: pairs.account() for pairs in request.dev},

@@ -21,7 +21,7 @@ DataPlaces = Annotated[
         "--data",
         metavar="FILE|FOLDER",
         help='JSON lines, also .gz: {"text"} for mntp and simcse, {"query", "positive"} (+"negative") for supervised; '
-        "distill takes both.",
+        "distill reads pairs, else texts.",
     ),
 ]
 RecipeOption = Annotated[
@@ -48,7 +48,7 @@ Dev = Annotated[
         "--dev",
         metavar="FILE",
         help='Sentence pairs {"a", "b", "score"} whose Spearman correlation is told beside the held-out loss; '
-        "[[dev.NAME]] of the recipe gives both sides an instruction.",
+        "\\[dev.NAME] of the recipe gives both sides an instruction.",
     ),
 ]
 MaxMinutes = Annotated[
@@ -96,9 +96,10 @@ def run(
 ) -> None:
     """Train a text encoder from a decoder LLM by the LLM2Vec recipe (arXiv 2404.05961).
 
-    mntp teaches it to use what comes after a word, simcse to tell texts apart, supervised to find answers; distill has
-    it find texts as near as another encoder does, the teacher. Data is checked whole before the first step. A run that
-    ends early is saved, and --resume ends with the weights of an unbroken one.
+    mntp teaches it to use what comes after a word, simcse to tell texts apart, supervised to find
+    answers, and distill to find texts as near to each other as another encoder does, its teacher.
+    Data is checked whole before the first step. A run that ends early is saved, and --resume ends
+    with the weights of an unbroken one.
 
     [bold]Examples[/bold]
 

@@ -308,6 +308,7 @@ def test_distillation_after_all_stages(
         "max_tokens": teacher.info.max_tokens,
     }
     assert list(said["data"]) == ["pairs"]
+    assert said["recipe"]["distill"]["sources"]["pairs"]["instruction"] == "Find the answer"
     assert said["dev"] == {"dev": {"blake3": None, "rows": 2, "instruction": None}}
     with pytest.raises(TrainingError, match=r"distill was finished with another recipe"):
         run(tiny_folder, data, out, recipe=RECIPE, stages=ONLY, teacher=teacher_of("hashing"))

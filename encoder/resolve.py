@@ -25,8 +25,6 @@ from .sidecar import FILE_NAME, Sidecar, read_sidecar
 
 LOCAL = "local"
 SHIPPED = Path(__file__).parent / "adapters"
-# Training stages in the order in which their adapters are applied.
-STAGES = ("mntp", "simcse", "supervised", "distill")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +67,13 @@ def resolve(
     return replace(model, name=config.model, adapters=(*model.adapters[: config.chain], *config.adapters))
 
 
-def shipped_adapters(name: str, *, shipped: Path = SHIPPED) -> tuple[Path, ...]:
-    """Return the adapter folders that come with searchctl for the registry model `name`, in order; () without any."""
-    return tuple(shipped / name / stage for stage in STAGES if is_adapter(shipped / name / stage))
+def shipped_adapters(name: str, *, shipped: Path = SHIPPED) -> tuple[tuple[Path, ...], Sidecar | None]:
+    """Return the adapter folders that come with searchctl for the registry model `name`, in order, and their settings.
+
+    They lie in a folder as `searchctl train` writes it; () and None without one.
+    """
+    sidecar = read_sidecar(shipped / name)
+    return ((), None) if sidecar is None else (_beside(shipped / name, sidecar), sidecar)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +102,16 @@ class _Resolver:
             raise ModelFilesError(f"{entry.name} is built in and has no model folder, so nothing can be trained on it")
         folder = pull(entry.name, progress=self.progress, cache=self.cache)
         check_model_folder(folder)
+        # As the base of an adapter a name means the plain weights, as in peft: what the adapter was trained on top of,
+        # it names in its own chain.
+        adapters, sidecar = ((), None) if self.seen else shipped_adapters(entry.name, shipped=self.shipped)
         return ResolvedModel(
             name=entry.name,
             revision=revision_of(folder),
             folder=folder,
-            # As the base of an adapter a name means the plain weights, as in peft: what the adapter was trained on
-            # top of, it names in its own chain.
-            adapters=() if self.seen else shipped_adapters(entry.name, shipped=self.shipped),
-            # Not the one in the cache: that is as old as the pull, this one belongs to the shipped adapters.
-            sidecar=entry.sidecar,
+            adapters=adapters,
+            # Not the one in the cache: that is as old as the pull, these belong to this version of searchctl.
+            sidecar=sidecar or entry.sidecar,
             licence=entry.licence,
             entry=entry,
         )

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from ..encoder import registry
 from ..encoder.config import Attention, EncoderConfig, Method, Pooling
 from ..encoder.pull import HUB_NAME
-from ..encoder.resolve import STAGES, resolve
+from ..encoder.resolve import resolve
 from .bm25 import LABEL as BM25
 from .bm25 import Bm25Contender
 from .encoder_contender import EncoderContender
 from .errors import EvaluationError
+from .recipe import Stage
 from .st_contender import StContender, st_folder
 from .word_steps import adapter_name
 
@@ -31,6 +32,7 @@ ABLATIONS = {
     "echo": (Attention.CAUSAL, Method.ECHO, Pooling.MEAN),
 }
 """The untrained base in the three ways of the paper's Tables 1 and 5, by name."""
+STAGES = tuple(stage.value for stage in Stage)
 KNOWN = (MODEL, *ABLATIONS, *STAGES, BM25)
 
 

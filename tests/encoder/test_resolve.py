@@ -70,7 +70,8 @@ def test_folder_of_adapters_that_names_its_base_is_a_model(folder: Path, cache: 
 
 def test_base_by_name_means_the_plain_weights(folder: Path, cache: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, cache / "models" / "smollm2-135m-0.1.2")
-    make_adapter(tmp_path / "shipped" / "smollm2-135m" / "mntp", "smollm2-135m")
+    make_adapter(tmp_path / "shipped" / "smollm2-135m" / "theirs", "smollm2-135m")
+    write_sidecar(tmp_path / "shipped" / "smollm2-135m", Sidecar(base="smollm2-135m", adapters=("theirs",)))
     mine = make_adapter(tmp_path / "trained" / "mntp", "smollm2-135m")
     write_sidecar(tmp_path / "trained", Sidecar(base="smollm2-135m", adapters=("mntp",)))
     model = resolve(config(tmp_path / "trained"), cache=cache, shipped=tmp_path / "shipped")
@@ -126,7 +127,7 @@ def place_default(cache: Path, folder: Path) -> Path:
 def test_registry_name_that_is_pulled_needs_no_network(folder: Path, cache: Path) -> None:
     placed = place_default(cache, folder)
     write_sidecar(placed, Sidecar(max_tokens=7))
-    model = resolve(config("smollm2-135m"), cache=cache)
+    model = resolve(config("smollm2-135m"), cache=cache, shipped=cache / "nothing")
     entry = find("smollm2-135m")
     assert entry is not None
     assert (model.folder, model.revision, model.licence, model.entry) == (placed, "0.1.2", "Apache-2.0", entry)
@@ -137,12 +138,15 @@ def test_shipped_adapters_come_in_training_order_and_only_with_the_name(
     folder: Path, cache: Path, tmp_path: Path
 ) -> None:
     shipped = tmp_path / "shipped"
-    assert shipped_adapters("smollm2-135m", shipped=shipped) == ()
-    stages = [make_adapter(shipped / "smollm2-135m" / stage, "x") for stage in ("mntp", "simcse", "supervised")]
-    assert shipped_adapters("smollm2-135m", shipped=shipped) == tuple(stages)
+    assert shipped_adapters("smollm2-135m", shipped=shipped) == ((), None)
+    stages = [make_adapter(shipped / "smollm2-135m" / stage, "x") for stage in ("mntp", "supervised")]
+    settings = Sidecar(base="smollm2-135m", adapters=("mntp", "supervised"), dense_weight=0.4)
+    write_sidecar(shipped / "smollm2-135m", settings)
+    assert shipped_adapters("smollm2-135m", shipped=shipped) == (tuple(stages), settings)
     placed = place_default(cache, folder)
     extra = make_adapter(tmp_path / "extra", "smollm2-135m")
-    assert resolve(config("smollm2-135m", extra), cache=cache, shipped=shipped).adapters == (*stages, extra)
+    made = resolve(config("smollm2-135m", extra), cache=cache, shipped=shipped)
+    assert (made.adapters, made.sidecar) == ((*stages, extra), settings)
     # The plain weights by their path, and as the base of an adapter, which was trained on them.
     assert resolve(config(placed), cache=cache, shipped=shipped).adapters == ()
     assert resolve(config(extra), cache=cache, shipped=shipped).adapters == (extra,)

@@ -23,7 +23,7 @@ from .mine_scoring import EncoderScoring, LexicalScoring, Scoring
 from .mined_report import MinedReport
 from .places import shown_path
 from .pulling import pull_bar
-from .train_run import recipe_named
+from .train_models import recipe_named
 
 if TYPE_CHECKING:
     from ..training.hard_negatives import MinedPair, MiningSettings

@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..encoder.config import EncoderConfig, Precision
-from ..training.recipe import SHIPPED, Recipe, Stage, load_recipe, shipped_recipes, stage_settings
+from ..encoder.config import Precision
+from ..training.recipe import Recipe, Stage
 from .console import Terminal
-from .encoders import absolute_model, require_model
+from .encoders import require_model
 from .errors import AppError, ExitCode
 from .index_run import duration
 from .interrupts import Interrupts
-from .pulling import pull_bar
 from .settings import cache_folder
+from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
     from ..training.chain import TrainOutcome, TrainRequest
     from ..training.distributed import Ranks
     from ..training.loop import Moment
+    from ..training.teacher import Teacher
     from ..training.training_data import Data
 
-DEFAULT_MODEL = "smollm2-135m"
 TRAINED_WITH = ("peft", "tokenizers", "safetensors")
 """Packages that decide trained weights besides those that decide scores."""
 
@@ -43,6 +43,7 @@ class TrainWish:
     stages: str
     data: tuple[Path, ...]
     recipe: str | None
+    teacher: str | None
     output: Path | None
     dev: tuple[Path, ...]
     max_minutes: float | None
@@ -61,19 +62,22 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
     # peft asks transformers by names that are on their way out: nothing that a person training can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     stages = _stages(wish.stages)
+    require_use(wish, stages)
     output = _output(wish)
     if not wish.data:
         raise AppError("--data is missing: expected files or folders of JSON lines, as in --data texts.jsonl")
     with ExitStack() as stack:
         ranks = stack.enter_context(_processes())
         terminal.quiet |= not ranks.is_main
-        recipe, base = _recipe_and_base(terminal, wish, stages)
+        recipe, base = recipe_and_base(terminal, wish, stages)
+        teacher = teacher_of(terminal, wish, recipe, stages)
+        # What is wrong with these is told before the data are read, which may take a while.
+        request = _request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output)
         with terminal.waiting("reading and checking the data"):
             from ..training.training_data import read_data
 
             data = read_data(wish.data, stages, recipe.seed)
         terminal.say(_said(data))
-        request = _request(wish, stages, recipe, base, output)
         view = _View(terminal, recipe)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():
@@ -125,37 +129,14 @@ def _output(wish: TrainWish) -> Path:
     return output
 
 
-def _recipe_and_base(terminal: Terminal, wish: TrainWish, stages: tuple[Stage, ...]) -> tuple[Recipe, ResolvedModel]:
-    from ..encoder.resolve import resolve
-
-    name = absolute_model(wish.model or DEFAULT_MODEL)
-    with pull_bar(terminal, name) as pulling:
-        # MNTP starts from the model as it was made; a later stage goes on top of what the model already has.
-        chain = 0 if stages[0] is Stage.MNTP else None
-        base = resolve(EncoderConfig(model=name, chain=chain), cache=cache_folder(), progress=pulling)
-    said = wish.recipe or (base.entry.recipe if base.entry is not None else "smollm2-135m")
-    recipe = recipe_named(said)
-    terminal.say(f"recipe {recipe.name}: {', '.join(_steps(recipe, stage) for stage in stages)}")
-    return recipe, base
-
-
-def recipe_named(said: str) -> Recipe:
-    """Return the recipe of --recipe: one that ships, else a file. Raises AppError for neither."""
-    path = Path(said).expanduser()
-    if said in shipped_recipes():
-        path = SHIPPED / f"{said}.toml"
-    elif not path.is_file():
-        raise AppError(f"--recipe is {said!r}: expected a TOML file, or one of {', '.join(shipped_recipes())}")
-    return load_recipe(path)
-
-
-def _steps(recipe: Recipe, stage: Stage) -> str:
-    settings = stage_settings(recipe, stage)
-    return f"{stage.value} {settings.schedule.steps} steps of {settings.batch}"
-
-
 def _request(
-    wish: TrainWish, stages: tuple[Stage, ...], recipe: Recipe, base: ResolvedModel, output: Path
+    wish: TrainWish,
+    stages: tuple[Stage, ...],
+    *,
+    recipe: Recipe,
+    base: ResolvedModel,
+    teacher: Teacher | None,
+    output: Path,
 ) -> TrainRequest:
     from ..encoder.load import choose_device, choose_dtype
     from ..training.chain import TrainRequest
@@ -172,7 +153,8 @@ def _request(
         output=output,
         device=device,
         dtype=dtype,
-        dev=tuple(read_dev(path) for path in wish.dev),
+        dev=tuple(read_dev(path, recipe.dev) for path in wish.dev),
+        teacher=teacher,
         save_every=wish.save_every,
         evaluate_every=wish.evaluate_every,
         keep_all=wish.keep_checkpoints,

@@ -10,7 +10,7 @@ from .measurement import Identity, Json, TaskScore
 
 _ATTENTION = {"causal": "uni", "bidirectional": "bi"}
 _STARTS = ("uni", "bi", "echo", "bi-echo")
-_STAGES = ("mntp", "simcse", "supervised")
+_STAGES = ("mntp", "simcse", "supervised", "distill")
 _POOLINGS = ("last", "first", "mean", "weighted_mean")
 _SAME_IN_ALL = ("dim", "max_tokens")
 """Details in which the contenders of one ablation must agree."""

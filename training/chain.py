@@ -1,4 +1,4 @@
-"""The LLM2Vec chain: MNTP, SimCSE, supervised training, each a LoRA on top of what the stages before it made."""
+"""The LLM2Vec chain, and distillation after it: each stage a LoRA on top of what the stages before it made."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from ..encoder.tokenize import TextTokenizer, load_tokenizer
 from .checkpoints import newest_step
 from .contrastive_objective import SimcseTraining, SupervisedTraining
 from .dev_pairs import DevPairs, WatchedObjective
+from .distill_objective import DistillTraining, pair_lessons, text_lessons
 from .distributed import Ranks, agree, average_gradients, barrier
 from .errors import TrainingError
 from .loop import LoopSettings, Moment, Objective, Outcome, run_stage
 from .mntp_objective import MntpTraining
-from .recipe import MntpStage, Recipe, SimcseStage, Stage, SupervisedStage, stage_settings
+from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, Stage, StageSettings, stage_settings
 from .resuming import based, finished
+from .teacher import Teacher, require_teacher
 from .trainable import Trainable, load_trainable, save_lora
 from .trained_folder import (
     CHECKPOINTS,
     LOG,
     append,
+    applied_adapters,
     describe,
     plain_base,
     settings_digest,
@@ -52,6 +55,8 @@ class TrainRequest:
     device: torch.device
     dtype: torch.dtype
     dev: tuple[DevPairs, ...] = ()
+    teacher: Teacher | None = None
+    """Of the distill stage."""
     save_every: int = 100
     evaluate_every: int = 100
     keep_all: bool = False
@@ -70,6 +75,8 @@ class TrainRequest:
                 f"stages are {', '.join(self.stages) or 'none'}: expected some of {', '.join(Stage)}, each once, in "
                 "this order"
             )
+        if Stage.DISTILL in self.stages:
+            require_teacher(self.teacher, self.recipe.distill, self.base, self.output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +171,24 @@ def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutc
 
 def _below(request: TrainRequest, stage: Stage, done: Mapping[Stage, Path]) -> tuple[tuple[Path, ...], Path | None]:
     """Return the adapters under this stage's, in order, and the one whose weights it starts from."""
+    if stage is Stage.DISTILL:
+        return _below_distill(request, done)
     folders = dict(done)
     start = None
     if stage is Stage.SUPERVISED and request.recipe.supervised.start != "merged":
         simcse = folders.pop(Stage.SIMCSE, None)
         start = simcse if request.recipe.supervised.start == "simcse" else None
     return (*request.base.adapters, *folders.values()), start
+
+
+def _below_distill(request: TrainRequest, done: Mapping[Stage, Path]) -> tuple[tuple[Path, ...], Path | None]:
+    if request.recipe.distill.start == "fresh":
+        return (*request.base.adapters, *(done[stage] for stage in done if stage is Stage.MNTP)), None
+    # Those that the stage before was used with: where supervised training began anew, SimCSE's is not among them.
+    before = applied_adapters(request.output, list(done)[-1]) if done else request.base.adapters
+    if request.recipe.distill.start == "previous":
+        return before[:-1], before[-1]
+    return before, None
 
 
 def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: Path | None) -> Trainable:
@@ -224,7 +243,7 @@ def _train_stage(run: _Run, stage: Stage, trainable: Trainable, mark: str) -> Ou
     )
 
 
-def _objective(run: _Run, trainable: Trainable, settings: MntpStage | SimcseStage | SupervisedStage) -> Objective:
+def _objective(run: _Run, trainable: Trainable, settings: StageSettings) -> Objective:
     request, data, ranks = run.request, run.data, run.ranks
     tokenizer = load_tokenizer(request.base.folder)
     seed = request.recipe.seed
@@ -239,8 +258,10 @@ def _objective(run: _Run, trainable: Trainable, settings: MntpStage | SimcseStag
         # As the encoder chooses it that opens the result.
         eos=eos_token(trainable.decoder.config, request.base.folder) if settings.pooling is Pooling.LAST else None,
     )
-    inner: SimcseTraining | SupervisedTraining
-    if isinstance(settings, SimcseStage):
+    inner: Objective
+    if isinstance(settings, DistillStage):
+        inner = _distillation(run, trainable, settings, texts)
+    elif isinstance(settings, SimcseStage):
         inner = SimcseTraining(
             trainable, settings, texts, texts=data.texts, held_out=data.unseen_texts, seed=seed, ranks=ranks
         )
@@ -249,6 +270,25 @@ def _objective(run: _Run, trainable: Trainable, settings: MntpStage | SimcseStag
             trainable, settings, texts, sources=data.pairs, held_out=data.unseen_pairs, seed=seed, ranks=ranks
         )
     return WatchedObjective(inner, trainable, texts, settings.pooling, request.dev)
+
+
+def _distillation(run: _Run, trainable: Trainable, stage: DistillStage, tokenizer: TextTokenizer) -> DistillTraining:
+    request, data = run.request, run.data
+    assert request.teacher is not None
+    settings = request.recipe.supervised.sources
+    sources, held_out = pair_lessons(data.pairs, settings), pair_lessons(data.unseen_pairs, settings)
+    if not sources:
+        sources, held_out = (text_lessons(part, cut=stage.sentences) for part in (data.texts, data.unseen_texts))
+    return DistillTraining(
+        trainable,
+        stage,
+        tokenizer,
+        request.teacher.open(),
+        sources=sources,
+        held_out=held_out,
+        seed=request.recipe.seed,
+        ranks=run.ranks,
+    )
 
 
 def _free_memory(device: torch.device) -> None:

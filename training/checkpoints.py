@@ -85,8 +85,8 @@ def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer
         progress = Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
         if progress.settings != settings:
             raise TrainingError(
-                f"{newest} was made with another recipe, other data or another base: resume with those, or start "
-                "over in an empty --output folder"
+                f"{newest} was made with another recipe, other data, another base or another teacher: resume with "
+                "those, or start over in an empty --output folder"
             )
         load_lora(trainable, newest)
         # The optimizer puts each tensor where its parameter is, and its step counters nowhere else than they were.

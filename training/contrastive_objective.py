@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..encoder.protocol import Role
 from ..encoder.tokenize import TextTokenizer
 from .contrastive import info_nce, same_texts, uniformity_alignment
-from .corpus import Pair, PairSource, order
+from .corpus import Pair, PairSource
 from .distributed import Ranks, gather
+from .drawing import batch_rows, plan_steps
 from .embedder import Views, embed
 from .errors import TrainingError
 from .loop import StepResult
@@ -107,7 +107,7 @@ class SimcseTraining:
 
     def _batch(self, number: int) -> list[list[str]]:
         """Return the texts of each process."""
-        taken = _slice(len(self._texts), self._stage.batch, number, self._seed)
+        taken = batch_rows(len(self._texts), self._stage.batch, number, self._seed)
         return [[self._texts[i] for i in taken[rank :: self._ranks.count]] for rank in range(self._ranks.count)]
 
     def _loss(self, both_BD: Tensor, texts: Sequence[str], everyone: Sequence[str], ranks: Ranks) -> Tensor:
@@ -148,7 +148,13 @@ class SupervisedTraining:
                 f"supervised: a batch of {stage.batch} is drawn from one source; too small for it: {named}; held-out "
                 f"sources: {len(self._unseen)}. Give more pairs, or a smaller supervised.batch"
             )
-        self._drawn = self._draw()
+        self._plan = plan_steps(
+            [len(source.pairs) for source in self._sources],
+            [self._settings(source.name).weight for source in self._sources],
+            batch=stage.batch,
+            steps=stage.schedule.steps,
+            seed=seed,
+        )
         self._evaluation: list[_Contrast] = []
 
     def step(self, number: int) -> StepResult:
@@ -187,21 +193,9 @@ class SupervisedTraining:
     def _settings(self, name: str) -> SourceSettings:
         return self._stage.sources.get(name, SourceSettings())
 
-    def _draw(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return, for each step, its source and how many earlier steps had the same one."""
-        weights = np.array([self._settings(s.name).weight * len(s.pairs) for s in self._sources])
-        rng = np.random.default_rng([self._seed, 0x50])
-        chosen = rng.choice(len(weights), size=self._stage.schedule.steps, p=weights / weights.sum())
-        turn = np.zeros_like(chosen)
-        for source in range(len(weights)):
-            places = np.flatnonzero(chosen == source)
-            turn[places] = np.arange(len(places))
-        return chosen, turn
-
     def _batch(self, number: int) -> tuple[PairSource, list[Sequence[Pair]]]:
         """Return the source and the pairs of each process."""
-        source = self._sources[int(self._drawn[0][number])]
-        rows = _slice(len(source.pairs), self._stage.batch, int(self._drawn[1][number]), self._seed)
+        source, rows = self._sources[int(self._plan.sources[number])], self._plan.rows(number)
         parts = [rows[rank :: self._ranks.count] for rank in range(self._ranks.count)]
         return source, [[source.pairs[i] for i in part] for part in parts]
 
@@ -274,9 +268,3 @@ def _documents(pairs: Sequence[Pair], most: int, number: int) -> list[str]:
         for k in range(min(most, len(pair.negatives)))
     ]
     return [*(pair.positive for pair in pairs), *negatives]
-
-
-def _slice(count: int, size: int, number: int, seed: int) -> list[int]:
-    """Return the rows of batch `number`: full batches of one permutation per epoch."""
-    epoch, at = divmod(number, count // size)
-    return [int(row) for row in order(count, seed, epoch)[at * size : (at + 1) * size]]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..encoder.config import Pooling
+from ..encoder.errors import EncoderError
 from ..encoder.protocol import Role
-from ..encoder.tokenize import TextTokenizer
+from ..encoder.tokenize import TextTokenizer, TokenRow
 from .embedder import Views
+from .errors import TrainingError
 from .local_data import StsData, read
 from .local_folders import LocalTask
 from .loop import Objective
+from .recipe import DevSettings
 from .trainable import Trainable
 
 CHUNK = 64
@@ -31,6 +35,13 @@ class DevPairs:
     first: tuple[str, ...]
     second: tuple[str, ...]
     gold: tuple[float, ...]
+    instruction: str | None = None
+    """What both sides are told; None: nothing."""
+    digest: str | None = None
+
+    def account(self) -> dict[str, Any]:
+        """Return what the manifest says of them."""
+        return {"blake3": self.digest, "rows": len(self.gold), "instruction": self.instruction}
 
 
 class WatchedObjective:
@@ -45,7 +56,7 @@ class WatchedObjective:
         dev: Sequence[DevPairs],
     ) -> None:
         self._inner, self._trainable, self._pooling, self._dev = inner, trainable, pooling, dev
-        self._rows = [tokenizer([*pairs.first, *pairs.second], role=Role.DOCUMENT, instruction=None) for pairs in dev]
+        self._rows = [_token_rows(pairs, tokenizer) for pairs in dev]
         self.step, self.describe = inner.step, inner.describe
 
     def held_out(self) -> dict[str, float]:
@@ -56,6 +67,18 @@ class WatchedObjective:
             first, second = vectors.chunk(2)
             scores[pairs.name] = spearman((first * second).sum(dim=1).numpy(), pairs.gold)
         return scores
+
+
+def _token_rows(pairs: DevPairs, tokenizer: TextTokenizer) -> list[TokenRow]:
+    # As the texts of a symmetric source: both sides are asked alike, or neither is.
+    role = Role.DOCUMENT if pairs.instruction is None else Role.QUERY
+    try:
+        return tokenizer([*pairs.first, *pairs.second], role=role, instruction=pairs.instruction)
+    except EncoderError as error:
+        raise TrainingError(
+            f"development pairs {pairs.name}: {error} In training that is a shorter instruction in [dev.{pairs.name}] "
+            "of the recipe, or a larger length of the stage"
+        ) from error
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
@@ -82,9 +105,19 @@ def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return means[group]
 
 
-def read_dev(path: Path) -> DevPairs:
-    """Return the pairs of a file of {"a", "b", "score"} a line. Raises DataError with the line."""
+def read_dev(path: Path, settings: Mapping[str, DevSettings]) -> DevPairs:
+    """Return the pairs of a file of {"a", "b", "score"} a line, used as `settings` say for a file of its name.
+
+    Raises DataError with the line.
+    """
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
     data = read(LocalTask(kind="sts", name=name, path=path))
     assert isinstance(data, StsData)
-    return DevPairs(name=name, first=data.first, second=data.second, gold=data.scores)
+    return DevPairs(
+        name=name,
+        first=data.first,
+        second=data.second,
+        gold=data.scores,
+        instruction=settings.get(name, DevSettings()).instruction,
+        digest=data.digest,
+    )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from ..encoder.config import Pooling
 from .errors import DataError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from .toml_tables import changed
 
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -24,6 +20,7 @@ class Stage(StrEnum):
     MNTP = "mntp"
     SIMCSE = "simcse"
     SUPERVISED = "supervised"
+    DISTILL = "distill"
 
 
 class Masking(StrEnum):
@@ -207,6 +204,57 @@ class SupervisedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistillStage:
+    """Distillation: another encoder, the teacher, shows which texts are near. See distillation.py for the losses.
+
+    Its pairs are used as `supervised.sources` says: an instruction belongs to the data, whoever learns from them.
+    """
+
+    teacher: str | None = None
+    """A name, a folder, or a hub name, as of `--model`; None: the command says it."""
+    lora: LoraSettings = LoraSettings()
+    schedule: Schedule = Schedule(learning_rate=2e-4, warmup_steps=100)
+    batch: int = 128
+    """Pairs a step, or texts where there are no pairs."""
+    length: int = 512
+    """Tokens of a text that the student reads; the teacher has its own limit."""
+    loss: Literal["similarity", "embedding"] = "similarity"
+    """Copy how near the texts of a batch are, for a teacher of any width; or the vectors, for one of the same width."""
+    temperature: float = 0.05
+    """Of the similarities; the lower, the more the nearest texts count."""
+    pooling: Pooling = Pooling.MEAN
+    start: Literal["merged", "fresh", "previous"] = "merged"
+    """A fresh LoRA on top of the stage before, in place of those of SimCSE and supervised training, or the one of the
+    stage before trained further."""
+    sentences: bool = True
+    """Where there are no pairs, longer texts are cut into sentences, as in SimCSE."""
+    chunk: int = 64
+    cached: bool = True
+    """Both as in the supervised stage; the teacher embeds as many texts together."""
+    evaluation_pairs: int = 1024
+    """Held-out pairs that are scored, of all sources together, or texts where there are no pairs, at most."""
+
+    def __post_init__(self) -> None:
+        _positive("distill", length=self.length, temperature=self.temperature, chunk=self.chunk)
+        _positive("distill", evaluation_pairs=self.evaluation_pairs)
+        if self.batch < 2 or self.teacher == "":
+            raise ValueError(
+                f"distill: batch is {self.batch}, teacher {self.teacher!r}: expected at least 2, and a name or a folder"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevSettings:
+    """How the pairs of one `--dev` file are read."""
+
+    instruction: str | None = None
+    """What both sides are told; None: nothing."""
+
+
+StageSettings = MntpStage | SimcseStage | SupervisedStage | DistillStage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Settings of every stage; a stage is run when the command names it."""
 
@@ -217,11 +265,14 @@ class Recipe:
     mntp: MntpStage = MntpStage()
     simcse: SimcseStage = SimcseStage()
     supervised: SupervisedStage = SupervisedStage()
+    distill: DistillStage = DistillStage()
+    dev: dict[str, DevSettings] = field(default_factory=dict)
+    """By file name without .jsonl or .jsonl.gz; decides nothing but what is told."""
 
 
-def stage_settings(recipe: Recipe, stage: Stage) -> MntpStage | SimcseStage | SupervisedStage:
+def stage_settings(recipe: Recipe, stage: Stage) -> StageSettings:
     """Return the recipe's table for `stage`."""
-    found: MntpStage | SimcseStage | SupervisedStage = getattr(recipe, stage.value)
+    found: StageSettings = getattr(recipe, stage.value)
     return found
 
 
@@ -235,68 +286,11 @@ def load_recipe(path: Path) -> Recipe:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(path, f"{error}. Expected a TOML file with tables [mntp], [simcse], [supervised]") from error
+        tables = ", ".join(f"[{stage}]" for stage in Stage)
+        raise DataError(path, f"{error}. Expected a TOML file with tables {tables}") from error
     try:
         if "source" not in data:
             raise ValueError("source is missing: expected where the values come from")
-        return _changed(Recipe(name=path.stem, source=""), data, "")
+        return changed(Recipe(name=path.stem, source=""), data, "")
     except ValueError as error:
         raise DataError(path, str(error)) from error
-
-
-Settings = TypeVar("Settings", bound="DataclassInstance")
-
-
-def _changed(default: Settings, data: Mapping[str, Any], where: str) -> Settings:
-    """Return `default` with the values of a TOML table; what the table leaves out stays as it is in `default`.
-
-    Every key must be a field and its value of the field's type.
-    """
-    hints = get_type_hints(type(default))
-    for key in data:
-        if key not in hints:
-            raise ValueError(f"unknown key {where}{key}, expected one of {', '.join(hints)}")
-    values = {key: _value(hints[key], value, f"{where}{key}", getattr(default, key)) for key, value in data.items()}
-    return replace(default, **values)
-
-
-def _value(hint: Any, value: Any, where: str, default: Any) -> Any:
-    if isinstance(hint, UnionType):
-        if value is False and NoneType in get_args(hint):
-            return None  # TOML has no null
-        hint = next(part for part in get_args(hint) if part is not NoneType)
-    if hasattr(hint, "__dataclass_fields__"):
-        return _changed(default, _table(value, where), f"{where}.")
-    if get_origin(hint) is dict:
-        kind = get_args(hint)[1]
-        changed = {
-            key: _value(kind, item, f"{where}.{key}", default.get(key, kind()))
-            for key, item in _table(value, where).items()
-        }
-        return {**default, **changed}
-    return _plain(hint, value, where)
-
-
-def _plain(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{where} is {value!r}: expected one of {', '.join(map(repr, get_args(hint)))}")
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list) or not all(type(item) is int for item in value):
-            raise ValueError(f"{where} is {value!r}: expected a list of whole numbers")
-        return tuple(value)
-    if issubclass(hint, StrEnum):
-        if value not in list(hint):
-            raise ValueError(f"{where} is {value!r}: expected one of {', '.join(hint)}")
-        return hint(value)
-    right = (int, float) if hint is float else (hint,)
-    if type(value) not in right:
-        raise ValueError(f"{where} is {value!r}: expected {hint.__name__}")
-    return hint(value)
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is {value!r}: expected a table")
-    return value

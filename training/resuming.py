@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .distributed import Ranks, barrier
 from .errors import TrainingError
-from .recipe import Stage
+from .recipe import Stage, stage_settings
 from .trained_folder import CHECKPOINTS, base_copies, copy_adapters, fingerprint, finished_stages, settings_digest
 from .training_data import Data
 
@@ -44,8 +44,14 @@ def _after(stage: Stage, other: Stage) -> bool:
     return list(Stage).index(stage) > list(Stage).index(other)
 
 
-def _check_start(request: TrainRequest, held: Mapping[Stage, object]) -> None:
-    """Return when the SimCSE adapter that the supervised stage is told of is there to be used as told."""
+def _check_start(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any]]) -> None:
+    """Return when the adapters that a stage is told to start from, or to leave out, are there to be used as told."""
+    _check_supervised(request, held)
+    if Stage.DISTILL in request.stages and Stage.DISTILL not in held:
+        _check_distill(request, held)
+
+
+def _check_supervised(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any]]) -> None:
     if Stage.SUPERVISED not in request.stages or Stage.SUPERVISED in held:
         return
     start = request.recipe.supervised.start
@@ -61,6 +67,37 @@ def _check_start(request: TrainRequest, held: Mapping[Stage, object]) -> None:
         )
 
 
+def _check_distill(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any]]) -> None:
+    start = request.recipe.distill.start
+    brought = [folder.name for folder in request.base.adapters if folder.name in set(Stage) - {Stage.MNTP}]
+    if start == "fresh" and brought:
+        raise TrainingError(
+            f"distill.start is 'fresh', but {request.base.name} brings a {brought[0]} adapter that cannot be taken off "
+            'it: expected "merged" in the recipe, or stages from mntp on from its base'
+        )
+    if start != "previous":
+        return
+    before = [stage for stage in Stage if stage is not Stage.DISTILL and (stage in request.stages or stage in held)]
+    if not before:
+        raise TrainingError(
+            f"distill.start is 'previous', but there is no stage before it in --stages or {request.output}: expected "
+            '"merged" in the recipe, or a stage before it'
+        )
+    own = asdict(request.recipe.distill.lora)
+    planned = asdict(stage_settings(request.recipe, before[-1]))["lora"]
+    earlier = held[before[-1]]["recipe"][before[-1].value]["lora"] if before[-1] in held else planned
+    for name in ("rank", "alpha"):
+        if own[name] != earlier[name]:
+            raise TrainingError(
+                f"distill.start is 'previous', and distill.lora.{name} is {own[name]}: expected {earlier[name]}, that "
+                f"of the {before[-1]} adapter which is to be trained further"
+            )
+
+
+def _or_teacher(stage: Stage) -> str:
+    return ", another teacher" if stage is Stage.DISTILL else ""
+
+
 def finished(request: TrainRequest, data: Data, ranks: Ranks) -> dict[Stage, Path]:
     """Return the folders of the stages that are finished. Raises TrainingError for one of another base or recipe."""
     done: dict[Stage, Path] = {}
@@ -71,8 +108,8 @@ def finished(request: TrainRequest, data: Data, ranks: Ranks) -> dict[Stage, Pat
             same = same and said["settings"] == settings_digest(request, data, stage, done, ranks.count)
         if not same:
             raise TrainingError(
-                f"{folder} was finished with another recipe, other data, another base or another number of processes: "
-                "go on with those, or choose another --output"
+                f"{folder} was finished with another recipe, other data, another base{_or_teacher(stage)} or another "
+                "number of processes: go on with those, or choose another --output"
             )
         done[stage] = folder
     return done

@@ -44,6 +44,11 @@ def finished_stages(output: Path) -> dict[Stage, dict[str, Any]]:
     return {stage: json.loads(path.read_text(encoding="utf-8")) for stage, path in places.items() if path.is_file()}
 
 
+def applied_adapters(output: Path, stage: Stage) -> tuple[Path, ...]:
+    """Return the adapters that the model of a finished stage is made of, in order, its own last."""
+    return tuple(output / name for name in finished_stages(output)[stage]["adapters"])
+
+
 def plain_base(base: ResolvedModel) -> str:
     """Return a name or folder that means the weights of `base` without any adapter."""
     if base.entry is not None:
@@ -114,13 +119,30 @@ def settings_digest(request: TrainRequest, data: Data, stage: Stage, done: Mappi
         {
             "base": fingerprint(request),
             "earlier": {name.value: blake3(_weights(folder)).hexdigest() for name, folder in done.items()},
-            "stage": asdict(stage_settings(request.recipe, stage)),
+            "stage": _decisive(request, data, stage),
             "seed": request.recipe.seed,
             "data": {name: data.digests[name] for name in data.read_by(stage, request.recipe)},
             "dtype": str(request.dtype),
             "processes": processes,
         }
     )
+
+
+def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
+    """Return the stage's settings as far as they decide its weights."""
+    settings = asdict(stage_settings(request.recipe, stage))
+    if stage is Stage.DISTILL:
+        assert request.teacher is not None
+        settings["teacher"] = request.teacher.mark()
+    return settings | _borrowed(request, data, stage)
+
+
+def _borrowed(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
+    """Return the settings that a stage has from another one's table: distillation's sources are the supervised."""
+    if stage is not Stage.DISTILL:
+        return {}
+    sources, read = request.recipe.supervised.sources, data.read_by(stage, request.recipe)
+    return {"sources": {name: asdict(sources[name]) for name in read if name in sources}}
 
 
 def write_stage(
@@ -137,8 +159,14 @@ def write_stage(
             "adapters": [*(folder.name for folder in below), stage.value],
             "pooling": pooling.value,
             "seed": request.recipe.seed,
-            "recipe": {"name": request.recipe.name, "source": request.recipe.source, stage.value: asdict(settings)},
+            "recipe": {
+                "name": request.recipe.name,
+                "source": request.recipe.source,
+                stage.value: asdict(settings) | _borrowed(request, data, stage),
+            },
+            "teacher": request.teacher.account() if request.teacher is not None and stage is Stage.DISTILL else None,
             "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},
+            "dev": {pairs.name: pairs.account() for pairs in request.dev},
             "precision": str(request.dtype).removeprefix("torch."),
             "device": request.device.type,
             "versions": dict(request.versions or {}),

@@ -29,18 +29,22 @@ class Data:
     counts: Mapping[str, int]
 
     def read_by(self, stage: Stage, recipe: Recipe) -> list[str]:
-        """Return the names of the files that `stage` reads: pairs of some weight, or texts where there are any."""
-        pairs = [source.name for source in self.pairs]
-        if stage is Stage.SUPERVISED:
-            sources = recipe.supervised.sources
-            return [name for name in pairs if name not in sources or sources[name].weight > 0]
+        """Return the names of the files that `stage` reads.
+
+        Pairs of some weight for the supervised stage, and for distillation where there are any; else texts, and where
+        there are none those of the pairs.
+        """
+        pairs, sources = [source.name for source in self.pairs], recipe.supervised.sources
+        weighed = [name for name in pairs if name not in sources or sources[name].weight > 0]
+        if stage is Stage.SUPERVISED or (stage is Stage.DISTILL and weighed):
+            return weighed
         return [name for name in self.digests if name not in pairs] or pairs
 
 
 def read_data(places: Sequence[Path], stages: Sequence[Stage], seed: int) -> Data:
     """Return the data in `places`, all of it checked. Raises DataError, and TrainingError for a stage without data.
 
-    Where there is no plain text, MNTP and SimCSE read the texts of the pairs.
+    Where there is no plain text, MNTP and SimCSE read the texts of the pairs; distillation reads pairs first.
     """
     texts: list[TextSource] = []
     pairs: list[PairSource] = []

@@ -24,9 +24,10 @@ class Step(StrEnum):
     MNTP = "mntp"
     SIMCSE = "simcse"
     SUPERVISED = "supervised"
+    DISTILL = "distill"
 
 
-_NAMES = {Step.MNTP: "MNTP", Step.SIMCSE: "SimCSE", Step.SUPERVISED: "Supervised"}
+_NAMES = {Step.MNTP: "MNTP", Step.SIMCSE: "SimCSE", Step.SUPERVISED: "Supervised", Step.DISTILL: "Distill"}
 """The steps that an adapter brings."""
 
 

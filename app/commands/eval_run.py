@@ -62,7 +62,7 @@ Rivals = Annotated[
         metavar="SPEC",
         help=(
             "Who else runs: bm25; hybrid, lexical or dense (this program's own search); uni, bi, echo, mntp, simcse, "
-            "supervised (steps of the model); a model; a sentence-transformers folder or package. "
+            "supervised, distill (steps of the model); a model; a sentence-transformers folder or package. "
             "LABEL=SPEC names its column; repeatable."
         ),
     ),

@@ -13,20 +13,29 @@ from ..settings import ENCODER, Color, Debug, Device, Model, PrecisionOption, Qu
 
 Stages = Annotated[
     str,
-    typer.Option("--stages", metavar="STAGE,...", help="Which of mntp, simcse and supervised, in this order."),
+    typer.Option("--stages", metavar="STAGE,...", help="Which of mntp, simcse, supervised, distill, in this order."),
 ]
 DataPlaces = Annotated[
     list[Path] | None,
     typer.Option(
         "--data",
         metavar="FILE|FOLDER",
-        help='JSON lines, also .gz: {"text"} for mntp and simcse, {"query", "positive"} (+"negative") for supervised.',
+        help='JSON lines, also .gz: {"text"} for mntp and simcse, {"query", "positive"} (+"negative") for supervised; '
+        "distill reads pairs, else texts.",
     ),
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe", metavar="NAME|FILE", help="A shipped recipe or a TOML file. [dim]Default: the model's.[/dim]"
+    ),
+]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="NAME|FOLDER",
+        help="Encoder that distill learns from, named as for --model. [dim]Default: the recipe's.[/dim]",
     ),
 ]
 Output = Annotated[
@@ -38,7 +47,8 @@ Dev = Annotated[
     typer.Option(
         "--dev",
         metavar="FILE",
-        help='Sentence pairs {"a", "b", "score"} whose Spearman correlation is told beside the held-out loss.',
+        help='Sentence pairs {"a", "b", "score"} whose Spearman correlation is told beside the held-out loss; '
+        "\\[dev.NAME] of the recipe gives both sides an instruction.",
     ),
 ]
 MaxMinutes = Annotated[
@@ -68,6 +78,7 @@ def run(
     stages: Stages = "mntp,simcse",
     data: DataPlaces = None,
     recipe: RecipeOption = None,
+    teacher: TeacherOption = None,
     output: Output = None,
     dev: Dev = None,
     max_minutes: MaxMinutes = None,
@@ -85,14 +96,16 @@ def run(
 ) -> None:
     """Train a text encoder from a decoder LLM by the LLM2Vec recipe (arXiv 2404.05961).
 
-    mntp teaches it to use what comes after a word, simcse to tell texts apart, supervised to find answers. Data is
-    checked whole before the first step. A run that ends early is saved, and --resume ends with the weights of an
-    unbroken one.
+    mntp teaches it to use what comes after a word, simcse to tell texts apart, supervised to find
+    answers, and distill to find texts as near to each other as another encoder does, its teacher.
+    Data is checked whole before the first step. A run that ends early is saved, and --resume ends
+    with the weights of an unbroken one.
 
     [bold]Examples[/bold]
 
       searchctl train run --stages mntp,simcse --data notes.jsonl -o my-encoder
       searchctl train --stages mntp,simcse,supervised --data texts.jsonl --data pairs.jsonl.gz --max-minutes 60
+      searchctl train --stages mntp,distill --data pairs.jsonl --teacher ./large-encoder -o small-encoder
       searchctl train -o my-encoder --resume --stages mntp,simcse --data notes.jsonl
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
@@ -105,6 +118,7 @@ def run(
             stages=stages,
             data=tuple(data or ()),
             recipe=recipe,
+            teacher=teacher,
             output=output,
             dev=tuple(dev or ()),
             max_minutes=max_minutes,

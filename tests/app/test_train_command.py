@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,40 @@ def test_all_stages_end_in_a_folder_that_is_a_model(work: Any, tiny_folder: Path
     assert set(manifest["stages"]) == {"mntp", "simcse", "supervised"}
 
 
+DISTILL = (
+    RECIPE
+    + """
+[distill]
+batch = 8
+length = 64
+[distill.schedule]
+steps = 3
+warmup_steps = 1
+[dev.dev]
+instruction = "Retrieve semantically similar text."
+"""
+)
+
+
+def test_distillation_from_another_encoder(work: Any, tiny_folder: Path, make_folder: Callable[..., Path]) -> None:
+    teacher = make_folder(seed=3, hidden_size=48)
+    work.write("recipe.toml", DISTILL.format(steps=3))
+    given = ["--stages", "distill", "--teacher", str(teacher), "--dev", "dev.jsonl"]
+    ended = work(*options(tiny_folder, *given))
+    assert ended.code == 0, ended.err
+    assert f"teacher {teacher}: 48 dimensions, licence not said" in ended.err
+    assert "distill     3/3  held out: loss" in ended.err
+    assert "spearman" in ended.err
+    manifest = json.loads((work.folder / "out" / "manifest.json").read_text())
+    assert manifest["recipe"]["distill"]["teacher"] == str(teacher)
+    said = manifest["stages"]["distill"]
+    assert (said["teacher"]["dim"], said["teacher"]["licence"]) == (48, None)
+    assert said["dev"]["dev"]["instruction"] == "Retrieve semantically similar text."
+    again = work(*options(tiny_folder, "--stages", "distill", "--teacher", "hashing", "--resume"))
+    assert again.code == 2
+    assert "another teacher" in again.err
+
+
 def test_an_earlier_run_is_neither_overwritten_nor_resumed_unasked(work: Any, tiny_folder: Path) -> None:
     first = work(*options(tiny_folder, "--max-minutes", "0.00001"))
     assert first.code == 3, first.err
@@ -106,6 +141,10 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
         (["--data", "missing.jsonl"], "missing.jsonl"),
         (["--resume"], "holds no training run"),
         (["--model", "hashing"], "hashing"),
+        (["--stages", "mntp,distill"], "the distill stage has no teacher: expected --teacher NAME|FOLDER"),
+        (["--stages", "distill", "--teacher", "nowhere"], "stage is 'nowhere': no model is called 'nowhere'"),
+        (["--stages", "distill", "--teacher", " "], "--teacher is ' ': expected"),
+        (["--teacher", "hashing"], "--teacher is hashing, but --stages mntp,simcse,supervised has no distill"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_made(more: list[str], said: str, work: Any, tiny_folder: Path) -> None:

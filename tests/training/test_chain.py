@@ -31,8 +31,10 @@ from searchctl.training.recipe import (
     Stage,
     SupervisedStage,
 )
+from searchctl.training.teacher import Teacher
 from searchctl.training.training_data import read_data
 
+PAPER = (Stage.MNTP, Stage.SIMCSE, Stage.SUPERVISED)
 WORDS = ("wool", "iron", "bread", "river", "paper")
 LORA = LoraSettings(rank=4, alpha=8)
 FAST = Schedule(steps=4, learning_rate=3e-3)
@@ -71,11 +73,12 @@ def run(
     output: Path,
     *,
     recipe: Recipe = RECIPE,
-    stages: tuple[Stage, ...] = tuple(Stage),
+    stages: tuple[Stage, ...] = PAPER,
     stop: Callable[[list[tuple[Stage, Moment]]], bool] = lambda seen: False,
     max_seconds: float | None = None,
     chain: int | None = 0,
     model: ResolvedModel | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[TrainOutcome, list[tuple[Stage, Moment]]]:
     seen: list[tuple[Stage, Moment]] = []
     request = TrainRequest(
@@ -87,6 +90,7 @@ def run(
         device=torch.device("cpu"),
         dtype=torch.float32,
         dev=(DEV,),
+        teacher=teacher,
         save_every=2,
         evaluate_every=2,
         max_seconds=max_seconds,
@@ -121,7 +125,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path
     (data / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     outcome, _ = run(tiny_folder, data, folder / "out")
     assert outcome.complete
-    assert [(part.stage, part.outcome.finished) for part in outcome.stages] == [(stage, True) for stage in Stage]
+    assert [(part.stage, part.outcome.finished) for part in outcome.stages] == [(stage, True) for stage in PAPER]
     return folder / "out"
 
 
@@ -148,7 +152,7 @@ def test_the_manifest_says_what_it_was_made_from(trained: Path, tiny_folder: Pat
 
 def test_the_log_holds_every_step_with_held_out_scores(trained: Path) -> None:
     lines = [json.loads(line) for line in (trained / "train.jsonl").read_text().splitlines()]
-    assert [(line["stage"], line["step"]) for line in lines] == [(s.value, n) for s in Stage for n in range(5)]
+    assert [(line["stage"], line["step"]) for line in lines] == [(s.value, n) for s in PAPER for n in range(5)]
     last = {line["stage"]: line["held_out"] for line in lines if line["step"] == 4}
     assert last["mntp"].keys() == {"loss", "accuracy"}
     assert last["simcse"].keys() == {"loss", "uniformity", "alignment", "dev"}
@@ -186,13 +190,13 @@ def test_supervised_may_start_from_simcse(
 
 
 def test_held_out_texts_are_never_trained_on(data: Path) -> None:
-    read = read_data([data], tuple(Stage), 42)
+    read = read_data([data], PAPER, 42)
     assert len(read.texts) + len(read.unseen_texts) == 200
     assert not set(read.texts) & set(read.unseen_texts)
     assert len(read.unseen_texts) == 4  # 2 %
-    again = read_data([data], tuple(Stage), 42)
+    again = read_data([data], PAPER, 42)
     assert read == again
-    assert set(read_data([data], tuple(Stage), 43).unseen_texts) != set(read.unseen_texts)
+    assert set(read_data([data], PAPER, 43).unseen_texts) != set(read.unseen_texts)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +215,13 @@ def test_bad_data_is_named_by_file_and_line_before_the_first_step(line: str, sai
     path = tmp_path / "bad.jsonl"
     path.write_text(line)
     with pytest.raises(DataError, match=rf"bad\.jsonl[:,] {said}"):
-        read_data([path], tuple(Stage), 42)
+        read_data([path], PAPER, 42)
 
 
 def test_supervised_without_pairs_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "plain.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     with pytest.raises(TrainingError, match="needs pairs"):
-        read_data([tmp_path], tuple(Stage), 42)
+        read_data([tmp_path], PAPER, 42)
 
 
 def test_stages_out_of_order_are_refused(tiny_folder: Path, data: Path, tmp_path: Path) -> None:

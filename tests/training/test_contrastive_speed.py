@@ -154,10 +154,10 @@ def test_simcse_tokenises_a_text_once_in_all_its_epochs(model: Trainable, tiny_f
 def test_simcse_draws_a_batch_once_a_step(model: Trainable, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objective = simcse(model, Counting(tiny_folder))
     drawn: list[int] = []
-    real = contrastive_objective._slice
+    real = contrastive_objective.batch_rows
     monkeypatch.setattr(
         contrastive_objective,
-        "_slice",
+        "batch_rows",
         lambda count, size, number, seed: (drawn.append(number), real(count, size, number, seed))[1],
     )
     objective.step(3)

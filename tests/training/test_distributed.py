@@ -14,15 +14,18 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.open import open_encoder
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining
 from searchctl.training.corpus import Pair, PairSource
+from searchctl.training.distill_objective import DistillTraining, pair_lessons
 from searchctl.training.distributed import Ranks, average_gradients
 from searchctl.training.errors import TrainingError
 from searchctl.training.loop import LoopSettings, StepResult, run_stage
 from searchctl.training.mntp_objective import MntpTraining
-from searchctl.training.recipe import LoraSettings, Masking, MntpStage, Schedule, SimcseStage, SupervisedStage
+from searchctl.training.recipe import DistillStage, LoraSettings, Masking, MntpStage, Schedule, SimcseStage
+from searchctl.training.recipe import SupervisedStage
 from searchctl.training.trainable import load_trainable
 
 rank, count, port, base, output = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], *map(Path, sys.argv[4:])
@@ -43,6 +46,8 @@ tokenizer = load_tokenizer(base)
 tokens = TextTokenizer(tokenizer=tokenizer, prompt=resolved.sidecar.prompt, max_tokens=32)
 # All tokens hidden: which ones is drawn by each process for itself, and must not matter here.
 mntp = MntpStage(lora=lora, batch=4, length=24, mask_probability=1.0, masking=Masking.ALL)
+teacher = open_encoder(EncoderConfig(model=str(base)), notice=lambda _: None)
+lessons = pair_lessons([source], {})
 found = {}
 for name, make in {
     "mntp": lambda m: MntpTraining(m, mntp, tokenizer, texts=texts, held_out=texts, seed=1, ranks=ranks),
@@ -52,6 +57,9 @@ for name, make in {
     ),
     "supervised": lambda m: SupervisedTraining(
         m, SupervisedStage(batch=8, chunk=3), tokens, sources=[source], held_out=[source], seed=1, ranks=ranks
+    ),
+    "distill": lambda m: DistillTraining(
+        m, DistillStage(batch=8, chunk=3), tokens, teacher, sources=lessons, held_out=lessons, seed=1, ranks=ranks
     ),
 }.items():
     model = load_trainable(resolved, (), lora, device=torch.device("cpu"), dtype=torch.float32)
@@ -119,7 +127,7 @@ def gradients(count: int, base: Path, output: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_have_the_gradients_of_one(tiny_folder: Path, tmp_path: Path) -> None:
     one, two = (gradients(count, tiny_folder, tmp_path / f"{count}.pt") for count in (1, 2))
     assert one.keys() == two.keys()
-    for stage in ("mntp", "simcse", "supervised"):
+    for stage in ("mntp", "simcse", "supervised", "distill"):
         assert max(float(value.abs().max()) for name, value in one.items() if name.startswith(stage)) > 1e-3
     for name, value in one.items():
         torch.testing.assert_close(

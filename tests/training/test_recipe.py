@@ -77,6 +77,10 @@ def test_false_says_none_where_a_setting_may_be_left_out(tmp_path: Path) -> None
         ("[supervised.sources.a]\nweight = nan\n", "source weight is nan"),
         ("[supervised.sources.a]\nlicence = 3\n", "supervised.sources.a.licence is 3: expected str"),
         ("[supervised]\nsources = 1\n", "supervised.sources is 1: expected a table"),
+        ("[distill]\nloss = 'cosine'\n", "distill.loss is 'cosine': expected one of 'similarity', 'embedding'"),
+        ("[distill]\nteacher = ''\n", "distill: batch is 128, teacher ''"),
+        ("[distill]\ntemperature = 0\n", "distill.temperature is 0.0: expected a number above 0"),
+        ("[dev.sts]\ninstructions = 'a'\n", "unknown key dev.sts.instructions, expected one of instruction"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_full_name(tmp_path: Path, text: str, words: str) -> None:
@@ -96,6 +100,11 @@ def test_a_source_has_weight_instruction_symmetry_and_licence(tmp_path: Path) ->
     text = '[supervised.sources.faq]\nweight = 2\ninstruction = "Find it"\nsymmetric = true\nlicence = "MIT"\n'
     source = recipe(tmp_path, text).supervised.sources["faq"]
     assert (source.weight, source.instruction, source.symmetric, source.licence) == (2.0, "Find it", True, "MIT")
+
+
+def test_development_pairs_have_an_instruction_by_their_name(tmp_path: Path) -> None:
+    made = recipe(tmp_path, '[dev.stsb-dev]\ninstruction = "Alike"\n')
+    assert {name: said.instruction for name, said in made.dev.items()} == {"stsb-dev": "Alike"}
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

@@ -74,7 +74,7 @@ def test_each_adapter_and_checkpoint_opens_with_what_is_below_it(tiny_folder: Pa
     run(tiny_folder, data, out, recipe=recipe)
     below = {
         stage.value: json.loads((out / stage.value / "adapter_config.json").read_text())["base_model_name_or_path"]
-        for stage in Stage
+        for stage in tests.PAPER
     }
     assert below == {"mntp": str(tiny_folder), "simcse": "../mntp", "supervised": "../mntp"}
     np.testing.assert_array_equal(vectors(out), vectors(out / "supervised"))
@@ -202,7 +202,7 @@ def test_pooling_last_takes_the_encoders_eos(make_folder: Callable[..., Path], d
 
 
 def test_a_stage_is_the_same_whatever_other_stages_read(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
-    read = read_data([data], tuple(Stage), 42)
+    read = read_data([data], tests.PAPER, 42)
     assert read.read_by(Stage.MNTP, RECIPE) == ["plain"]
     assert read.read_by(Stage.SUPERVISED, RECIPE) == ["pairs"]  # left-out has no weight
     sources = {"left-out": SourceSettings()}

@@ -22,13 +22,22 @@ from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.contrastive import cached_backward, info_nce, same_texts, uniformity_alignment
 from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining, sentences
 from searchctl.training.corpus import Pair, PairSource
+from searchctl.training.distill_objective import DistillTraining, pair_lessons
 from searchctl.training.embedder import embed
 from searchctl.training.errors import TrainingError
 from searchctl.training.loop import LoopSettings, Moment, run_stage
 from searchctl.training.mntp import masked_loss
 from searchctl.training.mntp_objective import MntpTraining
 from searchctl.training.packing import annealed_mask, block_mask, join, pack
-from searchctl.training.recipe import LoraSettings, MntpStage, Schedule, SimcseStage, SupervisedStage
+from searchctl.training.recipe import (
+    DistillStage,
+    LoraSettings,
+    MntpStage,
+    Schedule,
+    SimcseStage,
+    StageSettings,
+    SupervisedStage,
+)
 from searchctl.training.trainable import Trainable, load_trainable, lora_weights, save_lora
 
 CPU = torch.device("cpu")
@@ -226,9 +235,12 @@ def test_a_saved_adapter_gives_the_encoder_the_vectors_of_training(tiny_folder: 
 MNTP = MntpStage(schedule=Schedule(steps=6, learning_rate=1e-3), batch=4, length=32, chunk=3)
 SIMCSE = SimcseStage(schedule=Schedule(steps=6, learning_rate=1e-3), batch=6, length=32, chunk=4)
 SUPERVISED = SupervisedStage(schedule=Schedule(steps=6, learning_rate=1e-3), batch=6, length=32, chunk=5)
+# Of 30 pairs, so that the last step is of a second epoch.
+DISTILL = DistillStage(schedule=Schedule(steps=6, learning_rate=1e-3), batch=6, length=32, chunk=5)
+STAGES = {"mntp": MNTP, "simcse": SIMCSE, "supervised": SUPERVISED, "distill": DISTILL}
 
 
-def make(stage: MntpStage | SimcseStage | SupervisedStage, folder: Path, model: Trainable, **share: int) -> object:
+def make(stage: StageSettings, folder: Path, model: Trainable, **share: int) -> object:
     if isinstance(stage, MntpStage):
         return MntpTraining(
             model, stage, load_tokenizer(folder), texts=TEXTS[:60], held_out=TEXTS[60:], seed=7, **share
@@ -237,11 +249,17 @@ def make(stage: MntpStage | SimcseStage | SupervisedStage, folder: Path, model: 
         return SimcseTraining(model, stage, texts_of(folder), texts=TEXTS[:60], held_out=TEXTS[60:], seed=7, **share)
     seen = PairSource(name="p", digest="d", pairs=PAIRS[:30])
     unseen = PairSource(name="p", digest="d", pairs=PAIRS[30:])
-    return SupervisedTraining(model, stage, texts_of(folder), sources=[seen], held_out=[unseen], seed=7, **share)
+    if isinstance(stage, SupervisedStage):
+        return SupervisedTraining(model, stage, texts_of(folder), sources=[seen], held_out=[unseen], seed=7, **share)
+    teacher = open_encoder(EncoderConfig(model="hashing"), notice=lambda _: None)
+    lessons, unseen_lessons = pair_lessons([seen], {}), pair_lessons([unseen], {})
+    return DistillTraining(
+        model, stage, texts_of(folder), teacher, sources=lessons, held_out=unseen_lessons, seed=7, **share
+    )
 
 
 def run(
-    stage: MntpStage | SimcseStage | SupervisedStage,
+    stage: StageSettings,
     folder: Path,
     work: Path,
     *,
@@ -261,9 +279,9 @@ def run(
     return lora_weights(model), moments
 
 
-@pytest.mark.parametrize("stage", [MNTP, SIMCSE, SUPERVISED], ids=["mntp", "simcse", "supervised"])
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
-    stage: MntpStage | SimcseStage | SupervisedStage, tiny_folder: Path, tmp_path: Path
+    stage: StageSettings, tiny_folder: Path, tmp_path: Path
 ) -> None:
     whole, moments = run(stage, tiny_folder, tmp_path / "whole")
     assert [moment.step for moment in moments] == [0, 1, 2, 3, 4, 5, 6]
@@ -289,24 +307,23 @@ def die(step):
         os.kill(os.getpid(), signal.SIGKILL)
     return False
 
-core.run(core.SUPERVISED, Path(sys.argv[2]), Path(sys.argv[3]), stop=die)
+core.run(core.STAGES[sys.argv[4]], Path(sys.argv[2]), Path(sys.argv[3]), stop=die)
 """
 
 
-def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tiny_folder: Path, tmp_path: Path) -> None:
-    whole, _ = run(SUPERVISED, tiny_folder, tmp_path / "whole")
-    places = [str(place) for place in (Path(__file__), tiny_folder, tmp_path / "killed")]
-    ended = subprocess.run([sys.executable, "-c", KILLED, *places], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("name", ["supervised", "distill"])
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(name: str, tiny_folder: Path, tmp_path: Path) -> None:
+    whole, _ = run(STAGES[name], tiny_folder, tmp_path / "whole")
+    words = [str(Path(__file__)), str(tiny_folder), str(tmp_path / "killed"), name]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    resumed, rest = run(SUPERVISED, tiny_folder, tmp_path / "killed")
+    resumed, rest = run(STAGES[name], tiny_folder, tmp_path / "killed")
     assert [moment.step for moment in rest] == [5, 6]
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-@pytest.mark.parametrize("stage", [MNTP, SIMCSE, SUPERVISED], ids=["mntp", "simcse", "supervised"])
-def test_the_held_out_loss_falls(
-    stage: MntpStage | SimcseStage | SupervisedStage, tiny_folder: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_the_held_out_loss_falls(stage: StageSettings, tiny_folder: Path, tmp_path: Path) -> None:
     longer = replace(stage, schedule=Schedule(steps=40, learning_rate=5e-3))
     _, moments = run(longer, tiny_folder, tmp_path)
     held_out = [moment.held_out["loss"] for moment in moments if moment.held_out is not None]

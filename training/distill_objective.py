@@ -1,0 +1,224 @@
+"""The distill stage: the student embeds the texts of a batch, and is to find them as near to each other as its teacher.
+
+Shape suffixes: N texts of a batch, side by side (all queries, then all positives), S and T the two widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..encoder.errors import EncoderError
+from ..encoder.protocol import Encoder, Role
+from ..encoder.tokenize import TextTokenizer
+from .contrastive_objective import EVALUATION_TEXTS, sentences
+from .corpus import PairSource
+from .dev_pairs import spearman
+from .distillation import embedding_distance, other_similarities, similarity_divergence
+from .distributed import Ranks, gather
+from .drawing import plan_steps
+from .embedder import Views
+from .errors import TrainingError
+from .loop import StepResult
+from .mntp_objective import step_seed
+from .recipe import DistillStage, SourceSettings
+from .teacher_vectors import LIMIT_BYTES, TeacherVectors
+from .token_cache import TokenCache
+from .trainable import Trainable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """What one side of a source's rows is, for student and teacher alike."""
+
+    texts: Sequence[str]
+    role: Role
+    instruction: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LessonSource:
+    """Rows of one kind: pairs, which have two sides, or plain texts, which have one."""
+
+    name: str
+    sides: tuple[Side, ...]
+    weight: float = 1.0
+
+    @property
+    def count(self) -> int:
+        return len(self.sides[0].texts)
+
+
+def pair_lessons(sources: Sequence[PairSource], settings: Mapping[str, SourceSettings]) -> list[LessonSource]:
+    """Return the sources of some weight, their queries and positives as in the supervised stage."""
+    found = []
+    for source in sources:
+        said = settings.get(source.name, SourceSettings())
+        queries = Side(texts=[pair.query for pair in source.pairs], role=Role.QUERY, instruction=said.instruction)
+        positives = [pair.positive for pair in source.pairs]
+        # A symmetric source has no documents: both sides are asked alike.
+        other = Side(texts=positives, role=Role.DOCUMENT)
+        if said.symmetric:
+            other = Side(texts=positives, role=Role.QUERY, instruction=said.instruction)
+        if said.weight > 0:
+            found.append(LessonSource(name=source.name, sides=(queries, other), weight=said.weight))
+    return found
+
+
+def text_lessons(texts: Sequence[str], *, cut: bool) -> list[LessonSource]:
+    """Return one source of plain texts, or of their sentences."""
+    taken = list(dict.fromkeys(sentences(texts))) if cut else list(texts)
+    return [LessonSource(name="texts", sides=(Side(texts=taken, role=Role.DOCUMENT),))]
+
+
+class DistillTraining:
+    """An `Objective`: the texts of a batch of one source, as near to each other as the teacher has them."""
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        stage: DistillStage,
+        tokenizer: TextTokenizer,
+        teacher: Encoder,
+        *,
+        sources: Sequence[LessonSource],
+        held_out: Sequence[LessonSource],
+        seed: int,
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        self._trainable, self._stage, self._seed, self._ranks = trainable, stage, seed, ranks
+        self._tokenizer, self._teacher = TokenCache(tokenizer), teacher
+        self._sources = list(sources)
+        self._unseen = [source for source in held_out if source.count > 1]
+        ranks.share(stage.batch, "distill.batch")
+        self._require_enough()
+        self._plan = plan_steps(
+            [source.count for source in self._sources],
+            [source.weight for source in self._sources],
+            batch=stage.batch,
+            steps=stage.schedule.steps,
+            seed=seed,
+        )
+        sides = max(len(source.sides) for source in self._sources)
+        self._vectors = TeacherVectors(
+            lambda source, rows: self._taught(self._sources[source], rows),
+            self._plan,
+            processes=ranks.count,
+            block=max(1, stage.chunk // sides),
+            row_bytes=sides * teacher.info.dim * np.dtype(np.float32).itemsize,
+            limit_bytes=limit_bytes,
+        )
+        self._evaluation: list[tuple[_Lesson, Tensor]] = []
+
+    def _require_enough(self) -> None:
+        small = [source for source in self._sources if source.count < self._stage.batch]
+        if small or not self._sources or not self._unseen:
+            named = ", ".join(f"{source.name} ({source.count})" for source in small) or "none"
+            raise TrainingError(
+                f"distill: a batch of {self._stage.batch} is drawn from one source; too small for it: {named}; "
+                f"held-out sources: {len(self._unseen)}. Give more data, or a smaller distill.batch"
+            )
+
+    def step(self, number: int) -> StepResult:
+        lesson = self._lesson(*self._batch(number), self._ranks)
+        vectors = self._vectors.of(number, self._ranks.rank)
+        teacher_NT = self._on_device(vectors)
+        torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
+        loss, _ = lesson.views.backward(lambda student_NS: self._loss(student_NS, teacher_NT, lesson, self._ranks))
+        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in lesson.views.rows))
+
+    def held_out(self) -> dict[str, float]:
+        """Return the mean over sources of the loss, and of Spearman's correlation of student and teacher.
+
+        The correlation is that of the similarities of all pairs of texts. The texts are the same each time.
+        """
+        if not self._evaluation:
+            each = min(EVALUATION_TEXTS, max(2, self._stage.evaluation_pairs // max(1, len(self._unseen))))
+            for source in self._unseen[: max(1, self._stage.evaluation_pairs // 2)]:
+                rows = range(min(each, source.count))
+                lesson = self._lesson(source, [rows], Ranks())
+                self._evaluation.append((lesson, self._on_device(self._taught(source, rows))))
+        losses, agreements = [], []
+        for lesson, teacher_NT in self._evaluation:
+            student_NS = lesson.views.evaluate()
+            losses.append(float(self._loss(student_NS, teacher_NT, lesson, Ranks())))
+            ours, theirs = (other_similarities(vectors, lesson.excluded) for vectors in (student_NS, teacher_NT))
+            agreements.append(spearman(ours.cpu().numpy(), theirs.cpu().numpy()))
+        return {"loss": float(np.mean(losses)), "spearman": float(np.mean(agreements))}
+
+    def describe(self, number: int) -> list[str]:
+        source, parts = self._batch(number)
+        return ["\t".join([source.name, *(side.texts[row] for side in source.sides)]) for part in parts for row in part]
+
+    def _batch(self, number: int) -> tuple[LessonSource, list[Sequence[int]]]:
+        """Return the source and the rows of each process."""
+        rows = self._plan.rows(number)
+        source = self._sources[int(self._plan.sources[number])]
+        return source, [rows[rank :: self._ranks.count] for rank in range(self._ranks.count)]
+
+    def _lesson(self, source: LessonSource, parts: Sequence[Sequence[int]], ranks: Ranks) -> _Lesson:
+        """Return the texts of this process, and which of all processes' texts each is not compared with."""
+        rows = [
+            row
+            for side in source.sides
+            for row in self._tokenizer(
+                [side.texts[i] for i in parts[ranks.rank]], role=side.role, instruction=side.instruction
+            )
+        ]
+        numbers: dict[tuple[str, Role, str | None], int] = {}
+
+        def numbered(part: Sequence[int]) -> list[int]:
+            keys = ((side.texts[i], side.role, side.instruction) for side in source.sides for i in part)
+            return [numbers.setdefault(key, len(numbers)) for key in keys]
+
+        own = torch.tensor(numbered(parts[ranks.rank]))
+        everyone = torch.tensor([number for part in parts for number in numbered(part)])
+        stage = self._stage
+        return _Lesson(
+            views=Views(self._trainable, rows, stage.pooling, stage.chunk, cached=stage.cached),
+            # The same text, asked in the same way, is at 1 in both spaces: there is nothing to learn from it.
+            excluded=(own[:, None] == everyone[None, :]).to(self._trainable.device),
+        )
+
+    def _taught(self, source: LessonSource, rows: Iterable[int]) -> NDArray[np.float32]:
+        """Return the teacher's vectors, float32 (rows, sides, T), in its own format and with its own instructions."""
+        taken = list(rows)
+        try:
+            sides = [
+                self._teacher.encode([side.texts[row] for row in taken], role=side.role, instruction=side.instruction)
+                for side in source.sides
+            ]
+        except EncoderError as error:
+            raise TrainingError(f"the teacher {self._teacher.info.name} on {source.name}: {error}") from error
+        return np.stack(sides, axis=1)
+
+    def _on_device(self, vectors: NDArray[np.float32]) -> Tensor:
+        """Return (rows, sides, T) as (N, T), side by side."""
+        return torch.from_numpy(np.concatenate(list(vectors.swapaxes(0, 1)))).to(self._trainable.device)
+
+    def _loss(self, student_NS: Tensor, teacher_NT: Tensor, lesson: _Lesson, ranks: Ranks) -> Tensor:
+        if self._stage.loss == "embedding":
+            return embedding_distance(student_NS, teacher_NT)
+        return similarity_divergence(
+            student_NS,
+            gather(student_NS, ranks),
+            teacher_NT,
+            gather(teacher_NT, ranks),
+            temperature=self._stage.temperature,
+            excluded_BC=lesson.excluded,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesson:
+    """The texts of this process, and what each of them is compared with."""
+
+    views: Views
+    excluded: Tensor
+    """Bool (texts of this process, texts of all)."""

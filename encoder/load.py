@@ -117,7 +117,7 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
         # Set before loading so that mask builders and attention are made for it; see bidirectional.py.
         model_config.get_text_config().is_causal = config.attention is Attention.CAUSAL
         wide = dtype
-        if resolved.adapters and _parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
+        if resolved.adapters and parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
             wide = torch.float32
         with quiet_loading():
             model, loading = AutoModel.from_pretrained(
@@ -203,7 +203,7 @@ def _place(
     return model.to("cpu"), torch.device("cpu")  # type: ignore[arg-type]
 
 
-def _parameter_bound(folder: Path) -> int:
+def parameter_bound(folder: Path) -> int:
     """Return an upper bound of the parameter count from the size of the weight files (2 bytes each at least)."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
 

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from .config import Attention, EncoderConfig, ExportFormat, Method, Pooling, Precision
 from .errors import ExportError
 from .export_check import (
     LoadSentenceTransformer,
     ProbeVectors,
+    check_dtype,
     foreign_vectors,
     least_cosine,
     probe_vectors,
-    require_same_tokens,
-    takes_instructions,
+    require_bidirectional,
 )
+from .export_tokens import require_same_tokens, takes_instructions
 from .identity import identify_resolved
 from .load import MERGE_FP32_LIMIT, eos_token, load_transformer, parameter_bound, quiet_loading
+from .merged_folder import copy_licences, write_merged
 from .model_cache import PullCallback, folder_bytes
 from .model_card import Origin, model_card
 from .model_folder import read_json, width
@@ -32,19 +34,12 @@ from .open import open_encoder
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel, resolve
 from .sentence_folder import SentencePlan, plan_sentence_folder, stated_limits, write_modules, write_tokenizer
-from .sidecar import Sidecar, write_sidecar
+from .sidecar import write_sidecar
 from .tokenize import TextTokenizer, load_tokenizer
 from .transformer import TransformerEncoder
 
 Notice = Callable[[str], None]
 DescribeOrigin = Callable[[ResolvedModel], Origin]
-
-# What transformers knows as files of a tokenizer, and what a licence may ask to hand on.
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
-    *("vocab.json", "merges.txt", "chat_template.jinja"),
-)
-LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +108,16 @@ def export_model(
         if plan is not None:
             limits, instructed = _begin_sentence_folder(folder, plan, resolved, info)
         told(_loading(resolved, precision))
-        ours = _write_weights(folder, resolved, config, info, notice=notice, told=told)
+        ours, dtype = _write_weights(folder, resolved, config, info, notice=notice, told=told)
         if plan is None:
-            _write_merged(folder, resolved, info)
+            write_merged(folder, resolved, info)
         else:
             write_modules(folder, plan, versions=request.versions)
             if plan.sidecar is not None:
                 write_sidecar(folder, plan.sidecar)
             limits += stated_limits(plan, resolved.sidecar.prompt, precision, instructed=instructed)
-        _copy_licences(resolved.folder, folder)
-        cosine = _check(folder, request, plan, ours, config, told=told)
+        copy_licences(resolved.folder, folder)
+        cosine = _check(folder, request, plan, ours, dtype, told=told)
         card = model_card(
             request.describe(resolved),
             form=request.form,
@@ -217,14 +212,25 @@ def _begin_sentence_folder(
 
 def _write_weights(
     folder: Path, resolved: ResolvedModel, config: EncoderConfig, info: EncoderInfo, *, notice: Notice, told: Notice
-) -> ProbeVectors:
-    """Write the merged weights with their config, and return the encoder's probe vectors. The model is let go."""
+) -> tuple[ProbeVectors, torch.dtype]:
+    """Write the merged weights with their config, and return the encoder's probe vectors and what they were made in.
+
+    The model is let go, so that the check can load what was written.
+    """
     encoder = load_transformer(resolved, config, info, notice=notice)
-    ours = probe_vectors(encoder)
     model = encoder.model
+    told("writing the weights")
+    _save(model, folder)
+    dtype = check_dtype(config.precision, model.num_parameters())
+    told("computing vectors to compare with")
+    model.to(dtype)  # type: ignore[arg-type]
+    return probe_vectors(encoder, dtype), dtype
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """Write weights and config. Raises ExportError without room, and for a config that cannot say bidirectional."""
     need = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     require_room(folder, need)
-    told("writing the weights")
     # What points at code beside the base's weights, or at where they lay, says nothing true here.
     if hasattr(model.config, "auto_map"):
         del model.config.auto_map
@@ -242,30 +248,6 @@ def _write_weights(
             f"{type(model).__name__} does not keep is_causal in its config.json: other programs would load it as a "
             "causal model. It can be used with searchctl only."
         )
-    return ours
-
-
-def _write_merged(folder: Path, resolved: ResolvedModel, info: EncoderInfo) -> None:
-    for name in TOKENIZER_FILES:
-        if (resolved.folder / name).is_file():
-            shutil.copyfile(resolved.folder / name, folder / name)
-    path = folder / "tokenizer_config.json"
-    if path.is_file() and "auto_map" in (said := read_json(path)):
-        del said["auto_map"]
-        path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_sidecar(folder, _alone(resolved.sidecar, info))
-
-
-def _alone(sidecar: Sidecar, info: EncoderInfo) -> Sidecar:
-    """Return the settings of a model that has its adapters in its weights."""
-    return replace(sidecar, pooling=Pooling(info.pooling), max_tokens=info.max_tokens, adapters=(), base=None)
-
-
-def _copy_licences(source: Path, folder: Path) -> None:
-    for pattern in LICENCE_FILES:
-        for path in sorted(source.glob(pattern)):
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
 
 
 def _check(
@@ -273,25 +255,27 @@ def _check(
     request: ExportRequest,
     plan: SentencePlan | None,
     ours: ProbeVectors,
-    config: EncoderConfig,
+    dtype: torch.dtype,
     *,
     told: Notice,
 ) -> float | None:
     """Return the least cosine between the written folder's vectors and the encoder's, None when nobody could look."""
+    require_bidirectional(folder, dtype)
     if plan is None:
         told("checking: the folder is opened and its vectors are compared")
-        opened = EncoderConfig(model=str(folder), precision=config.precision, device="cpu")
+        precision = Precision.FP32 if dtype is torch.float32 else Precision.BF16
+        opened = EncoderConfig(model=str(folder), precision=precision, device="cpu")
         encoder = open_encoder(opened, notice=lambda message: None)
         assert isinstance(encoder, TransformerEncoder)
-        return least_cosine(ours, probe_vectors(encoder))
+        return least_cosine(ours, probe_vectors(encoder, dtype))
     if request.loader is None:
         return None
     told("checking: sentence-transformers opens the folder and its vectors are compared")
     try:
         with quiet_loading():
-            model = request.loader(folder)
+            model = request.loader(folder, dtype)
     except (ImportError, OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise ExportError(
             f"sentence-transformers does not load the folder ({type(error).__name__}: {error}). Nothing was written."
         ) from error
-    return least_cosine(ours, foreign_vectors(model, plan))
+    return least_cosine(ours, foreign_vectors(model, plan, dtype))

@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from .config import Pooling
-from .errors import EmptyTextError, EncoderError, ExportError
-from .load import quiet_loading
+from .config import Attention, Precision
+from .errors import ExportError, NotBidirectionalError
+from .load import MERGE_FP32_LIMIT, choose_dtype, quiet_loading
+from .proof import require
 from .protocol import Encoder, Role, Vectors
 from .sentence_folder import INSTEAD, SentencePlan
-from .tokenize import TextTokenizer, TokenRow
 
 LEAST_COSINE = 0.9999
-INSTRUCTION = "Given a question, find passages that answer it"
 
-# How texts begin and end: each class of characters that tokenizers cut at or merge over.
-STARTS = (
-    *("a", "The cat sat.", "hello", "x1", "7", "42 mice", "3.14", "(see", '"quoted"', "'s", "-", "...", ":)", "#tag"),
-    *("<b>bold</b>", "http://a.b/c?d=e", "/usr/bin", "[1]", "{}", "@you", "$5", "=", "\\n", "_", "~", "\u00e9t\u00e9"),
-    *(
-        "\u6771\u4eac\u306f",
-        "\u0440\u0443\u0441\u0441\u043a\u0438\u0439",
-        "\u0e44\u0e17\u0e22",
-        "\u05e2\u05d1",
-        "\u0301a",
-    ),
-    *("\U0001f642 smile", "e\u0301", "\u200bzero", "\ufb01ligature", "def f(x):\n    return x", "a" * 40, "Q: a\nA: b"),
-)
-# White space around a text: some tokenizers merge it with a prompt, or give its tokens no characters of their own.
-EDGES = (
-    " a",
-    "  a",
-    "\na",
-    "\n\n\na",
-    "\ta",
-    "\r\na",
-    "\u00a0a",
-    "a ",
-    "a  ",
-    "a\n",
-    "a\n\n",
-    " 7",
-    "  \u6771",
-    "a \n ",
-)
 PROBES = (
     "A short one.",
     "What makes bread rise?",
@@ -60,15 +30,16 @@ PROBES = (
     "Yeast turns sugar into carbon dioxide, which the dough holds. " * 4 + "End.",
 )
 
-LoadSentenceTransformer = Callable[[Path], Any]
+LoadSentenceTransformer = Callable[[Path, torch.dtype], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeVectors:
-    """Vectors of the probe texts, (n, dim) for each role: of one batch, and of each text alone."""
+    """Vectors of the probe texts, (n, dim) for each role: of each text alone, and of one batch."""
 
-    batch: dict[Role, Vectors]
     alone: dict[Role, Vectors]
+    batch: dict[Role, Vectors]
+    """{} when computed in bf16."""
 
 
 def sentence_transformers_loader() -> LoadSentenceTransformer | None:
@@ -76,14 +47,15 @@ def sentence_transformers_loader() -> LoadSentenceTransformer | None:
     if find_spec("sentence_transformers") is None:
         return None
 
-    def load(folder: Path) -> Any:
+    def load(folder: Path, dtype: torch.dtype) -> Any:
         from sentence_transformers import SentenceTransformer
 
+        settings = {"dtype": dtype}
         logger = logging.getLogger("sentence_transformers")
         level = logger.level
         logger.setLevel(logging.ERROR)  # it warns of bf16 on a CPU, which was asked for
         try:
-            return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+            return SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=settings)
         finally:
             logger.setLevel(level)
 
@@ -95,34 +67,62 @@ def sentence_transformers_version() -> str:
     return metadata.version("sentence-transformers")
 
 
+def check_dtype(precision: Precision, parameters: int) -> torch.dtype:
+    """Return what to compute vectors in for the check, whatever the weights are stored in.
+
+    fp32 unless that would take a large model twice the memory and the CPU computes in bf16 itself: in bf16 a batch and
+    a text alone differ by more than the check allows, in any program.
+    """
+    if precision is Precision.FP32 or parameters < MERGE_FP32_LIMIT:
+        return torch.float32
+    return choose_dtype(Precision.AUTO, torch.device("cpu"))[0]
+
+
+def require_bidirectional(folder: Path, dtype: torch.dtype) -> None:
+    """Return when transformers alone, with nothing of ours set, loads the folder as a model that passes the proof.
+
+    Raises ExportError otherwise: some architectures read a flag that no config.json sets.
+    """
+    from transformers import AutoModel
+
+    with quiet_loading():
+        model = AutoModel.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+    try:
+        require(model.eval(), Attention.BIDIRECTIONAL, name="the written folder")
+    except NotBidirectionalError as error:
+        raise ExportError(
+            f"transformers loads the exported model with causal attention ({error}). Nothing was written: use this "
+            "model with searchctl, which sets what its architecture needs."
+        ) from error
+
+
 def probe_texts(max_tokens: int) -> list[str]:
     """Return short, long and foreign texts, the last one longer than `max_tokens`."""
     return [*PROBES, "word and " * max_tokens + "end"]
 
 
-def probe_vectors(encoder: Encoder) -> ProbeVectors:
-    """Return what our encoder says of the probe texts."""
-    texts = probe_texts(encoder.info.max_tokens)
+def probe_vectors(encoder: Encoder, dtype: torch.dtype) -> ProbeVectors:
+    """Return what our encoder, which computes in `dtype`, says of the probe texts."""
+    return _ask(probe_texts(encoder.info.max_tokens), dtype, lambda texts, role: encoder.encode(texts, role=role))
+
+
+def _ask(texts: list[str], dtype: torch.dtype, encode: Callable[[list[str], Role], Vectors]) -> ProbeVectors:
     return ProbeVectors(
-        batch={role: encoder.encode(texts, role=role) for role in Role},
-        alone={role: np.concatenate([encoder.encode([text], role=role) for text in texts]) for role in Role},
+        alone={role: np.concatenate([encode([text], role) for text in texts]) for role in Role},
+        batch={role: encode(texts, role) for role in Role if dtype is torch.float32},
     )
 
 
-def foreign_vectors(model: Any, plan: SentencePlan) -> ProbeVectors:
+def foreign_vectors(model: Any, plan: SentencePlan, dtype: torch.dtype) -> ProbeVectors:
     """Return what a loaded SentenceTransformer says of them, asked as its users ask."""
-    texts = probe_texts(plan.max_tokens)
 
-    def ask(batch: list[str], role: Role) -> Vectors:
-        # A document without a name first: it is how most people call it.
+    def encode(texts: list[str], role: Role) -> Vectors:
+        # A document without a name: it is how most people call it.
         said = {} if role is Role.DOCUMENT else {"prompt_name": role.value}
-        vectors = model.encode(batch, **said, batch_size=len(texts), show_progress_bar=False, normalize_embeddings=True)
+        vectors = model.encode(texts, **said, batch_size=len(texts), show_progress_bar=False, normalize_embeddings=True)
         return np.asarray(vectors, dtype=np.float32)
 
-    return ProbeVectors(
-        batch={role: ask(texts, role) for role in Role},
-        alone={role: np.concatenate([ask([text], role) for text in texts]) for role in Role},
-    )
+    return _ask(probe_texts(plan.max_tokens), dtype, encode)
 
 
 def least_cosine(ours: ProbeVectors, theirs: ProbeVectors) -> float:
@@ -132,8 +132,8 @@ def least_cosine(ours: ProbeVectors, theirs: ProbeVectors) -> float:
     """
     least = 1.0
     texts = None
-    for how, mine, other in (("in a batch", ours.batch, theirs.batch), ("alone", ours.alone, theirs.alone)):
-        for role in Role:
+    for how, mine, other in (("alone", ours.alone, theirs.alone), ("in a batch", ours.batch, theirs.batch)):
+        for role in mine:
             if mine[role].shape != other[role].shape:
                 raise ExportError(
                     f"the export gives vectors of shape {other[role].shape}, expected {mine[role].shape}: nothing was "
@@ -151,115 +151,3 @@ def least_cosine(ours: ProbeVectors, theirs: ProbeVectors) -> float:
                 )
             least = min(least, float(cosines[row]))
     return least
-
-
-def require_same_tokens(plan: SentencePlan, ours: TextTokenizer, folder: Path) -> tuple[str, ...]:
-    """Return what is not the same and has to be said, as sentences; () when all is.
-
-    Compares what transformers' tokenizer of `folder` gives, and what sentence-transformers would pool of it, with our
-    rows. Raises ExportError when a text that neither begins nor ends with white space differs.
-    """
-    theirs = _their_tokenizer(folder)
-    added = [token.content for token in ours.tokenizer.get_added_tokens_decoder().values()][:16]
-    marked = [text for name in added for text in (f"{name}a", f"a {name} b")]
-    long = ["word and " * plan.max_tokens + "end", "\u6771\u4eac" * plan.max_tokens]
-    edges: list[str] = []
-    for role in Role:
-        prompt = plan.prompts[role]
-        found = _differing(plan, ours, theirs, role, [*STARTS, *marked, *long])
-        for block in () if found else _crossing(ours, prompt):
-            found = found or _differing(plan, ours, theirs, role, block)
-        inner = [text for text in found if text == text.strip()]
-        if inner:
-            raise ExportError(_why(prompt, plan.pooling, inner[0], role))
-        edges += found or _differing(plan, ours, theirs, role, EDGES)
-    if not edges:
-        return ()
-    return (
-        "Strip your texts: white space at the beginning or end of a text is pooled differently by "
-        "sentence-transformers with this tokenizer. All other texts get the same vectors.",
-    )
-
-
-def takes_instructions(plan: SentencePlan, ours: TextTokenizer, folder: Path) -> bool:
-    """Return whether a query with an instruction of the user's own, put before it as ours is, gets the same vector."""
-    told = replace(ours, prompt=replace(ours.prompt, query_instruction=INSTRUCTION))
-    prompts = {**plan.prompts, Role.QUERY: plan.begin + told.prompt.dress("", role=Role.QUERY).full}
-    try:
-        require_same_tokens(replace(plan, prompts=prompts), told, folder)
-    except EncoderError:
-        return False
-    return plan.pooling is not Pooling.WEIGHTED_MEAN
-
-
-def _their_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    with quiet_loading():
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-
-
-def _differing(plan: SentencePlan, ours: TextTokenizer, theirs: Any, role: Role, texts: Sequence[str]) -> list[str]:
-    prompt = plan.prompts[role]
-    texts, rows = _rows(ours, role, texts)
-    limit = {"truncation": "longest_first", "max_length": plan.max_tokens}
-    ids = theirs([prompt + text for text in texts], **limit)["input_ids"]
-    counted = 0
-    if prompt:
-        alone = theirs([prompt], **limit)["input_ids"][0]
-        counted = len(alone) - (1 if alone and alone[-1] in theirs.all_special_ids else 0)
-    return [
-        text
-        for text, row, found in zip(texts, rows, ids, strict=True)
-        if not (found == row.ids.tolist() and _same_pool(plan.pooling, row, counted))
-    ]
-
-
-def _rows(ours: TextTokenizer, role: Role, texts: Sequence[str]) -> tuple[list[str], list[TokenRow]]:
-    """Return the texts that leave a token, and their rows: of control characters a normaliser may leave none."""
-    left = list(texts)
-    while True:
-        try:
-            return left, ours(left, role=role, instruction=None)
-        except EmptyTextError as error:
-            del left[error.row]
-
-
-def _same_pool(pooling: Pooling, row: TokenRow, counted: int) -> bool:
-    length = len(row.ids)
-    if pooling is Pooling.LAST:
-        return row.end == length
-    return pooling is Pooling.FIRST or (row.start == counted and row.end == length)
-
-
-def _crossing(ours: TextTokenizer, prompt: str) -> Iterator[list[str]]:
-    """Yield texts, in blocks, that a token of the vocabulary could join to the end of `prompt`."""
-    if not prompt:
-        return
-    block: list[str] = []
-    for token in range(ours.tokenizer.get_vocab_size()):
-        piece = ours.tokenizer.decode([token], skip_special_tokens=False)
-        for cut in range(1, len(piece)):
-            rest = piece[cut:]
-            if prompt.endswith(piece[:cut]) and not rest.isspace() and "\ufffd" not in rest:
-                block += [rest, f"{rest} word"]
-        if len(block) > 1000:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def _why(prompt: str, pooling: Pooling, text: str, role: Role) -> str:
-    shown = text if len(text) <= 40 else f"{text[:40]}..."
-    if prompt:
-        return (
-            f"the {role.value} prompt {prompt!r} and a text like {shown!r} share a token, or are cut into tokens "
-            "otherwise than each alone: sentence-transformers counts the tokens of the prompt alone, would pool others "
-            f"than ours ({pooling}) does, and the vectors would differ. A prompt that ends in a special token can be "
-            f"exported; one that ends in a space can not. {INSTEAD}"
-        )
-    return (
-        f"a text like {shown!r} becomes other tokens, or others are pooled, in transformers' tokenizer than in ours: "
-        f"the vectors would differ. {INSTEAD}"
-    )

@@ -110,7 +110,7 @@ def write_tokenizer(folder: Path, plan: SentencePlan) -> None:
     _write(
         folder / "tokenizer_config.json",
         {
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": "TokenizersBackend",
             "model_max_length": plan.max_tokens,
             "pad_token": plan.pad,
             "padding_side": "right",

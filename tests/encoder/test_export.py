@@ -271,6 +271,17 @@ def test_what_would_differ_is_refused(
     write(folder, tmp_path / "merged", MERGED)  # what the message recommends works
 
 
+@pytest.mark.parametrize("form", [ST, MERGED])
+def test_a_model_that_others_would_load_as_causal_is_refused(
+    make_folder: Make, tmp_path: Path, form: ExportFormat
+) -> None:
+    folder = make_folder("stablelm")  # its attention reads a flag that config.json does not set
+    ours(folder)
+    with pytest.raises(ExportError, match="transformers loads the exported model with causal attention"):
+        write(folder, tmp_path / "here" / "out", form)
+    assert [] == list((tmp_path / "here").iterdir())
+
+
 def test_causal_attention_is_refused(make: Make, tmp_path: Path) -> None:
     config = EncoderConfig(model=str(make()), attention=Attention.CAUSAL)
     with pytest.raises(ExportError, match="Expected bidirectional and plain"):
@@ -281,10 +292,10 @@ def test_other_vectors_fail_the_check_and_leave_nothing(make: Make, tmp_path: Pa
     load = sentence_transformers_loader()
     assert load is not None
 
-    def causal(folder: Path) -> Any:
+    def causal(folder: Path, dtype: torch.dtype) -> Any:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"is_causal": True}))
-        return load(folder)
+        return load(folder, dtype)
 
     with pytest.raises(ExportError, match="does not give the encoder's vectors: cosine 0"):
         write(make(), tmp_path / "here" / "out", loader=causal)

@@ -35,6 +35,12 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class ExportFormat(StrEnum):
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
+    MERGED = "merged"
+    """transformers' own format, adapters merged into the weights, with searchctl.json beside them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
     """Which encoder to load and how; `None` means the model's own setting."""

@@ -36,3 +36,7 @@ class ModelFilesError(EncoderError, ValueError):
 
 class PullError(EncoderError, OSError):
     """Model files could not be fetched, or their hash is wrong."""
+
+
+class ExportError(EncoderError, ValueError):
+    """A model cannot be written in the format asked for, or what was written does not give its vectors."""

@@ -46,7 +46,7 @@ def load_transformer(
     model, device = _place(model, device, automatic=config.device == "auto", notice=notice)
     if device.type == "cpu" and dtype is not choose_dtype(config.precision, device)[0]:
         dtype, reason = choose_dtype(config.precision, device)
-        model = model.to(dtype)  # type: ignore[arg-type]
+        cast_weights(model, dtype)
     notice(f"{info.name}: {_dtype_name(dtype)} on {device} ({reason})")
     proof.require(model, config.attention, name=info.name)
     pooling = config.pooling or resolved.sidecar.pooling
@@ -117,7 +117,7 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
         # Set before loading so that mask builders and attention are made for it; see bidirectional.py.
         model_config.get_text_config().is_causal = config.attention is Attention.CAUSAL
         wide = dtype
-        if resolved.adapters and _parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
+        if resolved.adapters and parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
             wide = torch.float32
         with quiet_loading():
             model, loading = AutoModel.from_pretrained(
@@ -141,10 +141,21 @@ def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dty
         from .adapters import merge_adapters
 
         model = merge_adapters(model, resolved.adapters)
-    model = model.to(dtype).eval().requires_grad_(False)
+    cast_weights(model, dtype).eval().requires_grad_(False)
     set_attention(model, config.attention)
     text: PreTrainedModel = model.get_decoder() if hasattr(model, "language_model") else model
     return text
+
+
+def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Return `model` itself with its weights in `dtype` and its buffers as they were.
+
+    Rotary frequencies are buffers that transformers keeps in fp32: `model.to(torch.bfloat16)` would round them, and
+    turn late positions by up to a radian (SmolLM2-135M, 512 tokens: cosine 0.9977 to the exact ones).
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
 
 
 def require_complete(resolved: ResolvedModel, loading: Mapping[str, Any]) -> None:
@@ -203,7 +214,7 @@ def _place(
     return model.to("cpu"), torch.device("cpu")  # type: ignore[arg-type]
 
 
-def _parameter_bound(folder: Path) -> int:
+def parameter_bound(folder: Path) -> int:
     """Return an upper bound of the parameter count from the size of the weight files (2 bytes each at least)."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
 

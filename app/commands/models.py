@@ -27,6 +27,7 @@ from ..settings import (
     ReportFormat,
     Verbose,
 )
+from .models_export import export
 
 models = typer.Typer(
     help="The encoders known by name: list, fetch, describe, promote.",
@@ -282,3 +283,6 @@ def _no_builtin(name: str) -> None:
     entry = find(name)
     if entry is not None and entry.source == "builtin":
         raise AppError(f"{name} is part of searchctl and has no files: use it with --model {name}")
+
+
+models.command("export")(export)

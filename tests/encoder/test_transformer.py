@@ -205,3 +205,12 @@ def test_d6_template_is_stored_with_the_model_not_keyed_on_its_name(
     a = before.encode(["[INST] x [/INST]"], role=Role.DOCUMENT)
     b = after.encode(["x"], role=Role.DOCUMENT)
     assert not np.allclose(a, b)
+
+
+def test_bf16_rounds_weights_and_not_the_rotary_frequencies(tiny_folder: Path, open_encoder: Opener) -> None:
+    exact, rounded = (
+        open_encoder(replace(fp32(tiny_folder), precision=precision), notice=lambda message: None).model  # type: ignore[attr-defined]
+        for precision in (Precision.FP32, Precision.BF16)
+    )
+    assert {torch.bfloat16} == {weight.dtype for weight in rounded.parameters()}
+    assert torch.equal(exact.rotary_emb.inv_freq, rounded.rotary_emb.inv_freq)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from ..default_group import DefaultGroup
+from .train_curve import curve
+from .train_report import report
 from .train_run import run
 
 train = typer.Typer(
@@ -17,3 +19,5 @@ train = typer.Typer(
 )
 train.callback()(lambda: None)  # or a single command would not be a group
 train.command("run")(run)
+train.command("report")(report)
+train.command("curve")(curve)

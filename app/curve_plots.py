@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..training.run_summary import Curve
-from .line_plots import COLUMNS, WIDTH, Plot, Tips, dots, line, look, panels
+from .line_plots import COLUMNS, WIDTH, Plot, Tips, dots, line, look, over_steps, panels
 from .score_words import many, metric_name
 from .svg import Palette
 from .train_view import STAGE_NAMES, CurveView, ReportedRun
@@ -78,8 +78,8 @@ def _draw_curves(
             line(axes, curve, color=color, lw=1.8 if alone else 1.4, marker=marker, ms=0, label=label)
             gid = f"curve{place}x{number}"
             tips |= dots(axes, curve, gid, label, color=color, marker=marker, size=6 if alone else 4, digits=1)
-        axes.set_xlabel(f"{view.stage.value} steps")
-        axes.margins(x=0.03, y=0.12)
+        axes.margins(y=0.12)
+        over_steps(axes, label=f"{view.stage.value} steps")
         if alone:
             axes.set_ylabel(title)
         else:

@@ -104,6 +104,19 @@ def dots(
     return tips
 
 
+def over_steps(axes: Axes, *, label: str = "step", margin: float = 0.03) -> None:
+    """Make the flat axis one of optimiser steps, which are whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(label)
+    axes.margins(x=margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 0 and value == round(value) else "")
+    low, high = axes.get_xlim()
+    if high - low < 2:  # a single step
+        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 1)
+
+
 def logarithmic(axes: Axes, *, decades: float) -> None:
     """Make the upright axis logarithmic, with numbers as people write them; many decades have one number each."""
     from matplotlib.ticker import LogLocator

@@ -47,7 +47,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;margin:16px 0
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:12px;
 margin:18px 0 8px;padding:0;list-style:none}
-.tiles.wide{grid-template-columns:repeat(auto-fit,minmax(250px,1fr))}
+.tiles.wide{grid-template-columns:repeat(auto-fill,minmax(250px,1fr))}
 .tiles li{background:var(--raised);border-radius:8px;padding:12px 14px;border-left:4px solid var(--swatch)}
 .tiles small{font-size:.95rem;font-weight:500;color:var(--muted)}
 .tiles b{display:block;overflow-wrap:anywhere}

@@ -163,7 +163,9 @@ def _points(terminal: Terminal, request: CurveRequest, folder: Path, stage: Stag
     names.update(point.who.name for point in points)
     terminal.say(f"{stage}, steps {', '.join(str(point.step.step) for point in points)}")
     kept = sum(point.step.place == "checkpoint" for point in points)
-    if kept < 2 and request.every is None:
+    if request.every is not None and not kept:
+        terminal.notice(f"--every is {request.every}: no checkpoint is at a multiple of it; start and end are measured")
+    elif kept < 2 and request.every is None:
         terminal.notice(
             f"{many(kept, 'checkpoint')} between start and end: a run with --keep-checkpoints keeps one every "
             "--save-every steps"

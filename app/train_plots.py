@@ -19,7 +19,7 @@ from ..training.run_summary import (
     smoothed,
     speed_curve,
 )
-from .line_plots import COLUMNS, WIDTH, Plot, Tips, dots, line, logarithmic, look, panels
+from .line_plots import COLUMNS, WIDTH, Plot, Tips, dots, line, logarithmic, look, over_steps, panels
 from .svg import Palette
 from .train_view import STAGE_NAMES, ReportedRun
 
@@ -100,8 +100,7 @@ def _draw_loss(figure: Figure, palette: Palette, logs: Mapping[str, StageLog], l
     if wide:
         logarithmic(axes, decades=log10(max(values) / min(values)))
     axes.set_ylabel("loss (logarithmic)" if wide else "loss")
-    axes.set_xlabel("step")
-    axes.margins(x=0.01)
+    over_steps(axes, margin=0.01)
     if values:
         axes.legend(frameon=False, fontsize=9)
     return tips
@@ -123,9 +122,8 @@ def _draw_training(figure: Figure, palette: Palette, logs: Mapping[str, StageLog
             if noisy:
                 line(axes, smoothed(curve), color=color, lw=1.6)
         axes.set_title(title, fontsize=9.5, loc="left", color=palette.muted)
-        axes.margins(x=0.02)
+        over_steps(axes)
         axes.set_ylim(0, 1.08 * highest or 1.0)
-        axes.set_xlabel("step")
         if title == "learning rate":
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1e}" if value else "0")
         if title == "tokens / s":
@@ -151,8 +149,8 @@ def _draw_scores(
         axes.set_title(
             f"{score} ({'lower' if lower else 'higher'} is better)", fontsize=9.5, loc="left", color=palette.muted
         )
-        axes.margins(x=0.03, y=0.12)
-        axes.set_xlabel("step")
+        axes.margins(y=0.12)
+        over_steps(axes)
     return tips
 
 

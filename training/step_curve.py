@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..encoder.config import EncoderConfig
+from ..encoder.model_folder import check_adapter_folder
 from ..encoder.resolve import resolve
 from .errors import DataError, TrainingError
 from .measurement import Json
@@ -108,6 +109,7 @@ def curve_steps(
     if final is None and not kept:
         raise TrainingError(_nothing(folder, stage, every, found))
     some = end if final is not None else next(iter(kept.values()))
+    check_adapter_folder(some)
     config = replace(base, model=str(some))
     below = len(resolve(config, cache=cache, progress=progress).adapters) - 1
     start = replace(config, chain=below, adapters=_started_from(folder, stage, final))

@@ -75,10 +75,11 @@ def curve(
     debug: Debug = False,
     color: Color = None,
 ) -> None:
-    """Score the checkpoints of a training run against its steps: the sample-efficiency curve of the paper's Figure 6.
+    """Score the checkpoints of a training run against its steps.
 
-    Writes curve.json into FOLDER, which `searchctl train report` draws. Every score is kept as soon as it is had: the
-    same command goes on after a kill, and reads what is there.
+    The sample-efficiency curve of the LLM2Vec paper's Figure 6. It goes into curve.json of FOLDER,
+    which `searchctl train report` draws. Every score is kept as soon as it is had: the same
+    command goes on after a kill, and reads what is there.
 
     [bold]Examples[/bold]
 

@@ -258,6 +258,13 @@ def test_a_damaged_curve_is_told_and_not_overwritten(work: Any) -> None:
 
 
 def test_a_stage_that_was_not_trained_and_steps_that_were_not_kept(work: Any) -> None:
+    ended = curve(work, "simcse", "near", "--every", "9")
+    assert 0 == ended.code, ended.err
+    assert "--every is 9: no checkpoint is at a multiple of it" in ended.err
+    (work.folder / "simcse/supervised/adapter_model.safetensors").unlink()
+    ended = curve(work, "simcse", "near")
+    assert 2 == ended.code
+    assert "supervised: no adapter_model.safetensors" in ended.err
     shutil.rmtree(work.folder / "fresh/supervised")
     ended = curve(work, "fresh", "near", "--every", "9")
     assert 2 == ended.code

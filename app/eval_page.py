@@ -7,8 +7,7 @@ import json
 from ..training.comparison import Cell, Comparison, Row
 from ..training.measurement import Json, TaskScore
 from ..training.paper_scores import PaperComparison
-from .page_parts import figure, legend_list, number_table, safe, text_table
-from .page_style import SCRIPT, STYLE
+from .page_parts import document, figure, heading, legend_list, number_table, safe, text_table
 from .plots import ablation_bars, category_bars, forest, forest_rows, speed_labels, speed_scatter
 from .report_tables import (
     ablation_table,
@@ -21,8 +20,6 @@ from .report_tables import (
 from .score_words import MARK, MISSING, difference_words, many, metric_name, points, pooling_name, range_words, signed
 from .svg import SERIES
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""The browser itself refuses whatever is not in the file."""
 _SIDE_BY_SIDE = 5
 """Contenders up to which a difference and its interval share a line."""
 
@@ -40,16 +37,7 @@ def page(comparison: Comparison, paper: PaperComparison | None, *, command: str)
         ("notes", "Notes", _notes(comparison)),
         ("provenance", "Provenance", _provenance(comparison)),
     ]
-    shown = [section for section in sections if section[2]]
-    links = " ".join(f'<a href="#{key}">{title}</a>' for key, title, _ in shown)
-    body = "".join(f'<section aria-labelledby="{k}"><h2 id="{k}">{t}</h2>{text}</section>' for k, t, text in shown)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Encoder evaluation</title>'
-        f"<style>{STYLE}</style></head><body><main>{_head(comparison, command)}<nav>{links}</nav>{body}</main>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    return document("Encoder evaluation", _head(comparison, command), sections)
 
 
 def _scores_of(comparison: Comparison) -> list[TaskScore]:
@@ -70,8 +58,7 @@ def _head(comparison: Comparison, command: str) -> str:
     lines = "".join(f"<dt>{name}</dt><dd>{safe(value)}</dd>" for name, value in facts)
     what = f"{many(len(comparison.contenders), 'contender')} on {many(len(comparison.scores), 'task')}"
     return (
-        f'<header><div><h1>Encoder evaluation</h1><p class="lead">{what}, scores times 100</p></div>'
-        f'<button class="theme" type="button" hidden></button></header>{_tiles(comparison)}'
+        f"{heading('Encoder evaluation', f'{what}, scores times 100')}{_tiles(comparison)}"
         f"<dl>{lines}<dt>command</dt><dd><code>{safe(command)}</code></dd></dl>"
     )
 
@@ -177,7 +164,7 @@ def _forest(comparison: Comparison) -> str:
         "Full marks: the interval excludes 0. Tasks without items to resample (clustering, classification, pairs ...) "
         "have no interval and are not drawn. One test at a time: of twenty true zeros about one is marked."
     )
-    return legend_list(list(comparison.contenders), markers=True, without=comparison.baseline) + figure(
+    return legend_list(list(comparison.contenders), markers=True, without=[comparison.baseline]) + figure(
         forest(comparison), caption
     )
 

@@ -105,10 +105,15 @@ def show(terminal: Terminal, comparison: Comparison, paper: PaperComparison | No
     for number, table in enumerate(tables_of(comparison, paper)):
         if number:
             terminal.write("\n")
-        terminal.show(Text(printable(table.title), style="bold"))
-        for part in _parts(table, terminal.width):
-            terminal.show(part)
-        terminal.show(Text(printable(table.note), style="dim"))
+        show_table(terminal, table)
+
+
+def show_table(terminal: Terminal, table: TextTable) -> None:
+    """Print a table with its title and note, in parts where it is too wide, each with the first column again."""
+    terminal.show(Text(printable(table.title), style="bold"))
+    for part in _parts(table, terminal.width):
+        terminal.show(part)
+    terminal.show(Text(printable(table.note), style="dim"))
 
 
 def _parts(table: TextTable, width: int) -> Iterator[Table]:

@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..training.contenders import MODEL, parse_contender, require_unique, split_spec
-from ..training.errors import DataError
 from ..training.evaluation import evaluate
 from ..training.instructions import InstructionTable
-from ..training.local_folders import LAYOUT
 from ..training.result_selection import first_of_equals
 from ..training.result_store import ResultStore
-from ..training.tasks import find_tasks
 from .commands.eval_run import DEFAULT_RESULTS
 from .console import Terminal
 from .encoders import EncoderChoice
 from .engine import Talk
 from .errors import AppError, ExitCode
-from .eval_progress import EvalView, hushed
+from .eval_progress import EvalView
 from .eval_table import EvalOutcome, for_equals, outcome_to_json, score_table
+from .eval_tasks import named_tasks
 from .index_run import duration
 from .places import shown_path
 from .pulling import pull_bar
@@ -101,20 +99,7 @@ def _tasks(terminal: Terminal, request: EvalRequest) -> list[EvalTask]:
     if request.instructions is not None and request.no_instructions:
         raise AppError("--instructions and --no-instructions contradict each other: expected one of them")
     table = InstructionTable.none() if request.no_instructions else InstructionTable.load(request.instructions)
-    with terminal.waiting("reading the tasks"), hushed(terminal.detail):
-        try:
-            return find_tasks(request.names, suite=request.suite, local=request.local, table=table)
-        except DataError as error:
-            if error.path != request.local:
-                raise
-            raise AppError(f"--local {error}") from error
-        except OSError as error:
-            local = request.local
-            if local is None or not str(error.filename).startswith(str(local)):
-                raise
-            place = "" if str(error.filename) == str(local) else f"{error.filename}: "
-            expected = f"Expected a folder that can be read, with {LAYOUT}"
-            raise AppError(f"--local {local}: {place}{error.strerror}. {expected}") from error
+    return named_tasks(terminal, request.names, suite=request.suite, local=request.local, table=table)
 
 
 def _contenders(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from .console import harmless
+from .page_style import POLICY, SCRIPT, STYLE
 from .report_tables import TextTable
 from .svg import swatch
 
@@ -18,12 +19,37 @@ def safe(text: str) -> str:
     return escape(harmless(text))
 
 
-def legend_list(labels: Sequence[str], *, markers: bool = False, without: str = "") -> str:
-    """Return the colours of `labels` in their order, without that of one."""
+def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) -> str:
+    """Return the page: its head, links, and of the sections (id, title, content) those with a content."""
+    shown = [section for section in sections if section[2]]
+    links = " ".join(f'<a href="#{key}">{safe(name)}</a>' for key, name, _ in shown)
+    body = "".join(
+        f'<section aria-labelledby="{key}"><h2 id="{key}">{safe(name)}</h2>{content}</section>'
+        for key, name, content in shown
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{safe(title)}</title>'
+        f"<style>{STYLE}</style></head><body><main>{head}<nav>{links}</nav>{body}</main>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def heading(title: str, lead: str) -> str:
+    """Return the top of a page: its title, a line below it, and the button for the other colours."""
+    return (
+        f'<header><div><h1>{safe(title)}</h1><p class="lead">{safe(lead)}</p></div>'
+        '<button class="theme" type="button" hidden></button></header>'
+    )
+
+
+def legend_list(labels: Sequence[str], *, markers: bool = False, without: Collection[str] = ()) -> str:
+    """Return the colours of `labels` in their order, without those of some."""
     items = "".join(
         f"<li>{swatch(number, marker=markers)}{safe(label)}</li>"
         for number, label in enumerate(labels)
-        if label != without
+        if label not in without
     )
     return f'<ul class="legend">{items}</ul>'
 

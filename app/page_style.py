@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _LIGHT = """
 --ground:#fdfdfc;--raised:#f3f4f2;--ink:#1b1f23;--muted:#5b636b;--line:#d5d9dc;--accent:#0b5fa5;
 --better:#0b6b4c;--worse:#a33b00;
@@ -12,6 +14,10 @@ _DARK = """
 --better:#5fd0a5;--worse:#ff9d66;
 --s0:#3d9fdd;--s1:#f0b43c;--s2:#2fc59b;--s3:#e09cc4;--s4:#8accf2;--s5:#f0803c;--s6:#a9afb5;--s7:#e3d54a;
 """
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""The browser itself refuses whatever is not in the file."""
+LIGHT = dict(re.findall(r"--(\w+):(#\w+);", _LIGHT))
+"""The light colours by name, for pictures outside of a page."""
 STYLE = (
     ":root{color-scheme:light;"
     + _LIGHT
@@ -41,6 +47,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;margin:16px 0
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:12px;
 margin:18px 0 8px;padding:0;list-style:none}
+.tiles.wide{grid-template-columns:repeat(auto-fill,minmax(250px,1fr))}
 .tiles li{background:var(--raised);border-radius:8px;padding:12px 14px;border-left:4px solid var(--swatch)}
 .tiles small{font-size:.95rem;font-weight:500;color:var(--muted)}
 .tiles b{display:block;overflow-wrap:anywhere}
@@ -73,6 +80,7 @@ figure svg text{font-family:inherit}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:6px 0;padding:0;list-style:none;font-size:.9rem}
 .legend svg{width:14px;height:14px;vertical-align:-2px;margin-right:6px}
 ul.notes{padding-left:20px;max-width:90ch}
+pre{overflow-x:auto;background:var(--raised);border-radius:8px;padding:12px 14px;margin:10px 0}
 details{margin:8px 0}summary{cursor:pointer;color:var(--accent)}
 .hidden{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 @media print{.theme,nav{display:none}main{max-width:none}h2{break-after:avoid}figure,tr{break-inside:avoid}}

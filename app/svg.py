@@ -8,9 +8,11 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..training.errors import EvaluationError
+from .page_style import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,41 +26,68 @@ HATCHES = ("", "////", "....", "xxxx")
 """A ninth contender has the first colour again, with a pattern."""
 MARKERS = "osD^vPX*p"
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Palette:
+    """The colours of a figure."""
+
+    ink: str
+    muted: str
+    grid: str
+    ground: str
+    series: tuple[str, ...]
+
+
+PAGE = Palette(ink=INK, muted=MUTED, grid=GRID, ground=GROUND, series=SERIES)
+"""Stand-ins, for `to_svg`."""
+PRINT = Palette(
+    ink=LIGHT["ink"],
+    muted=LIGHT["muted"],
+    grid=LIGHT["line"],
+    ground=LIGHT["ground"],
+    series=tuple(LIGHT[f"s{number}"] for number in range(len(SERIES))),
+)
+"""Real colours, for `to_png`."""
+
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", GROUND: "--ground"} | {
     color: f"--s{number}" for number, color in enumerate(SERIES)
 }
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "hatch.color": GROUND,
-    "hatch.linewidth": 1.2,
-}
+
+
+def _settings(palette: Palette) -> dict[Any, Any]:
+    return {
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.family": "DejaVu Sans",
+        "font.size": 9.5,
+        "text.color": palette.ink,
+        "axes.facecolor": palette.ground,
+        "axes.edgecolor": palette.grid,
+        "axes.labelcolor": palette.muted,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.6,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "xtick.labelcolor": palette.ink,
+        "ytick.labelcolor": palette.ink,
+        "hatch.color": palette.ground,
+        "hatch.linewidth": 1.2,
+    }
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[Figure]:
+def drawing(width: float, height: float, palette: Palette = PAGE) -> Iterator[Figure]:
     """Yield an empty figure of so many inches. Raises EvaluationError without matplotlib."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EvaluationError("plots need the extra eval: `pip install 'searchctl[eval]'`") from error
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+    with matplotlib.rc_context(_settings(palette)), warnings.catch_warnings():
         # A name in a script that matplotlib's own font lacks: the page has the browser's fonts for it.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield Figure(figsize=(width, height), layout="constrained")
@@ -88,6 +117,13 @@ def to_svg(figure: Figure, *, key: str, title: str, description: str, tips: Mapp
         f'<title id="{key}-title">{html.escape(title)}</title>'
         f'<desc id="{key}-about">{html.escape(description)}</desc>{body}</svg>'
     )
+
+
+def to_png(figure: Figure, palette: Palette) -> bytes:
+    """Return the figure as a PNG picture of 150 dots an inch, to be called inside `drawing` with the same palette."""
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=150, facecolor=palette.ground)
+    return written.getvalue()
 
 
 def _tag(tag: str, key: str) -> str:

@@ -22,6 +22,7 @@ from .index_run import duration
 from .interrupts import Interrupts
 from .settings import cache_folder
 from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
+from .train_report import leave_report
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
@@ -250,6 +251,7 @@ def _ended(terminal: Terminal, outcome: TrainOutcome | None, output: Path) -> Ex
     if outcome is None:
         terminal.say(f"ended at once; steps since the last checkpoint are lost; {again}")
         return ExitCode.INTERRUPTED
+    leave_report(terminal, output)
     if not outcome.complete:
         terminal.say(f"saved{_standing(outcome)}; {again}")
         return ExitCode.INCOMPLETE

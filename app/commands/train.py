@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from ..default_group import DefaultGroup
+from .train_curve import curve
 from .train_mine import mine
 from .train_pairs import pairs
+from .train_report import report
 from .train_run import run
 
 train = typer.Typer(
@@ -17,7 +19,8 @@ train = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-train.callback()(lambda: None)  # or a single command would not be a group
 train.command("run")(run)
 train.command("pairs")(pairs)
 train.command("mine")(mine)
+train.command("report")(report)
+train.command("curve")(curve)

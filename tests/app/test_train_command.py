@@ -129,6 +129,7 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
     assert running.returncode == 3, said
     assert "saved" in said
     assert "--resume" in said
+    assert f"the report is {work.folder / 'out' / 'report.html'}" in said
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert 2 < max(steps) < 400
 

@@ -85,6 +85,8 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
             outcome = _train(request, data, view, interrupts)
     if not ranks.is_main:
         return ExitCode.OK
+    if outcome is not None:
+        leave_report(terminal, output)
     return _ended(terminal, outcome, output)
 
 
@@ -251,7 +253,6 @@ def _ended(terminal: Terminal, outcome: TrainOutcome | None, output: Path) -> Ex
     if outcome is None:
         terminal.say(f"ended at once; steps since the last checkpoint are lost; {again}")
         return ExitCode.INTERRUPTED
-    leave_report(terminal, output)
     if not outcome.complete:
         terminal.say(f"saved{_standing(outcome)}; {again}")
         return ExitCode.INCOMPLETE

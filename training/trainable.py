@@ -20,7 +20,7 @@ from ..encoder import proof
 from ..encoder.adapters import merge_adapters
 from ..encoder.bidirectional import decoder_layers, set_attention
 from ..encoder.config import Attention
-from ..encoder.load import quiet_loading, require_complete
+from ..encoder.load import cast_weights, quiet_loading, require_complete
 from ..encoder.resolve import ResolvedModel
 from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
@@ -84,11 +84,11 @@ def load_trainable(
     decoder, head = _decoder(whole, resolved), VocabularyHead.of(whole, resolved.name)
     # Merged in fp32 and rounded once, as the encoder does that will load the result.
     require_own_logits(whole, decoder, head, name=resolved.name)
-    decoder = set_attention(merge_adapters(decoder, adapters), Attention.BIDIRECTIONAL).to(dtype)  # type: ignore[arg-type]
+    decoder = cast_weights(set_attention(merge_adapters(decoder, adapters), Attention.BIDIRECTIONAL), dtype)
     head = head.to(dtype)
     for module in (decoder, head):
         module.requires_grad_(False)
-    decoder.to(device).eval()
+    decoder.to(device).eval()  # type: ignore[arg-type]
     proof.require(decoder, Attention.BIDIRECTIONAL, name=resolved.name)
     if checkpointing:
         decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -277,3 +277,12 @@ def test_how_a_command_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "saved after mntp; go on with" in said[-1]
     assert code(None) is ExitCode.INTERRUPTED
     assert "--resume" in said[-1]
+
+
+def test_training_in_bf16_keeps_the_rotary_frequencies_as_the_encoder_does(tiny_folder: Path) -> None:
+    exact, rounded = load(tiny_folder), load(tiny_folder, torch.bfloat16)
+    frequencies = [dict(model.decoder.named_buffers()) for model in (exact, rounded)]
+    names = [name for name in frequencies[0] if name.endswith("inv_freq")]
+    assert names
+    assert all(torch.equal(frequencies[0][name], frequencies[1][name]) for name in names)
+    assert torch.bfloat16 in {value.dtype for value in rounded.decoder.parameters()}

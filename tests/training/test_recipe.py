@@ -149,19 +149,20 @@ def test_recipes_of_the_paper_carry_its_values(name: str) -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_own_recipes_tell_every_source_apart_and_let_none_dominate(name: str) -> None:
     sources = shipped(name).supervised.sources
-    assert sources.keys() == {*ROWS, "wikipedia-paragraphs"}
+    rows = ROWS if name == "smollm2-135m" else {**ROWS, "wikipedia-cloze": 78_255}
+    assert sources.keys() == {*rows, "wikipedia-paragraphs"}
     assert all(source.licence for source in sources.values())
-    assert all(sources[source].instruction for source in ROWS)
+    assert all(sources[source].instruction for source in rows)
     assert [source for source, settings in sources.items() if settings.symmetric] == ["snli-triples"]
-    products = [rows * sources[source].weight for source, rows in ROWS.items()]
-    assert max(products) < 0.25 * sum(products)
+    products = [count * sources[source].weight for source, count in rows.items()]
+    assert max(products) < 0.3 * sum(products)
 
 
-def test_the_recipe_for_two_cores_is_three_hours_of_tokens() -> None:
+def test_the_recipe_for_a_cpu_is_two_hours_of_tokens() -> None:
     made = shipped("smollm2-135m-cpu")
     mntp = made.mntp.schedule.steps * made.mntp.batch * made.mntp.length
-    # Measured with the default's tokenizer: 30 tokens a sentence, 73 a pair with its instructions.
-    simcse = made.simcse.schedule.steps * made.simcse.batch * 30 * 2
-    supervised = made.supervised.schedule.steps * made.supervised.batch * 73
-    assert (mntp, simcse, supervised) == (409_600, 307_200, 2_336_000)
-    assert 2.9e6 < mntp + simcse + supervised < 3.24e6
+    # Measured with the default's tokenizer: 29 tokens a sentence, 80 a pair with its instructions.
+    simcse = made.simcse.schedule.steps * made.simcse.batch * 29 * 2
+    supervised = made.supervised.schedule.steps * made.supervised.batch * 80
+    assert (mntp, simcse, supervised) == (122_880, 46_400, 230_400)
+    assert not (made.simcse.cached or made.supervised.cached)

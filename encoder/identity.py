@@ -16,7 +16,8 @@ from .model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, context, read_config,
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel, resolve
 
-FINGERPRINT_VERSION = 1
+# 2: bf16 keeps the rotary frequencies in fp32 (encoder/load.cast_weights), which changed bf16 vectors.
+FINGERPRINT_VERSION = 2
 # Keys that tell who wrote the file where, or how to load it, and nothing of the vectors.
 PASSING_CONFIG = frozenset(
     [

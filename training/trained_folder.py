@@ -134,7 +134,12 @@ def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]
     if stage is Stage.DISTILL:
         assert request.teacher is not None
         settings["teacher"] = request.teacher.mark()
-    return settings | _borrowed(request, data, stage)
+    settings |= _borrowed(request, data, stage)
+    # What is looked at and what is written down changes no weight: a licence may be added to a finished run.
+    settings.pop("evaluation_pairs", None)
+    for source in settings.get("sources", {}).values():
+        del source["licence"]
+    return settings
 
 
 def _borrowed(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:

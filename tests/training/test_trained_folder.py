@@ -111,6 +111,25 @@ def test_a_finished_stage_of_another_recipe_is_refused(tiny_folder: Path, data: 
         run(tiny_folder, data, tmp_path / "out", stages=(Stage.MNTP,), recipe=replace(RECIPE, seed=1))
 
 
+def test_a_licence_said_later_and_more_held_out_pairs_make_no_other_recipe(
+    tiny_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    out = {"left-out": SourceSettings(weight=0)}
+    fresh = replace(RECIPE.supervised, start="fresh", sources={"pairs": SourceSettings(), **out})
+    said = replace(fresh, sources={"pairs": SourceSettings(licence="MIT"), **out}, evaluation_pairs=7)
+    told = replace(fresh, sources={"pairs": SourceSettings(instruction="Find it"), **out})
+
+    def train(supervised: Any) -> bool:
+        recipe = replace(RECIPE, supervised=supervised)
+        outcome, _ = run(tiny_folder, data, tmp_path / "out", stages=(Stage.SUPERVISED,), recipe=recipe)
+        return bool(outcome.complete and not outcome.stages)
+
+    assert not train(fresh)
+    assert train(said), "finished already"
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(told)
+
+
 @pytest.mark.parametrize("start", ["fresh", "simcse"])
 def test_a_simcse_adapter_of_the_base_cannot_be_left_out(
     start: Any, tiny_folder: Path, data: Path, tmp_path: Path

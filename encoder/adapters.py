@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +28,11 @@ def merge_adapters(model: Model, adapters: Sequence[Path]) -> Model:
     Each adapter must fit completely: peft itself only warns about tensors without a place, and a half-applied adapter
     is a silently different model. Raises ModelFilesError naming the folder and a tensor.
     """
-    for folder in adapters:
-        model = _merge(model, folder)
+    with warnings.catch_warnings():
+        # peft asks transformers by names that are on their way out: nothing that a user can mend.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        for folder in adapters:
+            model = _merge(model, folder)
     return model
 
 

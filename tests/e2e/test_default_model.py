@@ -62,16 +62,22 @@ def test_the_same_tree_again_embeds_nothing_and_verifies(collection: Path) -> No
 
 
 def test_embed_gives_unit_vectors_that_know_paraphrases_from_strangers(tmp_path: Path) -> None:
-    """Causal and weighted: before training, this is the mode that knows (the paper's tables 1 and 5, LLaMA)."""
-    lines = "A man is playing a guitar.\nA man plays the guitar.\nThe stock market fell sharply on Monday.\n"
+    lines = "A man is playing a guitar.\nSomeone performs on a stringed instrument.\nStocks fell sharply on Monday.\n"
     out = tmp_path / "vectors.npy"
-    uni = ("--attention", "causal", "--pooling", "weighted_mean")
-    done = searchctl("embed", "-", "-o", str(out), *uni, cwd=tmp_path, stdin=lines)
+    done = searchctl("embed", "-", "-o", str(out), cwd=tmp_path, stdin=lines)
     assert done.returncode == 0, done.stderr
     vectors = np.load(out)
     assert vectors.shape == (3, 576)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
-    assert float(vectors[0] @ vectors[1]) > float(vectors[0] @ vectors[2])
+    # No word in common: what tells them apart is what the shipped adapters learnt.
+    assert float(vectors[0] @ vectors[1]) > float(vectors[0] @ vectors[2]) + 0.2
+
+
+def test_the_default_comes_with_its_adapters(tmp_path: Path) -> None:
+    done = searchctl("models", "info", "smollm2-135m", "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [Path(folder).name for folder in json.loads(done.stdout)["adapters"]]
+    assert names == ["mntp", "supervised"]
 
 
 def test_bidirectional_and_causal_vectors_differ(tmp_path: Path) -> None:

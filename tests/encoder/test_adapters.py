@@ -1,5 +1,6 @@
 """LoRA chains: merged equals unmerged, order, and refusal of what does not fit."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_a_chain_is_merged_one_on_the_other(tiny_folder: Path, tmp_path: Path) -
     expected = states(train_adapter(first, tmp_path / "b", seed=2))
     merged = merge_adapters(base(tiny_folder), [tmp_path / "a", tmp_path / "b"])
     assert torch.allclose(states(merged), expected, atol=1e-5)
+
+
+def test_merging_warns_of_nothing_that_a_user_can_mend(tiny_folder: Path, tmp_path: Path) -> None:
+    train_adapter(base(tiny_folder), tmp_path / "a", seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        merge_adapters(base(tiny_folder), [tmp_path / "a"])
 
 
 def test_an_adapter_trained_on_the_causal_lm_fits_the_inner_model(tiny_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "query": ("query", "Find passages by meaning and by words."),
     "status": ("status", "Say what is indexed, with which encoder, how fresh and how large."),
     "embed": ("embed", "Turn texts into unit vectors: the bare encoder, for pipes."),
-    "models": ("models", "The encoders known by name: list, fetch, describe, promote."),
+    "models": ("models", "The encoders known by name: list, fetch, describe, export, promote."),
     "eval": ("eval", "Measure encoders beside their rivals, on standard tasks, local data or your own collection."),
     "probe": (
         "probe",

@@ -9,6 +9,8 @@ from typing import Any
 
 from .score_words import MISSING, count
 
+_WEIGHING = ("supervised", "distill")
+"""Stages that draw pairs by weight and tell queries an instruction; others read the texts of pairs at most."""
 _LEFT_OUT = "sources"
 """A table of settings with a row for each file would be its longest part; it stands beside the data."""
 
@@ -18,7 +20,7 @@ class Provenance:
     """Where a run comes from."""
 
     facts: Mapping[str, str]
-    """Base, recipe, seed, precision, versions, command ..., by name."""
+    """Base, teacher, recipe, seed, precision, versions, command ..., by name."""
     data: tuple[tuple[str, ...], ...]
     """Name, rows, licence, stages that read it, weight and instruction, BLAKE3 of the content."""
     settings: tuple[tuple[str, ...], ...]
@@ -58,6 +60,9 @@ def _facts(manifest: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]])
     facts = {
         "base": f"{manifest['base']} ({told})" if told else str(manifest["base"]),
         "its adapters": " + ".join(map(str, adapters)),
+        "teacher": "; ".join(
+            dict.fromkeys(_teacher(said) for entry in stages.values() if (said := entry.get("teacher")))
+        ),
         "recipe": f"{recipe['name']} ({recipe['source']})",
         "seed": str(recipe["seed"]),
         "precision": f"{manifest['precision']} on {manifest['device']}",
@@ -69,25 +74,55 @@ def _facts(manifest: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]])
     return {name: value for name, value in facts.items() if value}
 
 
+def _teacher(said: Any) -> str:
+    """Return who taught, with all that decides its vectors."""
+    teacher = _mapping(said)
+    revision = [f"revision {teacher['revision']}"] if teacher["revision"] else []
+    told = [
+        *revision,
+        f"licence {teacher['licence'] or 'not said'}",
+        f"{count(int(teacher['dim']))} dimensions",
+        str(teacher["precision"]),
+        f"at most {count(int(teacher['max_tokens']))} tokens",
+        f"fingerprint {teacher['fingerprint']}",
+    ]
+    return f"{teacher['name']} ({', '.join(told)})"
+
+
 def _data(manifest: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    sources = _mapping(_mapping(_mapping(manifest["recipe"])["supervised"])["sources"])
     rows: list[tuple[str, ...]] = []
     for name, entry in _mapping(manifest["data"]).items():
         readers = [stage for stage, said in stages.items() if name in said["data"]]
-        source = _mapping(sources.get(name, {}))
-        pairs = "supervised" in readers
+        used = {stage: _use(stages[stage], stage, name, entry) for stage in readers if stage in _WEIGHING}
+        asked = {stage: use for stage, use in used.items() if use is not None}
         rows.append(
             (
                 str(name),
                 count(int(entry["rows"])),
                 str(entry["licence"] or "not said"),
                 ", ".join(readers),
-                str(source.get("weight", 1.0)) if pairs else MISSING,
-                str(source.get("instruction") or "none") if pairs else MISSING,
+                _by_stage({stage: str(use.get("weight", 1.0)) for stage, use in asked.items()}),
+                _by_stage({stage: str(use.get("instruction") or "none") for stage, use in asked.items()}),
                 str(entry["blake3"]),
             )
         )
     return rows
+
+
+def _use(said: Mapping[str, Any], stage: str, name: str, entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how a stage used the pairs of a file, {} for the defaults, None for plain texts."""
+    sources = _mapping(_mapping(_mapping(said["recipe"])[stage])["sources"])
+    kind = entry.get("kind")
+    if kind is None:  # an older manifest; supervised training reads pairs only
+        kind = "pairs" if stage == "supervised" or name in sources else "texts"
+    return _mapping(sources.get(name, {})) if kind == "pairs" else None
+
+
+def _by_stage(words: Mapping[str, str]) -> str:
+    """Return what all stages agree on, else what each has: recipes may change between them."""
+    if len(set(words.values())) > 1:
+        return "; ".join(f"{stage}: {word}" for stage, word in words.items())
+    return next(iter(words.values()), MISSING)
 
 
 def _flat(settings: Any, before: str = "") -> dict[str, str]:

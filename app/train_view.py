@@ -18,7 +18,12 @@ from .report_tables import Line, TextTable
 from .score_words import MISSING, count, many, metric_name, points, rate
 from .train_manifest import Provenance, provenance
 
-STAGE_NAMES = {Stage.MNTP: "MNTP", Stage.SIMCSE: "SimCSE", Stage.SUPERVISED: "Supervised"}
+STAGE_NAMES = {
+    Stage.MNTP: "MNTP",
+    Stage.SIMCSE: "SimCSE",
+    Stage.SUPERVISED: "Supervised",
+    Stage.DISTILL: "Distillation",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from ..encoder.resolve import ResolvedModel
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
 from .checkpoints import newest_step
 from .contrastive_objective import SimcseTraining, SupervisedTraining
-from .dev_pairs import DevPairs, WatchedObjective
+from .dev_pairs import DevPairs, WatchedObjective, require_own_names
 from .distill_objective import DistillTraining, pair_lessons, text_lessons
 from .distributed import Ranks, agree, average_gradients, barrier
 from .errors import TrainingError
@@ -75,6 +75,7 @@ class TrainRequest:
                 f"stages are {', '.join(self.stages) or 'none'}: expected some of {', '.join(Stage)}, each once, in "
                 "this order"
             )
+        require_own_names(self.dev)
         if Stage.DISTILL in self.stages:
             require_teacher(self.teacher, self.recipe.distill, self.base, self.output)
 

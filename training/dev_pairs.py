@@ -25,6 +25,8 @@ from .trainable import Trainable
 
 CHUNK = 64
 """Texts embedded at once."""
+OWN_SCORES = ("loss", "accuracy", "spearman", "uniformity", "alignment")
+"""What the stages themselves tell of held-out data; development pairs stand beside these by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,22 @@ class WatchedObjective:
             first, second = vectors.chunk(2)
             scores[pairs.name] = spearman((first * second).sum(dim=1).numpy(), pairs.gold)
         return scores
+
+
+def require_own_names(dev: Sequence[DevPairs]) -> None:
+    """Raise TrainingError where a score of development pairs would take the place of another score."""
+    names = [pairs.name for pairs in dev]
+    for name in names:
+        if names.count(name) > 1:
+            raise TrainingError(
+                f"two --dev files are called {name}: expected names of their own, by which their scores are told; "
+                "rename one, or give it once"
+            )
+        if name in OWN_SCORES:
+            raise TrainingError(
+                f"a --dev file is called {name}, which is a held-out score of training itself: expected another name "
+                f"than {', '.join(OWN_SCORES)}; rename the file"
+            )
 
 
 def _token_rows(pairs: DevPairs, tokenizer: TextTokenizer) -> list[TokenRow]:

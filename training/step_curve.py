@@ -133,19 +133,27 @@ def _nothing(folder: Path, stage: Stage, every: int | None, found: Mapping[int, 
 def _started_from(folder: Path, stage: Stage, final: Mapping[str, Any] | None) -> tuple[Path, ...]:
     """Return the adapter whose weights the stage's own began with, () where it began with none (B = 0).
 
-    Only supervised training may go on with SimCSE's adapter; then that is not below it, but in its place.
+    Supervised training may go on with SimCSE's adapter, and distillation with that of the stage before it, whichever
+    that is; then it is not below the stage's own, but in its place (`_below` of chain.py).
     """
-    if stage is not Stage.SUPERVISED:
+    if stage not in (Stage.SUPERVISED, Stage.DISTILL):
         return ()
     path = folder / (MANIFEST if final is None else f"{stage.value}/{STAGE}")
     said = _record(path)
-    if said is None:  # no stage is finished, so SimCSE is not
+    if said is None:  # no stage is finished, so there was none to go on with
         return ()
     try:
-        start = said["recipe"]["supervised"]["start"]
+        start = said["recipe"][stage.value]["start"]
     except (KeyError, TypeError) as error:
-        raise DataError(path, f"does not say what supervised training started from (no {error})") from error
-    return (folder / Stage.SIMCSE.value,) if start == "simcse" else ()
+        raise DataError(path, f"does not say what the stage {stage} started from (no {error})") from error
+    if stage is Stage.SUPERVISED:
+        return (folder / Stage.SIMCSE.value,) if start == "simcse" else ()
+    if start != "previous":
+        return ()
+    before = [earlier for earlier in Stage if earlier is not stage and (folder / earlier.value / STAGE).is_file()]
+    if not before:
+        raise DataError(path, f"says that {stage} went on with the stage before, but {folder} holds none finished")
+    return (folder / before[-1].value,)
 
 
 def _last_step(final: Mapping[str, Any], path: Path) -> int:

@@ -252,7 +252,8 @@ def _finite(value: Any) -> Any:
 def _account(request: TrainRequest, data: Data, name: str) -> dict[str, Any]:
     source = request.recipe.supervised.sources.get(name)
     licence = None if source is None else source.licence
-    return {"blake3": data.digests[name], "rows": data.counts[name], "licence": licence}
+    kind = "pairs" if any(pairs.name == name for pairs in data.pairs) else "texts"
+    return {"blake3": data.digests[name], "rows": data.counts[name], "kind": kind, "licence": licence}
 
 
 def _weights(folder: Path) -> bytes:

@@ -30,7 +30,7 @@ from ..settings import (
 from .models_export import export
 
 models = typer.Typer(
-    help="The encoders known by name: list, fetch, describe, promote.",
+    help="The encoders known by name: list, fetch, describe, export, promote.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

@@ -20,6 +20,7 @@ class StageName(StrEnum):
     MNTP = "mntp"
     SIMCSE = "simcse"
     SUPERVISED = "supervised"
+    DISTILL = "distill"
 
 
 Folder = Annotated[

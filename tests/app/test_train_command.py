@@ -40,9 +40,8 @@ def work(shell: Any, tiny_folder: Path) -> Any:
     shell.write("data/texts.jsonl", "".join(json.dumps(row) + "\n" for row in texts))
     shell.write("data/pairs.jsonl", "".join(json.dumps(row) + "\n" for row in pairs))
     shell.write("recipe.toml", RECIPE.format(steps=3))
-    shell.write(
-        "dev.jsonl", '{"a": "wool", "b": "wool is warm", "score": 5}\n{"a": "iron", "b": "a river", "score": 1}\n'
-    )
+    for path in ("dev.jsonl", "again/dev.jsonl", "loss.jsonl"):
+        shell.write(path, '{"a": "wool", "b": "wool is warm", "score": 5}\n{"a": "iron", "b": "a river", "score": 1}\n')
     return shell
 
 
@@ -98,6 +97,8 @@ def test_distillation_from_another_encoder(work: Any, tiny_folder: Path, make_fo
     assert f"teacher {teacher}: 48 dimensions, licence not said" in ended.err
     assert "distill     3/3  held out: loss" in ended.err
     assert "spearman" in ended.err
+    assert (work.folder / "out" / "report.html").is_file()
+    assert "no report was written" not in ended.err
     manifest = json.loads((work.folder / "out" / "manifest.json").read_text())
     assert manifest["recipe"]["distill"]["teacher"] == str(teacher)
     said = manifest["stages"]["distill"]
@@ -145,6 +146,8 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
         (["--stages", "mntp,distill"], "the distill stage has no teacher: expected --teacher NAME|FOLDER"),
         (["--stages", "distill", "--teacher", "nowhere"], "stage is 'nowhere': no model is called 'nowhere'"),
         (["--stages", "distill", "--teacher", " "], "--teacher is ' ': expected"),
+        (["--dev", "dev.jsonl", "--dev", "again/dev.jsonl"], "two --dev files are called dev: expected names of their"),
+        (["--dev", "loss.jsonl"], "a --dev file is called loss, which is a held-out score of training itself"),
         (["--teacher", "hashing"], "--teacher is hashing, but --stages mntp,simcse,supervised has no distill"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from searchctl.app.commands.train_curve import StageName
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.identity import identify
 from searchctl.encoder.resolve import resolve
@@ -220,6 +221,10 @@ def test_an_unfinished_stage_has_its_checkpoints(work: Any) -> None:
     assert [0, 1, 2, 3, 4, 5] == [step.step for step in steps]
     assert "checkpoint" == steps[-1].place
     assert fingerprint(work.folder / "simcse/simcse") == identify(steps[0].config).fingerprint
+
+
+def test_every_stage_can_be_asked_for() -> None:
+    assert set(Stage) == {stage.value for stage in StageName}
 
 
 def test_a_mean_needs_all_its_tasks() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from searchctl.app.commands.train_pairs import PairMethod
 from searchctl.training.corpus import read_pairs
+from searchctl.training.crops import Method
 
 PAGES = {
     "herons.md": (
@@ -40,6 +42,10 @@ def made(shell: Any, *args: str, output: str = "pairs.jsonl") -> list[dict[str, 
     assert ended.out == f"{shell.folder / output}\n"
     data = (shell.folder / output).read_bytes()
     return [json.loads(line) for line in (gzip.decompress(data) if output.endswith(".gz") else data).splitlines()]
+
+
+def test_every_method_can_be_asked_for() -> None:
+    assert set(Method) == {method.value for method in PairMethod}
 
 
 def test_documents_become_pairs_that_training_reads(pages: Any) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from searchctl.app.line_plots import MOST_POINTS
+from searchctl.app.train_manifest import provenance
+from searchctl.app.train_view import STAGE_NAMES
+from searchctl.training.recipe import Stage
 from searchctl.training.run_summary import smoothed, smoothing_span, thinned
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -171,6 +174,57 @@ def test_the_page_stands_alone_and_says_what_the_run_was_made_from(shell: Any) -
     assert ["schedule.learning_rate", "0.001"] in rows
     assert ["sentences", "yes"] in rows
     assert "searchctl train run --data texts.jsonl" in text
+
+
+def test_every_stage_has_a_name() -> None:
+    assert set(Stage) == set(STAGE_NAMES)
+
+
+def used(stage: str, *names: str, **sources: Any) -> dict[str, Any]:
+    """Return what a stage says of itself that read these files."""
+    return {
+        "recipe": {stage: {"batch": 8, "sources": sources}},
+        "data": {name: {} for name in names},
+        "command": "searchctl train run",
+        "teacher": None,
+    }
+
+
+def test_weight_and_instruction_are_those_of_the_stage_that_read_the_pairs() -> None:
+    def rows(kinds: dict[str, str | None], **stages: Any) -> list[tuple[str, ...]]:
+        data = {
+            name: {"blake3": name, "rows": 5, "licence": None} | ({} if kind is None else {"kind": kind})
+            for name, kind in kinds.items()
+        }
+        return [row[3:6] for row in provenance(manifest(stages=stages, data=data)).data]
+
+    find, plain = {"weight": 2.0, "instruction": "Find it"}, {"weight": 2.0, "instruction": None}
+    distilled = used("distill", "asked", "other", asked=find)
+    assert [("distill", "2.0", "Find it"), ("distill", "1.0", "none")] == rows(
+        {"asked": "pairs", "other": "pairs"}, distill=distilled
+    )
+    # The recipe may change between two stages.
+    both = rows({"asked": "pairs"}, supervised=used("supervised", "asked", asked=plain), distill=distilled)
+    assert [("supervised, distill", "2.0", "supervised: none; distill: Find it")] == both
+    # Of texts a table says the licence alone, and nobody is told an instruction.
+    assert [("distill", "-", "-")] == rows({"asked": "texts"}, distill=used("distill", "asked", asked=find))
+    simcse = {**used("simcse", "other"), "recipe": {"simcse": {}}}
+    assert [("simcse", "-", "-")] == rows({"other": "pairs"}, simcse=simcse)
+    # Manifests without the kind are older ones.
+    older = rows({"asked": None, "other": None}, supervised=used("supervised", "asked", "other", asked=find))
+    assert [("supervised", "2.0", "Find it"), ("supervised", "1.0", "none")] == older
+
+
+def test_the_teacher_is_told_with_all_that_decides_its_vectors() -> None:
+    teacher = {"name": "large", "revision": "1.2", "licence": "MIT", "dim": 1024, "precision": "bf16",
+               "max_tokens": 8192, "fingerprint": "cd" * 32}  # fmt: skip
+    stage = used("distill", "texts")
+    data = {"texts": {"blake3": "ab", "rows": 5, "licence": None, "kind": "texts"}}
+    for changes, said in (({}, "revision 1.2, licence MIT"), ({"licence": None}, "revision 1.2, licence not said")):
+        facts = provenance(manifest(stages={"distill": {**stage, "teacher": teacher | changes}}, data=data)).facts
+        rest = f"1,024 dimensions, bf16, at most 8,192 tokens, fingerprint {'cd' * 32}"
+        assert f"large ({said}, {rest})" == facts["teacher"]
+    assert "teacher" not in provenance(manifest()).facts
 
 
 def test_the_smooth_line_starts_at_the_first_loss_and_forgets_it() -> None:

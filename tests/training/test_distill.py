@@ -20,16 +20,18 @@ from torch.nn.functional import cosine_similarity, kl_div
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.hashing import HashingEncoder
+from searchctl.encoder.identity import identify
 from searchctl.encoder.protocol import Role
 from searchctl.encoder.resolve import resolve
 from searchctl.training.corpus import Pair, PairSource
-from searchctl.training.dev_pairs import WatchedObjective, read_dev, spearman
+from searchctl.training.dev_pairs import OWN_SCORES, WatchedObjective, read_dev, spearman
 from searchctl.training.distill_objective import DistillTraining, pair_lessons, text_lessons
 from searchctl.training.distillation import embedding_distance, other_similarities, similarity_divergence
 from searchctl.training.distributed import Ranks
 from searchctl.training.drawing import plan_steps
-from searchctl.training.errors import TrainingError
+from searchctl.training.errors import DataError, TrainingError
 from searchctl.training.recipe import DevSettings, DistillStage, Schedule, SourceSettings, Stage
+from searchctl.training.step_curve import curve_steps
 from searchctl.training.teacher import Teacher, find_teacher
 from searchctl.training.teacher_vectors import TeacherVectors
 from searchctl.training.trainable import Trainable
@@ -297,6 +299,9 @@ def test_distillation_after_all_stages(
     assert outcome.complete
     last = seen[-1][1].held_out
     assert last is not None and last.keys() == {"loss", "spearman", "dev"}
+    looks = [json.loads(line)["held_out"] or {} for line in (out / "train.jsonl").read_text().splitlines()]
+    # The names that no development pairs may have are those of all stages.
+    assert {name for look in looks for name in look} - {"dev"} == set(OWN_SCORES)
     said = json.loads((out / "manifest.json").read_text())["stages"]["distill"]
     assert said["teacher"] == {
         "name": str(wide_folder),
@@ -307,7 +312,7 @@ def test_distillation_after_all_stages(
         "precision": "fp32",
         "max_tokens": teacher.info.max_tokens,
     }
-    assert list(said["data"]) == ["pairs"]
+    assert [("pairs", "pairs")] == [(name, entry["kind"]) for name, entry in said["data"].items()]
     assert said["recipe"]["distill"]["sources"]["pairs"]["instruction"] == "Find the answer"
     assert said["dev"] == {"dev": {"blake3": None, "rows": 2, "instruction": None}}
     with pytest.raises(TrainingError, match=r"distill was finished with another recipe"):
@@ -340,6 +345,23 @@ def test_what_the_lora_starts_from(
     np.testing.assert_allclose(chain.vectors(out), chain.vectors(out / begun), atol=1e-6)
     other = "mntp" if begun == "supervised" else "supervised"
     assert np.abs(chain.vectors(out) - chain.vectors(out / other)).max() > 1e-5
+    # Step 0 of the stage's curve is this start, whether or not the stage is finished.
+    begun_with = identify(EncoderConfig(model=str(out / begun), pooling=STAGE.pooling)).fingerprint
+    for _ in range(2):
+        step = curve_steps(out, Stage.DISTILL, EncoderConfig())[0]
+        assert (0, begun_with) == (step.step, identify(step.config).fingerprint)
+        shutil.rmtree(out / "distill", ignore_errors=True)
+
+
+def test_a_start_that_is_gone_is_told(earlier: Path, tiny_folder: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(earlier, out)
+    recipe = replace(RECIPE, distill=replace(STAGE, start="previous", schedule=Schedule(steps=1)))
+    run(tiny_folder, data, out, recipe=recipe, stages=ONLY, teacher=teacher_of("hashing"))
+    for stage in ("simcse", "supervised", "mntp"):
+        (out / stage / "stage.json").unlink()
+    with pytest.raises(DataError, match=r"stage.json: says that distill went on with the stage before, but .* holds"):
+        curve_steps(out, Stage.DISTILL, EncoderConfig())
 
 
 def test_a_stopped_run_ends_with_the_same_bytes(
@@ -377,7 +399,7 @@ def test_plain_texts_are_read_where_there_are_no_pairs(tiny_folder: Path, data: 
     (data / "left-out.jsonl").unlink()
     run(tiny_folder, data, tmp_path / "out", recipe=RECIPE, stages=ONLY, teacher=teacher_of("hashing"))
     said = json.loads((tmp_path / "out" / "distill" / "stage.json").read_text())
-    assert list(said["data"]) == ["plain"]
+    assert [("plain", "texts")] == [(name, entry["kind"]) for name, entry in said["data"].items()]
 
 
 def test_mistakes_are_said_before_anything_is_made(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from .. import __version__
-from ..encoder.config import ExportFormat, Pooling, Precision
+from ..encoder.config import EncoderConfig, ExportFormat, Pooling, Precision
 from .console import Terminal
 from .encoders import choice_of
 from .errors import AppError
@@ -48,24 +48,7 @@ class ExportWish:
 
 def run_export(terminal: Terminal, wish: ExportWish) -> None:
     """Write the encoder to a folder and print that. Raises AppError for a model that has no files."""
-    choice = choice_of(
-        model=wish.model,
-        adapter=list(wish.adapters),
-        pooling=wish.pooling,
-        attention=None,
-        method=None,
-        dim=wish.dim,
-        max_tokens=wish.max_tokens,
-        precision=wish.precision,
-        device="cpu",
-        batch_tokens=None,
-    )
-    config = choice.config()
-    if config.model == "hashing":
-        raise AppError(
-            "hashing is part of searchctl and has no weights to export: expected a decoder model, as in "
-            "`searchctl models export smollm2-135m -o my-model`"
-        )
+    config = _config(wish)
     # peft asks transformers by names that are on their way out: nothing that a person exporting can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from ..encoder.export import ExportRequest, export_model
@@ -92,6 +75,27 @@ def run_export(terminal: Terminal, wish: ExportWish) -> None:
     _show(terminal, exported)
 
 
+def _config(wish: ExportWish) -> EncoderConfig:
+    config = choice_of(
+        model=wish.model,
+        adapter=list(wish.adapters),
+        pooling=wish.pooling,
+        attention=None,
+        method=None,
+        dim=wish.dim,
+        max_tokens=wish.max_tokens,
+        precision=wish.precision,
+        device="cpu",
+        batch_tokens=None,
+    ).config()
+    if config.model == "hashing":
+        raise AppError(
+            "hashing is part of searchctl and has no weights to export: expected a decoder model, as in "
+            "`searchctl models export smollm2-135m -o my-model`"
+        )
+    return config
+
+
 def origin_of(name: str, resolved: ResolvedModel) -> Origin:
     """Return what the model card says of where an encoder comes from; a training's manifest is read where there is one.
 
@@ -99,10 +103,11 @@ def origin_of(name: str, resolved: ResolvedModel) -> Origin:
     """
     from ..encoder.model_card import Origin, stated_licence
     from ..encoder.pull import HUB_NAME
+    from ..training.trained_folder import plain_base
 
     manifest = _manifest(Path(name).expanduser())
     entry = resolved.entry
-    said = str(manifest.get("base") or name)
+    said = str(manifest.get("base") or plain_base(resolved))
     on_hub = HUB_NAME.fullmatch(said) is not None and not Path(said).expanduser().exists()
     hub_base = entry.reference if entry is not None and entry.source == "hub" else said if on_hub else None
     data = manifest.get("data")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..encoder.model_cache import folder_bytes
 from ..index.catalogue import CATALOGUE_FILE
 from ..index.collection import FolderCollection
 from ..index.errors import IndexRoomError
@@ -106,15 +107,6 @@ def comparable(one: CollectionSettings, other: CollectionSettings) -> bool:
     """Return whether a text has the same vector in both."""
     limits = [config_from_json(settings.encoder_config).max_tokens for settings in (one, other)]
     return (one.encoder_fingerprint, one.dim, limits[0]) == (other.encoder_fingerprint, other.dim, limits[1])
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder; one that another process deletes meanwhile does not count."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def read_record(folder: Path) -> Mapping[str, Any] | None:

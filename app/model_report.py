@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..encoder.identity import identify
-from ..encoder.model_cache import pulled
+from ..encoder.model_cache import folder_bytes, pulled
 from ..encoder.registry import ENTRIES, ModelEntry, find
 from ..encoder.resolve import resolve
 from ..encoder.sidecar import Sidecar
@@ -47,10 +47,6 @@ def _on_disk(entry: ModelEntry) -> Path | None:
     return None if entry.source == "builtin" else pulled(entry.name, cache=cache_folder())
 
 
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
 def list_to_json() -> str:
     """Return the JSON document of `models list`."""
     rows = []
@@ -70,7 +66,7 @@ def list_to_json() -> str:
                 "notes": entry.notes,
                 "here": entry.source == "builtin" or folder is not None,
                 "folder": None if folder is None else str(folder),
-                "bytes": None if folder is None else _bytes(folder),
+                "bytes": None if folder is None else folder_bytes(folder),
             }
         )
     return json.dumps({"schema": SCHEMA, "models": rows}, ensure_ascii=False, indent=2) + "\n"
@@ -87,7 +83,7 @@ def show_list(terminal: Terminal) -> None:
         if entry.source == "builtin":
             here = Text("built in", style="green")
         elif folder is not None:
-            here = Text(size(_bytes(folder)), style="green")
+            here = Text(size(folder_bytes(folder)), style="green")
         else:
             here = Text("no", style="dim")
         licence = entry.licence + (" *" if entry.gated else "")
@@ -127,7 +123,7 @@ def describe(choice: EncoderChoice) -> dict[str, Any]:
         "notes": None if entry is None else entry.notes,
         "here": builtin or folder is not None,
         "folder": None if folder is None else str(folder),
-        "bytes": None if folder is None or not folder.is_dir() else _bytes(folder),
+        "bytes": None if folder is None or not folder.is_dir() else folder_bytes(folder),
         "encoder": None,
         "adapters": [],
         "settings": None if entry is None else _settings(entry.sidecar),

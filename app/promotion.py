@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..encoder.model_cache import folder_bytes
 from ..index.collection import FolderCollection
 from ..index.errors import CollectionDamagedError
 from ..index.lock import write_lock
@@ -28,7 +29,6 @@ from .generations import (
     Generation,
     Switched,
     comparable,
-    folder_bytes,
     kept_generation,
     read_record,
     unfinished_promotion,

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..encoder.errors import EncoderError
+from ..encoder.model_cache import folder_bytes
 from ..index.collection import FolderCollection
 from ..index.lock import write_lock
 from .encoders import EncoderChoice, LazyEncoder, config_from_json, promote_command
 from .errors import AppError
-from .generations import Filled, Generation, Switched, folder_bytes, kept_generation
+from .generations import Filled, Generation, Switched, kept_generation
 from .sources import read_sources
 from .swap import is_collection, previous_folder, swap_keeping
 

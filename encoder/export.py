@@ -17,26 +17,22 @@ from .export_check import (
     LoadSentenceTransformer,
     ProbeVectors,
     check_dtype,
-    foreign_vectors,
-    least_cosine,
+    check_folder,
     probe_vectors,
-    require_bidirectional,
 )
 from .export_tokens import require_same_tokens, takes_instructions
 from .identity import identify_resolved
-from .load import MERGE_FP32_LIMIT, eos_token, load_transformer, parameter_bound, quiet_loading
+from .load import MERGE_FP32_LIMIT, cast_weights, eos_token, load_transformer, quiet_loading
 from .merged_folder import copy_licences, write_merged
 from .model_cache import PullCallback, folder_bytes
 from .model_card import Origin, model_card
-from .model_folder import read_json, width
+from .model_folder import read_json, stored_weights, weight_files, width
 from .new_folder import leftovers, new_folder, require_new, require_room
-from .open import open_encoder
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel, resolve
 from .sentence_folder import SentencePlan, plan_sentence_folder, stated_limits, write_modules, write_tokenizer
 from .sidecar import write_sidecar
 from .tokenize import TextTokenizer, load_tokenizer
-from .transformer import TransformerEncoder
 
 Notice = Callable[[str], None]
 DescribeOrigin = Callable[[ResolvedModel], Origin]
@@ -59,6 +55,10 @@ class ExportRequest:
     """Packages by name, for the card."""
     loader: LoadSentenceTransformer | None
     """Loads the written folder for the check against sentence-transformers; None where that is not installed."""
+    fp32_limit: int = MERGE_FP32_LIMIT
+    """From this many weights on a model is large: AUTO is bf16, adapters are merged in it, and the check may use it."""
+    cpu_dtype: torch.dtype | None = None
+    """What the CPU computes in best, for the check of a large model; None to find out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,27 @@ class Exported:
     """Least cosine to the encoder's own vectors in the check; None when there was no check."""
     limits: tuple[str, ...]
     """What a user of the folder must know, as sentences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """The encoder that is exported."""
+
+    resolved: ResolvedModel
+    config: EncoderConfig
+    """On the CPU, in the precision of the weights."""
+    info: EncoderInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stated:
+    """What the folder says besides the weights."""
+
+    plan: SentencePlan | None
+    """None for a merged folder."""
+    limits: tuple[str, ...] = ()
+    instructed: bool = True
+    """Whether an instruction given later keeps the vectors the same."""
 
 
 def export_model(
@@ -95,53 +116,26 @@ def export_model(
     output = request.output.resolve()
     require_new(output)
     _require_plain(request)
-    resolved = resolve(request.config, cache=cache, progress=progress)
-    precision = _precision(request.config.precision, resolved)
-    config = replace(request.config, precision=precision, device="cpu", batch_tokens=None)
-    info = identify_resolved(resolved, config, cache=cache)
+    source = _source(request, cache=cache, progress=progress)
     for left in leftovers(output):
         notice(f"{left} is left by an export that was killed, or belongs to one that still runs: remove it if not")
     with new_folder(output) as folder:
-        plan = _plan(resolved, info) if request.form is ExportFormat.SENTENCE_TRANSFORMERS else None
-        limits: tuple[str, ...] = ()
-        instructed = True
-        if plan is not None:
-            limits, instructed = _begin_sentence_folder(folder, plan, resolved, info)
-        told(_loading(resolved, precision))
-        ours, dtype = _write_weights(folder, resolved, config, info, notice=notice, told=told)
-        if plan is None:
-            write_merged(folder, resolved, info)
-        else:
-            write_modules(folder, plan, versions=request.versions)
-            if plan.sidecar is not None:
-                write_sidecar(folder, plan.sidecar)
-            limits += stated_limits(plan, resolved.sidecar.prompt, precision, instructed=instructed)
-        copy_licences(resolved.folder, folder)
-        cosine = _check(folder, request, plan, ours, dtype, told=told)
-        card = model_card(
-            request.describe(resolved),
-            form=request.form,
-            info=info,
-            prompt=resolved.sidecar.prompt,
-            plan=plan,
-            instructed=instructed,
-            precision=precision,
-            limits=limits,
-            cosine=cosine,
-            name=output.name,
-            command=request.command,
-            versions=request.versions,
-        )
+        stated = _begin(folder, request, source)
+        told(_loading(source))
+        ours, dtype = _write_weights(folder, request, source, notice=notice, told=told)
+        _write_beside(folder, request, source, stated.plan)
+        cosine = check_folder(folder, stated.plan, ours, dtype, loader=request.loader, told=told)
+        card = _card(request, source, stated, cosine, name=output.name)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return Exported(
         folder=output,
         form=request.form,
-        info=info,
-        adapters=len(resolved.adapters),
-        precision=precision,
+        info=source.info,
+        adapters=len(source.resolved.adapters),
+        precision=source.config.precision,
         bytes=folder_bytes(output),
         cosine=cosine,
-        limits=limits,
+        limits=stated.limits,
     )
 
 
@@ -160,29 +154,49 @@ def _require_plain(request: ExportRequest) -> None:
         )
 
 
-def _precision(asked: Precision, resolved: ResolvedModel) -> Precision:
-    if asked is not Precision.AUTO:
-        return asked
-    return Precision.FP32 if parameter_bound(resolved.folder) < MERGE_FP32_LIMIT else Precision.BF16
+def _source(request: ExportRequest, *, cache: Path | None, progress: PullCallback | None) -> _Source:
+    resolved = resolve(request.config, cache=cache, progress=progress)
+    precision = _precision(request, resolved)
+    config = replace(request.config, precision=precision, device="cpu", batch_tokens=None)
+    return _Source(resolved=resolved, config=config, info=identify_resolved(resolved, config, cache=cache))
 
 
-def _loading(resolved: ResolvedModel, precision: Precision) -> str:
-    count = len(resolved.adapters)
-    merged = f", merging {count} adapter{'s' if count > 1 else ''}" if count else ""
-    return f"loading {resolved.folder.name if resolved.entry is None else resolved.entry.name}{merged}, in {precision}"
+def _precision(request: ExportRequest, resolved: ResolvedModel) -> Precision:
+    if request.config.precision is not Precision.AUTO:
+        return request.config.precision
+    small = stored_weights(weight_files(resolved.folder)) < request.fp32_limit
+    return Precision.FP32 if small else Precision.BF16
 
 
-def _plan(resolved: ResolvedModel, info: EncoderInfo) -> SentencePlan:
+def _begin(folder: Path, request: ExportRequest, source: _Source) -> _Stated:
+    """Return what the folder will say; for sentence-transformers write the tokenizer, and compare its tokens.
+
+    Before the weights are loaded: what is refused is refused at once.
+    """
+    if request.form is ExportFormat.MERGED:
+        return _Stated(plan=None)
+    resolved, info = source.resolved, source.info
     pooling = Pooling(info.pooling)
-    return plan_sentence_folder(
+    eos = _eos(resolved, pooling)
+    plan = plan_sentence_folder(
         load_tokenizer(resolved.folder),
         replace(resolved.sidecar, pooling=pooling),
         folder=resolved.folder,
         max_tokens=info.max_tokens,
         width=width(resolved.folder),
         dim=info.dim,
-        eos=_eos(resolved, pooling),
+        eos=eos,
     )
+    write_tokenizer(folder, plan)
+    # transformers asks config.json which tokenizer class a model has.
+    shutil.copyfile(resolved.folder / "config.json", folder / "config.json")
+    prompt = resolved.sidecar.prompt
+    tokenizer = load_tokenizer(resolved.folder)
+    ours = TextTokenizer(tokenizer=tokenizer, prompt=prompt, max_tokens=info.max_tokens, eos=eos)
+    limits = require_same_tokens(plan, ours, folder)
+    instructed = takes_instructions(plan, ours, folder)
+    limits += stated_limits(plan, prompt, source.config.precision, instructed=instructed)
+    return _Stated(plan=plan, limits=limits, instructed=instructed)
 
 
 def _eos(resolved: ResolvedModel, pooling: Pooling) -> int | None:
@@ -191,40 +205,41 @@ def _eos(resolved: ResolvedModel, pooling: Pooling) -> int | None:
     return eos_token(AutoConfig.from_pretrained(str(resolved.folder)), resolved.folder)
 
 
-def _begin_sentence_folder(
-    folder: Path, plan: SentencePlan, resolved: ResolvedModel, info: EncoderInfo
-) -> tuple[tuple[str, ...], bool]:
-    """Write the tokenizer and return the limits, and whether instructions given later keep the vectors the same.
-
-    Before the weights are loaded: what is refused is refused at once.
-    """
-    write_tokenizer(folder, plan)
-    # transformers asks config.json which tokenizer class a model has.
-    shutil.copyfile(resolved.folder / "config.json", folder / "config.json")
-    ours = TextTokenizer(
-        tokenizer=load_tokenizer(resolved.folder),
-        prompt=resolved.sidecar.prompt,
-        max_tokens=info.max_tokens,
-        eos=_eos(resolved, plan.pooling),
-    )
-    return require_same_tokens(plan, ours, folder), takes_instructions(plan, ours, folder)
+def _loading(source: _Source) -> str:
+    resolved = source.resolved
+    count = len(resolved.adapters)
+    merged = f", merging {count} adapter{'s' if count > 1 else ''}" if count else ""
+    name = resolved.folder.name if resolved.entry is None else resolved.entry.name
+    return f"loading {name}{merged}, in {source.config.precision}"
 
 
 def _write_weights(
-    folder: Path, resolved: ResolvedModel, config: EncoderConfig, info: EncoderInfo, *, notice: Notice, told: Notice
+    folder: Path, request: ExportRequest, source: _Source, *, notice: Notice, told: Notice
 ) -> tuple[ProbeVectors, torch.dtype]:
     """Write the merged weights with their config, and return the encoder's probe vectors and what they were made in.
 
     The model is let go, so that the check can load what was written.
     """
-    encoder = load_transformer(resolved, config, info, notice=notice)
+    limit = request.fp32_limit
+    encoder = load_transformer(source.resolved, source.config, source.info, notice=notice, fp32_limit=limit)
     model = encoder.model
     told("writing the weights")
     _save(model, folder)
-    dtype = check_dtype(config.precision, model.num_parameters())
+    dtype = check_dtype(source.config.precision, model.num_parameters(), fp32_limit=limit, cpu_dtype=request.cpu_dtype)
     told("computing vectors to compare with")
-    model.to(dtype)  # type: ignore[arg-type]
+    cast_weights(model, dtype)
     return probe_vectors(encoder, dtype), dtype
+
+
+def _write_beside(folder: Path, request: ExportRequest, source: _Source, plan: SentencePlan | None) -> None:
+    """Write what makes a folder of weights a model, and the licences."""
+    if plan is None:
+        write_merged(folder, source.resolved, source.info)
+    else:
+        write_modules(folder, plan, versions=request.versions)
+        if plan.sidecar is not None:
+            write_sidecar(folder, plan.sidecar)
+    copy_licences(source.resolved.folder, folder)
 
 
 def _save(model: PreTrainedModel, folder: Path) -> None:
@@ -250,32 +265,18 @@ def _save(model: PreTrainedModel, folder: Path) -> None:
         )
 
 
-def _check(
-    folder: Path,
-    request: ExportRequest,
-    plan: SentencePlan | None,
-    ours: ProbeVectors,
-    dtype: torch.dtype,
-    *,
-    told: Notice,
-) -> float | None:
-    """Return the least cosine between the written folder's vectors and the encoder's, None when nobody could look."""
-    require_bidirectional(folder, dtype)
-    if plan is None:
-        told("checking: the folder is opened and its vectors are compared")
-        precision = Precision.FP32 if dtype is torch.float32 else Precision.BF16
-        opened = EncoderConfig(model=str(folder), precision=precision, device="cpu")
-        encoder = open_encoder(opened, notice=lambda message: None)
-        assert isinstance(encoder, TransformerEncoder)
-        return least_cosine(ours, probe_vectors(encoder, dtype))
-    if request.loader is None:
-        return None
-    told("checking: sentence-transformers opens the folder and its vectors are compared")
-    try:
-        with quiet_loading():
-            model = request.loader(folder, dtype)
-    except (ImportError, OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise ExportError(
-            f"sentence-transformers does not load the folder ({type(error).__name__}: {error}). Nothing was written."
-        ) from error
-    return least_cosine(ours, foreign_vectors(model, plan, dtype))
+def _card(request: ExportRequest, source: _Source, stated: _Stated, cosine: float | None, *, name: str) -> str:
+    return model_card(
+        request.describe(source.resolved),
+        form=request.form,
+        info=source.info,
+        prompt=source.resolved.sidecar.prompt,
+        plan=stated.plan,
+        instructed=stated.instructed,
+        precision=source.config.precision,
+        limits=stated.limits,
+        cosine=cosine,
+        name=name,
+        command=request.command,
+        versions=request.versions,
+    )

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .config import Attention, Precision
+from .config import Attention, EncoderConfig, Precision
 from .errors import ExportError, NotBidirectionalError
-from .load import MERGE_FP32_LIMIT, choose_dtype, quiet_loading
+from .load import choose_dtype, quiet_loading
+from .open import open_encoder
 from .proof import require
 from .protocol import Encoder, Role, Vectors
 from .sentence_folder import INSTEAD, SentencePlan
@@ -67,15 +68,51 @@ def sentence_transformers_version() -> str:
     return metadata.version("sentence-transformers")
 
 
-def check_dtype(precision: Precision, parameters: int) -> torch.dtype:
+def check_dtype(
+    precision: Precision, parameters: int, *, fp32_limit: int, cpu_dtype: torch.dtype | None
+) -> torch.dtype:
     """Return what to compute vectors in for the check, whatever the weights are stored in.
 
     fp32 unless that would take a large model twice the memory and the CPU computes in bf16 itself: in bf16 a batch and
-    a text alone differ by more than the check allows, in any program.
+    a text alone differ by more than the check allows, in any program. Large is from `fp32_limit` parameters on;
+    `cpu_dtype` is what the CPU computes in best, None to find out.
     """
-    if precision is Precision.FP32 or parameters < MERGE_FP32_LIMIT:
+    if precision is Precision.FP32 or parameters < fp32_limit:
         return torch.float32
-    return choose_dtype(Precision.AUTO, torch.device("cpu"))[0]
+    return cpu_dtype or choose_dtype(Precision.AUTO, torch.device("cpu"))[0]
+
+
+def check_folder(
+    folder: Path,
+    plan: SentencePlan | None,
+    ours: ProbeVectors,
+    dtype: torch.dtype,
+    *,
+    loader: LoadSentenceTransformer | None,
+    told: Callable[[str], None],
+) -> float | None:
+    """Return the least cosine between the written folder's vectors and the encoder's, None when nobody could look.
+
+    `plan` is None for a merged folder, which searchctl opens itself. Raises ExportError for a folder that does not
+    load, is causal or gives other vectors.
+    """
+    require_bidirectional(folder, dtype)
+    if plan is None:
+        told("checking: the folder is opened and its vectors are compared")
+        precision = Precision.FP32 if dtype is torch.float32 else Precision.BF16
+        opened = EncoderConfig(model=str(folder), precision=precision, device="cpu")
+        return least_cosine(ours, probe_vectors(open_encoder(opened, notice=lambda message: None), dtype))
+    if loader is None:
+        return None
+    told("checking: sentence-transformers opens the folder and its vectors are compared")
+    try:
+        with quiet_loading():
+            model = loader(folder, dtype)
+    except (ImportError, OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise ExportError(
+            f"sentence-transformers does not load the folder ({type(error).__name__}: {error}). Nothing was written."
+        ) from error
+    return least_cosine(ours, foreign_vectors(model, plan, dtype))
 
 
 def require_bidirectional(folder: Path, dtype: torch.dtype) -> None:

@@ -18,6 +18,7 @@ from .batching import is_out_of_memory
 from .bidirectional import set_attention
 from .config import Attention, EncoderConfig, Pooling, Precision
 from .errors import EncoderError, ModelFilesError, NotBidirectionalError
+from .model_folder import stored_weights, weight_files
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel
 from .tokenize import TextTokenizer, load_tokenizer
@@ -33,16 +34,23 @@ MERGE_FP32_LIMIT = 2_000_000_000
 
 
 def load_transformer(
-    resolved: ResolvedModel, config: EncoderConfig, info: EncoderInfo, *, notice: Notice
+    resolved: ResolvedModel,
+    config: EncoderConfig,
+    info: EncoderInfo,
+    *,
+    notice: Notice,
+    fp32_limit: int = MERGE_FP32_LIMIT,
 ) -> TransformerEncoder:
     """Return the encoder in `resolved.folder` as `config` wants it, proved.
+
+    Adapters of a model with fewer than `fp32_limit` weights are merged in fp32 and rounded once, whatever it is in.
 
     Raises NotBidirectionalError when the proof fails, ModelFilesError for files that do not load, EncoderError for a
     device or precision that is not there. `notice` gets a line for each choice made for the user.
     """
     device = choose_device(config.device)
     dtype, reason = choose_dtype(config.precision, device)
-    model = _load_model(resolved, config, dtype)
+    model = _load_model(resolved, config, dtype, fp32_limit=fp32_limit)
     model, device = _place(model, device, automatic=config.device == "auto", notice=notice)
     if device.type == "cpu" and dtype is not choose_dtype(config.precision, device)[0]:
         dtype, reason = choose_dtype(config.precision, device)
@@ -111,13 +119,15 @@ def _dtype_name(dtype: torch.dtype) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
 
 
-def _load_model(resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _load_model(
+    resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dtype, *, fp32_limit: int
+) -> PreTrainedModel:
     try:
         model_config = AutoConfig.from_pretrained(str(resolved.folder))
         # Set before loading so that mask builders and attention are made for it; see bidirectional.py.
         model_config.get_text_config().is_causal = config.attention is Attention.CAUSAL
         wide = dtype
-        if resolved.adapters and parameter_bound(resolved.folder) < MERGE_FP32_LIMIT:
+        if resolved.adapters and stored_weights(weight_files(resolved.folder)) < fp32_limit:
             wide = torch.float32
         with quiet_loading():
             model, loading = AutoModel.from_pretrained(
@@ -212,11 +222,6 @@ def _place(
     torch.cuda.empty_cache()
     notice(f"WARNING: {device} has too little free memory for the model; going on on the CPU, many times slower")
     return model.to("cpu"), torch.device("cpu")  # type: ignore[arg-type]
-
-
-def parameter_bound(folder: Path) -> int:
-    """Return an upper bound of the parameter count from the size of the weight files (2 bytes each at least)."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
 
 
 def eos_token(config: PretrainedConfig, folder: Path) -> int:

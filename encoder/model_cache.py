@@ -143,12 +143,12 @@ def require_space(folder: Path, need: int) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files below `folder`; files that vanish meanwhile count nothing."""
+    """Return the bytes of all files below `folder`, a link to a file as that file; those that vanish count nothing."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:
             try:
-                total += (Path(parent) / name).lstat().st_size
+                total += (Path(parent) / name).stat().st_size
             except OSError:
                 continue
     return total

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from .errors import ModelFilesError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# What sentence-transformers writes into each of its folders.
+MODULES = "modules.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Names of the width of the final states; OPT projects from hidden_size to word_embed_proj_dim at the end.
@@ -95,6 +99,16 @@ def check_safetensors(path: Path) -> None:
             raise ModelFilesError(f"{path}: damaged safetensors header ({error}). {again}") from error
     if size != expected:
         raise ModelFilesError(f"{path}: {size:,} bytes long, but its header says {expected:,}. {again}")
+
+
+def stored_weights(paths: Iterable[Path]) -> int:
+    """Return how many numbers the tensors of whole safetensors files hold, from their headers: no tensor is read."""
+    total = 0
+    for path in paths:
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .hash_cache import content_hash
 from .model_cache import PullCallback, PullProgress, models_folder, placing, pulled, revision_of
 from .model_folder import (
     ADAPTER_CONFIG,
+    MODULES,
     check_adapter_folder,
     check_model_folder,
     has_weights,
@@ -37,6 +39,8 @@ class ResolvedModel:
     """Version of a wheel, commit of a hub model, or "local"."""
     folder: Path
     """Base model as transformers loads it: complete, without adapters of its own."""
+    plain: str
+    """What names `folder`: the user's name, or what the lowest adapter says that it was trained on."""
     adapters: tuple[Path, ...]
     """Applied and merged in this order: the model's own chain, then those of the configuration."""
     sidecar: Sidecar
@@ -83,6 +87,8 @@ class _Resolver:
     shipped: Path
     seen: tuple[Path, ...] = ()
     """Adapter folders on the way to here; in the first of them the user's name ended."""
+    settled: bool = False
+    """Whether one of them says how the model is to be used."""
 
     def model(self, name: str) -> ResolvedModel:
         entry = find(name)
@@ -109,6 +115,7 @@ class _Resolver:
             name=entry.name,
             revision=revision_of(folder),
             folder=folder,
+            plain=entry.name,
             adapters=adapters,
             # Not the one in the cache: that is as old as the pull, these belong to this version of searchctl.
             sidecar=sidecar or entry.sidecar,
@@ -147,7 +154,7 @@ class _Resolver:
                 listed = ", ".join(path.name for path in ggufs)
                 raise ModelFilesError(f"{folder} holds {len(ggufs)} GGUF files ({listed}): give one of them as --model")
         check_model_folder(folder)
-        return _local(name, weights=folder, beside=folder)
+        return self._local(name, weights=folder, beside=folder)
 
     def _trained(self, folder: Path, sidecar: Sidecar, named: str, name: str) -> ResolvedModel:
         """Return the plain weights that a folder of adapters names, with these adapters and no others on top."""
@@ -157,7 +164,7 @@ class _Resolver:
         if find(named) is None and (folder / named).is_dir():
             named = str(folder / named)
         try:
-            base = replace(self, seen=(*self.seen, here)).model(named)
+            base = replace(self, seen=(*self.seen, here), settled=True).model(named)
         except UnknownModelError as error:
             raise UnknownModelError(
                 f"{folder / FILE_NAME}: base is {named!r}, which is not here. {error} Or write the right one there."
@@ -184,7 +191,23 @@ class _Resolver:
                 check_model_folder(staging / "model")
                 self._tell(PullProgress(stage="convert", done=size, total=size))
         check_model_folder(target)
-        return _local(name, weights=target, beside=path.parent)
+        return self._local(name, weights=target, beside=path.parent)
+
+    def _local(self, name: str, *, weights: Path, beside: Path) -> ResolvedModel:
+        sidecar = read_sidecar(beside)
+        if sidecar is None and not self.settled and (beside / MODULES).is_file():
+            raise ModelFilesError(_unread_settings(beside))
+        sidecar = sidecar or Sidecar()
+        return ResolvedModel(
+            name=name,
+            revision=LOCAL,
+            folder=weights,
+            plain=name,
+            adapters=_beside(beside, sidecar),
+            sidecar=sidecar,
+            licence=None,
+            entry=None,
+        )
 
     def _tell(self, event: PullProgress) -> None:
         if self.progress is not None:
@@ -200,14 +223,14 @@ class _Resolver:
             raise ModelFilesError(f"adapter {folder}: its base leads back to itself. Mend base_model_name_or_path.")
         check_adapter_folder(folder)
         named = _base_name(folder)
+        sidecar = read_sidecar(folder)
         try:
-            base = replace(self, seen=(*self.seen, here)).model(named)
+            base = replace(self, seen=(*self.seen, here), settled=self.settled or sidecar is not None).model(named)
         except UnknownModelError as error:
             raise UnknownModelError(
                 f"adapter {folder} was trained on {named}, which is not here. {error} Or write the right one into "
                 f"base_model_name_or_path of {ADAPTER_CONFIG}."
             ) from error
-        sidecar = read_sidecar(folder)
         earlier = () if sidecar is None else _beside(folder, sidecar)
         below = () if sidecar is not None and sidecar.base is not None else base.adapters
         return replace(
@@ -232,24 +255,20 @@ def _base_name(folder: Path) -> str:
     return named
 
 
-def _local(name: str, *, weights: Path, beside: Path) -> ResolvedModel:
-    sidecar = read_sidecar(beside) or Sidecar()
-    return ResolvedModel(
-        name=name,
-        revision=LOCAL,
-        folder=weights,
-        adapters=_beside(beside, sidecar),
-        sidecar=sidecar,
-        licence=None,
-        entry=None,
-    )
-
-
 def _beside(folder: Path, sidecar: Sidecar) -> tuple[Path, ...]:
     adapters = tuple(folder / name for name in sidecar.adapters)
     for adapter in adapters:
         check_adapter_folder(adapter)
     return adapters
+
+
+def _unread_settings(folder: Path) -> str:
+    return (
+        f"{folder} is a sentence-transformers folder ({MODULES}) without {FILE_NAME}: its pooling and prompts would be "
+        f"ignored, and the vectors be others. To measure it: `searchctl eval --rival {shlex.quote(str(folder))}`. If "
+        "`searchctl models export` wrote it: use the original, or export that with --format merged. To use its weights "
+        f'in another way: write {FILE_NAME} into it, as in {{"pooling": "mean"}}'
+    )
 
 
 def _unknown(name: str) -> str:

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, processors
 
 from .config import Pooling, Precision
 from .errors import ExportError
-from .model_folder import read_json
+from .model_folder import MODULES, read_json
 from .prompts import PromptFormat
 from .protocol import Role
 from .sidecar import Sidecar
@@ -59,7 +59,8 @@ class SentencePlan:
     tokenizer: str
     """JSON of tokenizer.json."""
     sidecar: Sidecar | None
-    """Makes `--model` give the same vectors from this folder; None where the changed tokenizer does not allow it."""
+    """Makes `--model` give the same vectors from this folder, of full width; None where the changed tokenizer does not
+    allow it, and `resolve` then refuses the folder."""
 
 
 def plan_sentence_folder(
@@ -126,7 +127,7 @@ def write_modules(folder: Path, plan: SentencePlan, *, versions: Mapping[str, st
     mode, include_prompt = MODES[plan.pooling]
     places = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
     _write(
-        folder / "modules.json",
+        folder / MODULES,
         [
             {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{name}"}
             for at, (name, path) in enumerate(places.items())
@@ -172,6 +173,15 @@ def stated_limits(
         limits.append(
             f"sentence-transformers cuts vectors to {plan.dim} components after it made them unit length: compare them "
             "by cosine, or encode with normalize_embeddings=True."
+        )
+        if plan.sidecar is not None:
+            limits.append(
+                f"searchctl itself gives all {plan.width} components of this folder: add --dim {plan.dim} to --model."
+            )
+    if plan.sidecar is None:
+        limits.append(
+            f"searchctl itself does not open this folder with --model, since pooling {plan.pooling} is done by a "
+            "changed tokenizer here: keep the original for it, or export with --format merged."
         )
     if precision is Precision.BF16:
         limits.append(

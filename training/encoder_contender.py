@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..encoder.config import EncoderConfig, Precision
 from ..encoder.identity import digest_of, identify, identify_resolved
-from ..encoder.model_folder import weight_files
+from ..encoder.model_folder import stored_weights, weight_files
 from ..encoder.open import open_encoder
 from ..encoder.protocol import Encoder, EncoderInfo
 from ..encoder.resolve import ResolvedModel, resolve
@@ -174,13 +171,3 @@ def _parameters(resolved: ResolvedModel) -> int:
     if resolved.entry is not None:
         return resolved.entry.parameters
     return stored_weights(weight_files(resolved.folder))
-
-
-def stored_weights(paths: Iterable[Path]) -> int:
-    """Return how many numbers the tensors of safetensors files hold, from their headers."""
-    total = 0
-    for path in paths:
-        with path.open("rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total

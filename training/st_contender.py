@@ -16,9 +16,9 @@ from tokenizers import Tokenizer
 
 from ..encoder.hash_cache import content_hashes
 from ..encoder.identity import digest_of
-from ..encoder.model_folder import read_json
+from ..encoder.model_folder import MODULES, read_json, stored_weights
 from ..encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
-from .encoder_contender import VECTORS, stored_weights
+from .encoder_contender import VECTORS
 from .errors import EvaluationError
 from .measurement import EvalTask, Identity, Json, Meter, TaskInstructions
 from .mteb_encoder import MISSING_EXTRA, MtebEncoder, OpenedModel
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mteb.types import Array, PromptType
     from sentence_transformers import SentenceTransformer
 
-MODULES = "modules.json"
 BATCH_SIZE = 32
 """sentence-transformers' own default: the speed is what its users get."""
 UNLIMITED = 10**9

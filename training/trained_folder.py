@@ -18,9 +18,9 @@ from blake3 import blake3
 
 from ..encoder.config import EncoderConfig, Pooling
 from ..encoder.identity import digest_of, identify_resolved
-from ..encoder.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_weights, is_adapter, read_json
+from ..encoder.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from ..encoder.resolve import ResolvedModel
-from ..encoder.sidecar import Sidecar, read_sidecar, write_sidecar
+from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
 from .recipe import MntpStage, Stage, stage_settings
 from .training_data import Data
@@ -53,18 +53,8 @@ def plain_base(base: ResolvedModel) -> str:
     """Return a name or folder that means the weights of `base` without any adapter."""
     if base.entry is not None:
         return base.entry.name
-    name = base.name
-    while (folder := Path(name).expanduser()).is_dir():
-        sidecar = read_sidecar(folder)
-        if is_adapter(folder):
-            below = read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"]
-        elif not has_weights(folder) and sidecar is not None and sidecar.base is not None:
-            below = sidecar.base
-        else:
-            break
-        name = str(folder / below) if (folder / below).is_dir() else below
-    there = Path(name).expanduser()
-    return str(there.resolve()) if there.exists() else name
+    there = Path(base.plain).expanduser()
+    return str(there.resolve()) if there.exists() else base.plain
 
 
 def base_copies(output: Path) -> tuple[Path, ...]:

@@ -84,6 +84,33 @@ def test_a_trained_folder_becomes_a_model_that_model_opens(shell, trained: Path)
     assert str(shell.folder) not in card
 
 
+def test_a_bare_adapter_is_not_called_the_base(shell, model: Path, trained: Path) -> None:
+    for name in ("trained/mntp", "trained"):
+        (shell.folder / "trained/manifest.json").unlink(missing_ok=True)
+        out = name.replace("/", "-")
+        ended = shell("models", "export", name, "-o", f"{out}-out", *MERGED)
+        assert 0 == ended.code, ended.err
+        card = (shell.folder / f"{out}-out/README.md").read_text()
+        for fact in (
+            "made from the decoder tiny with the adapters mntp merged",
+            "| base | tiny |",
+            "| adapters | mntp |",
+        ):
+            assert fact in card
+        assert str(shell.folder) not in card
+
+
+def test_pooling_last_for_sentence_transformers_is_not_taken_for_an_encoder_of_ours(shell, model: Path) -> None:
+    ended = shell("models", "export", "tiny", "-o", "out", *FORM, "--pooling", "last")
+    assert 0 == ended.code, ended.err
+    assert "note: searchctl itself does not open this folder with --model" in ended.err
+    shell.write("texts.txt", "a text\n")
+    ended = shell("embed", "texts.txt", "--model", "out", "-o", "vectors.npy")
+    assert 2 == ended.code
+    assert "out is a sentence-transformers folder (modules.json) without searchctl.json" in ended.err
+    assert not (shell.folder / "vectors.npy").exists()
+
+
 def test_an_adapter_on_a_base_and_own_settings(shell, model: Path, trained: Path) -> None:
     ended = shell(
         *("models", "export", "tiny", "--adapter", "trained/mntp", "-o", "out", *FORM),

@@ -18,13 +18,14 @@ import pytest
 
 from searchctl.app.encoders import EncoderChoice
 from searchctl.app.engine import Engine, Talk
-from searchctl.app.generations import folder_bytes, kept_generation, unfinished_promotion
+from searchctl.app.generations import kept_generation, unfinished_promotion
 from searchctl.app.indexing import IndexHooks, IndexProgress
 from searchctl.app.promotion import Promotion
 from searchctl.app.rollback import roll_back
 from searchctl.app.searching import Question, SearchRequest
 from searchctl.app.settings import SearchMode
 from searchctl.app.swap import is_collection, previous_folder, promote_folder, swap_keeping
+from searchctl.encoder.model_cache import folder_bytes
 from searchctl.index.collection import FolderCollection
 from searchctl.index.lock import write_lock
 

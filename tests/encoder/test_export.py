@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, processors
 from transformers import AutoModel
 
 from searchctl.encoder.config import Attention, EncoderConfig, ExportFormat, Pooling, Precision
-from searchctl.encoder.errors import ExportError
+from searchctl.encoder.errors import ExportError, ModelFilesError
 from searchctl.encoder.export import Exported, ExportRequest, export_model
 from searchctl.encoder.export_check import LEAST_COSINE, sentence_transformers_loader
 from searchctl.encoder.model_card import Origin, stated_licence
@@ -149,6 +151,13 @@ def test_a_begin_token_among_other_steps_of_the_tokenizer_is_moved_too(make: Mak
     require_equal(ours(folder), tmp_path / "out")
 
 
+def test_a_folder_that_searchctl_would_pool_otherwise_is_not_opened_by_it(make: Make, tmp_path: Path) -> None:
+    exported = write(make(pooling=Pooling.LAST), tmp_path / "out")
+    assert any("does not open this folder with --model" in limit for limit in exported.limits)
+    with pytest.raises(ModelFilesError, match=r"sentence-transformers folder .* --rival .*/out`"):
+        ours(tmp_path / "out")
+
+
 def test_weighted_mean_without_prompts_is_equal(make: Make, tmp_path: Path) -> None:
     folder = make(pooling=Pooling.WEIGHTED_MEAN)
     write(folder, tmp_path / "out")
@@ -223,6 +232,42 @@ def test_precision_is_that_of_the_weights(
     assert any("bf16" in limit for limit in exported.limits) == (form is ST and asked is Precision.BF16)
 
 
+def weights(model: Path) -> int:
+    return sum(tensor.size for tensor in load_file(model / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("form", [ST, MERGED])
+def test_a_large_model_is_compared_in_bf16_with_its_rotary_frequencies_as_they_are(
+    make_folder: Make, tmp_path: Path, form: ExportFormat
+) -> None:
+    # Weights and texts at which rounded frequencies turn vectors further than the check allows: cosine 0.99984.
+    folder = make_folder(initializer_range=0.5, max_position_embeddings=1024)
+    write_sidecar(folder, Sidecar(max_tokens=1024))
+    config = EncoderConfig(model=str(folder))
+    # Any model is large, and any CPU computes in bf16.
+    exported = write(folder, tmp_path / "out", form, config=config, fp32_limit=1, cpu_dtype=torch.bfloat16)
+    assert Precision.BF16 is exported.precision
+    assert exported.cosine is not None and exported.cosine >= 0.99998
+
+
+def test_auto_goes_by_the_number_of_weights_and_not_by_the_bytes_of_the_files(make: Make, tmp_path: Path) -> None:
+    folder = make()  # stored in fp32
+    config, count = EncoderConfig(model=str(folder)), weights(folder)
+    assert Precision.BF16 is write(folder, tmp_path / "at", MERGED, config=config, fp32_limit=count).precision
+    assert Precision.FP32 is write(folder, tmp_path / "below", MERGED, config=config, fp32_limit=count + 1).precision
+
+
+def test_adapters_of_a_model_stored_in_fp32_are_merged_in_fp32_below_the_limit(make: Make, tmp_path: Path) -> None:
+    folder = make()
+    adapter = add_adapter(folder, tmp_path / "a", seed=0)
+    asked = EncoderConfig(model=str(folder), adapters=(adapter,), precision=Precision.BF16)
+    write(folder, tmp_path / "exact", MERGED, config=replace(asked, precision=Precision.FP32))
+    write(folder, tmp_path / "rounded", MERGED, config=asked, fp32_limit=weights(folder) + 1)
+    exact, rounded = (load_torch(tmp_path / name / "model.safetensors") for name in ("exact", "rounded"))
+    assert exact.keys() == rounded.keys()
+    assert all(torch.equal(exact[name].to(torch.bfloat16), rounded[name]) for name in exact)
+
+
 def test_fewer_components_are_kept_by_sentence_transformers(make: Make, tmp_path: Path) -> None:
     folder = make()
     config = EncoderConfig(model=str(folder), dim=8, precision=Precision.FP32)
@@ -230,6 +275,11 @@ def test_fewer_components_are_kept_by_sentence_transformers(make: Make, tmp_path
     model = require_equal(ours(folder, dim=8), tmp_path / "out")
     assert 8 == model.get_embedding_dimension()
     assert any("normalize_embeddings" in limit for limit in exported.limits)
+    (own,) = (limit for limit in exported.limits if limit.startswith("searchctl itself"))
+    assert "all 32 components" in own and "--dim 8" in own and own in (tmp_path / "out/README.md").read_text()
+    vectors = ours(folder, dim=8).encode(TEXTS, role=Role.QUERY)
+    assert least_cosine(vectors, ours(tmp_path / "out", dim=8).encode(TEXTS, role=Role.QUERY)) >= LEAST_COSINE
+    assert (len(TEXTS), 32) == ours(tmp_path / "out").encode(TEXTS, role=Role.QUERY).shape
     with pytest.raises(ExportError, match="Give --dim 8 to the command that opens it"):
         write(folder, tmp_path / "merged", MERGED, config=config)
 

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.errors import ModelFilesError, PullError, UnknownModelError
-from searchctl.encoder.model_cache import disk_error, placing, require_space
+from searchctl.encoder.model_cache import disk_error, folder_bytes, placing, require_space
 from searchctl.encoder.prompts import PromptFormat
 from searchctl.encoder.pull import PullProgress, cache_root, pull, pull_entry
 from searchctl.encoder.registry import ModelEntry, WheelFile
@@ -376,6 +376,16 @@ def test_name_that_is_none_is_unknown(tmp_path: Path, name: str) -> None:
 def test_builtin_has_nothing_to_pull(tmp_path: Path) -> None:
     with pytest.raises(PullError, match="--model hashing"):
         pull("hashing", cache=tmp_path)
+
+
+def test_bytes_of_a_folder_are_those_of_its_files_and_of_files_linked_into_it(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"x" * 1000)
+    model = tmp_path / "model"
+    (model / "deep").mkdir(parents=True)
+    (model / "deep/config.json").write_bytes(b"{}")
+    (model / "model.safetensors").symlink_to(tmp_path / "weights")  # as a pull links across disks
+    (model / "gone").symlink_to(tmp_path / "nothing")
+    assert 1002 == folder_bytes(model)
 
 
 def test_cache_root_is_the_override_or_the_users_cache(tmp_path: Path) -> None:

@@ -59,6 +59,34 @@ def test_chain_is_the_folders_own_then_the_configurations(folder: Path, cache: P
     assert model.sidecar.pooling is Pooling.LAST
 
 
+def test_settings_of_sentence_transformers_are_not_ignored(folder: Path, cache: Path, tmp_path: Path) -> None:
+    (folder / "modules.json").write_text("[]")
+    adapter = make_adapter(tmp_path / "adapter", str(folder))
+    for place in (folder, adapter):
+        with pytest.raises(ModelFilesError, match=r"--rival .*/tiny`.*--format merged.*write searchctl.json"):
+            resolve(config(place), cache=cache)
+    # Whoever trained on these weights has said how they are used.
+    write_sidecar(adapter, Sidecar(pooling=Pooling.LAST))
+    trained = tmp_path / "trained"
+    make_adapter(trained / "mntp", "x")
+    write_sidecar(trained, Sidecar(pooling=Pooling.LAST, base=str(folder), adapters=("mntp",)))
+    for place in (adapter, trained):
+        assert resolve(config(place), cache=cache).sidecar.pooling is Pooling.LAST
+    write_sidecar(folder, Sidecar(pooling=Pooling.FIRST))
+    assert resolve(config(folder), cache=cache).sidecar.pooling is Pooling.FIRST
+
+
+def test_the_plain_weights_keep_their_name_below_adapters(folder: Path, cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, cache / "models" / f"some--base-{COMMIT}")
+    pulled = make_adapter(cache / "models" / f"some--adapter-{COMMIT}", "some/base")
+    make_adapter(tmp_path / "trained" / "mntp", "x")
+    write_sidecar(tmp_path / "trained", Sidecar(base="../tiny", adapters=("mntp",)))
+    for place in ("some/base", "some/adapter", pulled):
+        assert "some/base" == resolve(config(place), cache=cache).plain
+    for place in (folder, tmp_path / "trained", make_adapter(tmp_path / "adapter", "../tiny")):
+        assert folder == Path(resolve(config(place), cache=cache).plain).resolve()
+
+
 def test_folder_of_adapters_that_names_its_base_is_a_model(folder: Path, cache: Path, tmp_path: Path) -> None:
     trained = tmp_path / "trained"
     first, second = make_adapter(trained / "mntp", "x"), make_adapter(trained / "supervised", "x")

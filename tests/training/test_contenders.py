@@ -11,7 +11,6 @@ import torch
 from datasets import Dataset
 from mteb.mocks.mock_tasks import MockSTSTask
 from peft import LoraConfig, get_peft_model
-from safetensors.numpy import save_file
 from torch.utils.data import DataLoader
 from transformers import AutoModel
 
@@ -23,7 +22,7 @@ from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.training.ablation import step_of
 from searchctl.training.bm25 import Bm25Contender
 from searchctl.training.contenders import parse_contender, require_unique
-from searchctl.training.encoder_contender import EncoderContender, stored_weights
+from searchctl.training.encoder_contender import EncoderContender
 from searchctl.training.errors import EvaluationError
 from searchctl.training.measurement import Contender, EvalTask, TaskInstructions
 from searchctl.training.st_contender import StContender
@@ -285,9 +284,3 @@ def test_a_model_that_changed_meanwhile_is_not_measured(make_folder: Callable[..
         contender.open(STS, tmp_path / "work"),
     ):
         pass
-
-
-def test_weights_are_counted_from_the_headers(tmp_path: Path) -> None:
-    save_file({"a": np.zeros((3, 4)), "b": np.zeros(5)}, tmp_path / "x.safetensors", metadata={"format": "pt"})
-    save_file({"c": np.zeros(())}, tmp_path / "y.safetensors")
-    assert 18 == stored_weights([tmp_path / "x.safetensors", tmp_path / "y.safetensors"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from ..encoder.protocol import EncodeProgress, Role
 from ..index.catalogue import CATALOGUE_FILE, ReadConnection, read_state, snapshot, sqlite_errors, vector_ids
+from ..index.errors import CollectionDamagedError
 from ..index.publish import vector_blocks
 from ..index.rows import document_paths, read_chunks, read_document
 
@@ -79,16 +80,23 @@ def all_vectors(collection: FolderCollection, dim: int) -> Iterator[tuple[Ids, V
 def differing_documents(collection: FolderCollection, other: FolderCollection) -> dict[str, int]:
     """Return the documents that the other collection lacks or has otherwise: paths, as they were stored, with tokens.
 
-    Token counts are each encoder's own, and make no difference.
+    Token counts are each encoder's own, and make no difference. What is damaged in the other collection counts as
+    lacking there; damage in this one raises CollectionDamagedError.
     """
     differing = {}
     with _reading(collection) as here, _reading(other) as there:
         for path in document_paths(here):
             document = read_document(here, path)
             assert document is not None
-            if _uncounted(document) != _uncounted(read_document(there, path)):
+            if _uncounted(document) != _uncounted(_whole(there, path)):
                 differing[path] = sum(chunk.tokens for chunk in document.chunks)
     return differing
+
+
+def _whole(connection: sqlite3.Connection, path: str) -> DocumentRecord | None:
+    with suppress(CollectionDamagedError):
+        return read_document(connection, path)
+    return None
 
 
 def _uncounted(document: DocumentRecord | None) -> DocumentRecord | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from ..encoder.registry import find
-from ..index.errors import EncoderMismatchError
+from ..index.errors import CollectionDamagedError, EncoderMismatchError
 from .errors import AppError
 
 if TYPE_CHECKING:
@@ -188,8 +188,11 @@ _PROMOTE = "searchctl models promote"
 
 
 def promote_command(config: EncoderConfig, named: str = "") -> str:
-    """Return the command that makes `config` a collection's encoder; `named` ends it."""
-    return f"{_PROMOTE} {shlex.join([config.model, *_options(config, EncoderConfig(model=config.model))])}{named}"
+    """Return the command that makes `config` a collection's encoder, in its precision; `named` ends it."""
+    words = [config.model, *_options(config, EncoderConfig(model=config.model))]
+    if config.precision is not Precision.AUTO:
+        words += ["--precision", str(config.precision)]
+    return f"{_PROMOTE} {shlex.join(words)}{named}"
 
 
 def collection_option(given: Path | None) -> str:
@@ -212,16 +215,16 @@ def _options(config: EncoderConfig, base: EncoderConfig) -> list[str]:
 
 @contextmanager
 def naming_collection(given: Path | None) -> Iterator[None]:
-    """Put `given`, the --collection of a command, into the commands that an EncoderMismatchError names."""
+    """Put `given`, the --collection of a command, into the commands that errors of the collection name."""
     try:
         yield
-    except EncoderMismatchError as error:
+    except (EncoderMismatchError, CollectionDamagedError) as error:
         if given is None:
             raise
         message = str(error)
-        for command in (_REBUILD, _PROMOTE):
-            message = message.replace(command, f"{command}{collection_option(given)}")
-        raise EncoderMismatchError(message) from error
+        for command, end in ((_REBUILD, ""), (_PROMOTE, ""), ("searchctl repair", "`"), ("searchctl index", "`")):
+            message = message.replace(f"{command}{end}", f"{command}{collection_option(given)}{end}")
+        raise type(error)(message) from error
 
 
 def require_model(model: str | None) -> None:

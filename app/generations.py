@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from ..encoder.config import EncoderConfig, Precision
 from ..encoder.model_cache import folder_bytes
 from ..index.catalogue import CATALOGUE_FILE
 from ..index.collection import FolderCollection
@@ -19,7 +19,10 @@ from .encoders import config_from_json
 from .swap import previous_folder, promote_folder
 
 RECORD_FILE = "promotion.json"
-"""In the folder of an unfinished promotion: which state of the collection it was made from."""
+"""In the folder of an unfinished promotion: what `PromotionRecord` has."""
+
+SUCCESSOR_FILE = "successor.json"
+"""In the folder of a kept generation: the settings of the collection that took its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +37,18 @@ class Generation:
     bytes: int
     problem: str | None = None
     """Why it cannot be read."""
+    precision: Precision | None = None
+    """Which one an unfinished promotion was begun with; None: not known."""
 
     @property
     def name(self) -> str:
         """Its encoder, in words."""
         return "an encoder that cannot be read" if self.settings is None else self.settings.encoder_name
+
+    def config(self) -> EncoderConfig:
+        """Return the encoder's configuration, in the precision it was begun with; `settings` must be there."""
+        assert self.settings is not None
+        return replace(config_from_json(self.settings.encoder_config), precision=self.precision or Precision.AUTO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +89,9 @@ def kept_generation(collection: Path) -> Generation | None:
 
 def unfinished_promotion(collection: Path) -> Generation | None:
     """Return the generation that a running or killed `models promote` is making, None when there is none."""
-    return _generation(promote_folder(collection))
+    folder = promote_folder(collection)
+    generation, record = _generation(folder), read_record(folder)
+    return generation if generation is None or record is None else replace(generation, precision=record.precision)
 
 
 def _generation(folder: Path) -> Generation | None:
@@ -109,14 +121,42 @@ def comparable(one: CollectionSettings, other: CollectionSettings) -> bool:
     return (one.encoder_fingerprint, one.dim, limits[0]) == (other.encoder_fingerprint, other.dim, limits[1])
 
 
-def read_record(folder: Path) -> Mapping[str, Any] | None:
+def described(settings: CollectionSettings) -> str:
+    """Return who the encoder is, so that two of one name can be told apart."""
+    return f"{settings.encoder_name} ({settings.encoder_fingerprint[:12]}, {settings.dim} dimensions)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRecord:
+    """How a promotion was begun."""
+
+    lineage: Mapping[str, str | int]
+    """Which state of the collection it is made from, as `collection_contents.lineage` has it."""
+    precision: Precision
+    """As it was asked for."""
+
+
+def read_record(folder: Path) -> PromotionRecord | None:
     """Return what `write_record` wrote, None when it is not there or unreadable: then nothing is known."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, KeyError):
         record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        return record if isinstance(record, dict) else None
+        return PromotionRecord(lineage=dict(record["lineage"]), precision=Precision(record["precision"]))
     return None
 
 
-def write_record(folder: Path, lineage: Mapping[str, str | int]) -> None:
-    """Note which state of the collection, as `collection_contents.lineage` has it, a promotion is made from."""
-    write_whole(folder / RECORD_FILE, json.dumps(dict(lineage)).encode())
+def write_record(folder: Path, record: PromotionRecord) -> None:
+    """Note how a promotion was begun."""
+    document = {"lineage": dict(record.lineage), "precision": str(record.precision)}
+    write_whole(folder / RECORD_FILE, json.dumps(document).encode())
+
+
+def read_successor(folder: Path) -> CollectionSettings | None:
+    """Return what `write_successor` wrote, None when it is not there or unreadable: then nothing is known."""
+    with suppress(OSError, ValueError, TypeError):
+        return CollectionSettings(**json.loads((folder / SUCCESSOR_FILE).read_text(encoding="utf-8")))
+    return None
+
+
+def write_successor(collection: Path, settings: CollectionSettings) -> None:
+    """Note in a collection, just before it is kept, what takes its place; elsewhere than beside it nobody reads it."""
+    write_whole(collection / SUCCESSOR_FILE, json.dumps(asdict(settings)).encode())

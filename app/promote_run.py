@@ -14,9 +14,9 @@ from rich.text import Text
 
 from ..index.protocol import CollectionSettings
 from .console import Terminal
-from .encoders import EncoderChoice, collection_option
+from .encoders import EncoderChoice, Notice, collection_option, naming_collection
 from .engine import Talk
-from .generations import Switched
+from .generations import Switched, described
 from .index_run import BarWords, duration
 from .indexing import IndexHooks
 from .interrupts import Interrupts
@@ -26,7 +26,7 @@ from .pulling import pull_bar
 from .rollback import roll_back
 from .settings import ReportFormat, cache_folder
 from .status_report import size
-from .swap import previous_folder
+from .swap import SWAP_DECIDED, is_swap_begun, previous_folder
 
 SCHEMA = 1
 
@@ -42,51 +42,95 @@ class _Run:
 
 
 def run_promotion(
-    terminal: Terminal, choice: EncoderChoice, given: Path | None, *, confirmed: bool, form: ReportFormat
+    terminal: Terminal,
+    choice: EncoderChoice,
+    given: Path | None,
+    *,
+    confirmed: bool,
+    form: ReportFormat,
+    step: Notice | None = None,
 ) -> None:
-    """Run `models promote MODEL` and print what it did."""
+    """Run `models promote MODEL` and print what it did; `step` is told each step of writing."""
     began = time.monotonic()
-    try:
-        with _run(terminal, given, "Embedding", choice.model or "the model") as run:
-            promotion = Promotion(run.path, run.talk, named=run.named)
-            switched = promotion.promote(choice, run.hooks, drop_unfinished=confirmed)
-    except KeyboardInterrupt:
-        terminal.say(
-            "everything embedded so far is kept, and the collection answers with the encoder it had: run the same "
-            "command again to go on"
-        )
-        raise
+    model = choice.model or "the model"
+    words = _Interrupted(
+        before="everything embedded so far is kept, and the collection answers with the encoder it had: run the same "
+        "command again to go on",
+        after=f"the interrupt came after the switch: {model} is the collection's encoder now, and "
+        f"`searchctl models promote --rollback{collection_option(given)}` goes back",
+    )
+    with _run(terminal, given, "Embedding", model, interrupted=words, step=step) as run:
+        promotion = Promotion(run.path, run.talk, named=run.named)
+        switched = promotion.promote(choice, run.hooks, drop_unfinished=confirmed)
     _report(terminal, switched, run, time.monotonic() - began, form)
 
 
-def run_rollback(terminal: Terminal, given: Path | None, *, confirmed: bool, form: ReportFormat) -> None:
-    """Run `models promote --rollback` and print what it did."""
+def run_rollback(
+    terminal: Terminal, given: Path | None, *, confirmed: bool, form: ReportFormat, step: Notice | None = None
+) -> None:
+    """Run `models promote --rollback` and print what it did; `step` is told each step of writing."""
     began = time.monotonic()
-    with _run(terminal, given, "Going back", "the model") as run:
+    words = _Interrupted(
+        before="nothing was changed: the collection answers with the encoder it had",
+        after="the interrupt came after the switch: the collection has gone back to the encoder before, and the same "
+        "command goes forth again",
+    )
+    with _run(terminal, given, "Going back", "the model", interrupted=words, step=step) as run:
         switched = roll_back(run.path, run.talk, run.hooks, named=run.named, confirmed=confirmed)
     _report(terminal, switched, run, time.monotonic() - began, form)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Interrupted:
+    """What is true after Ctrl-C."""
+
+    before: str
+    """While the old generation is still in place."""
+    after: str
+    """Once the switch is decided: what it lacks, the next command completes."""
+
+
 @contextmanager
-def _run(terminal: Terminal, given: Path | None, what: str, model: str) -> Iterator[_Run]:
+def _run(
+    terminal: Terminal, given: Path | None, what: str, model: str, *, interrupted: _Interrupted, step: Notice | None
+) -> Iterator[_Run]:
     """Show one bar and mind Ctrl-C while inside."""
     path = existing_collection(given)
     words = BarWords("documents")
     interrupts = Interrupts(words.stopping)
-    with pull_bar(terminal, model) as pulling, interrupts.active(), terminal.progress(what) as update:
-        words.update = update
-        yield _Run(
-            path=path,
-            named=collection_option(given),
-            talk=Talk(
-                notice=terminal.notice,
-                detail=terminal.detail,
-                pulling=pulling,
-                loading=words.loading,
-                cache=cache_folder(),
-            ),
-            hooks=IndexHooks(progress=words.progress, shield=interrupts.shield),
-        )
+    steps: set[str] = set()
+
+    def told(name: str) -> None:
+        steps.add(name)
+        if step is not None:
+            step(name)
+
+    try:
+        with (
+            pull_bar(terminal, model) as pulling,
+            naming_collection(given),
+            interrupts.active(),
+            terminal.progress(what) as update,
+        ):
+            words.update = update
+            yield _Run(
+                path=path,
+                named=collection_option(given),
+                talk=Talk(
+                    notice=terminal.notice,
+                    detail=terminal.detail,
+                    pulling=pulling,
+                    loading=words.loading,
+                    step=told,
+                    cache=cache_folder(),
+                ),
+                hooks=IndexHooks(progress=words.progress, shield=interrupts.shield),
+            )
+    except KeyboardInterrupt:
+        # A second Ctrl-C may fall between the first rename and its step.
+        decided = SWAP_DECIDED in steps or is_swap_begun(path)
+        terminal.say(interrupted.after if decided else interrupted.before)
+        raise
 
 
 def switched_to_json(switched: Switched, path: Path, seconds: float) -> dict[str, Any]:
@@ -123,25 +167,21 @@ def _report(terminal: Terminal, switched: Switched, run: _Run, seconds: float, f
     if form is ReportFormat.JSON:
         document = switched_to_json(switched, run.path, seconds)
         terminal.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-    name = _words(switched.settings)
+    name = described(switched.settings)
     if not switched.changed:
         terminal.say(f"{name} is the encoder of {shown_path(run.path)} already: nothing to do")
         return
-    terminal.say(Text.assemble(("encoder: ", "dim"), (name, "green"), f", before {_words(switched.before)}"))
+    terminal.say(Text.assemble(("encoder: ", "dim"), (name, "green"), f", before {described(switched.before)}"))
     if switched.filled != type(switched.filled)():
         terminal.say(Text(_work(switched, seconds), style="dim"))
     _cut(terminal, switched, run)
     terminal.say(
-        f"kept: the generation of {_words(switched.before)} in {shown_path(previous_folder(run.path))}, "
+        f"kept: the generation of {described(switched.before)} in {shown_path(previous_folder(run.path))}, "
         f"{size(switched.kept_bytes)}. `searchctl models promote --rollback{run.named}` goes back to it without "
         "embedding; delete the folder to free the space"
     )
     if switched.dropped is not None:
         terminal.say(f"deleted: the generation of {switched.dropped} that was kept until now")
-
-
-def _words(settings: CollectionSettings) -> str:
-    return f"{settings.encoder_name} ({settings.encoder_fingerprint[:12]}, {settings.dim} dimensions)"
 
 
 def _work(switched: Switched, seconds: float) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..encoder.config import Precision
 from ..encoder.model_cache import folder_bytes
 from ..index.collection import FolderCollection
 from ..index.errors import CollectionDamagedError
@@ -27,12 +28,14 @@ from .generations import (
     RECORD_FILE,
     Filled,
     Generation,
+    PromotionRecord,
     Switched,
     comparable,
     kept_generation,
     read_record,
     unfinished_promotion,
     write_record,
+    write_successor,
 )
 from .indexing import IndexHooks, IndexProgress
 from .sources import FILE_NAME
@@ -63,7 +66,8 @@ class Promotion:
         goes on from there, and brings over what has changed in the collection meanwhile. Raises AppError when a
         promotion to another encoder is unfinished, unless `drop_unfinished`.
         """
-        with write_lock(self.path), closing(self._open()) as old:
+        self._open().close()  # completes a half-made catalogue, which takes the lock itself
+        with write_lock(self.path), closing(self._open()) as old:  # anew: a swap may have come in between
             before = old.settings
             if before is None:
                 raise AppError(
@@ -82,11 +86,12 @@ class Promotion:
             )
             if wanted == before:
                 return self._switched(before, before, info, Filled(), changed=False)
-            with closing(self._begin(old, wanted, drop_unfinished=drop_unfinished)) as new:
+            with closing(self._begin(old, wanted, encoder, drop_unfinished=drop_unfinished)) as new:
                 filled = self._fill(old, new, encoder, wanted, hooks)
             self._carry_sources()
             earlier = kept_generation(self.path)
             old.close()
+            write_successor(self.path, wanted)
             with (hooks.shield or nullcontext)():
                 swap_keeping(self.path, promote_folder(self.path), step=self._talk.step)
         dropped = None if earlier is None else earlier.name
@@ -106,32 +111,51 @@ class Promotion:
             cache=self._talk.cache,
         )
 
-    def _begin(self, old: FolderCollection, wanted: CollectionSettings, *, drop_unfinished: bool) -> FolderCollection:
-        """Return the collection to fill: what an earlier promotion to this encoder left, else a new one."""
+    def _begin(
+        self, old: FolderCollection, wanted: CollectionSettings, encoder: LazyEncoder, *, drop_unfinished: bool
+    ) -> FolderCollection:
+        """Return the collection to fill: what an earlier promotion to this encoder left, else a new one.
+
+        `encoder` goes on in the precision that promotion was begun with.
+        """
         folder, begun = promote_folder(self.path), unfinished_promotion(self.path)
-        if begun is not None and (begun.problem is not None or begun.settings not in (None, wanted)):
+        if begun is not None and (
+            begun.problem is not None or begun.settings not in (None, wanted) or _clashing(begun, encoder)
+        ):
             if not drop_unfinished and (begun.problem is not None or begun.vectors):
-                raise self._occupied(begun, wanted)
+                raise self._occupied(begun, wanted, encoder)
             discard(self.path, folder)
             begun = None
         now = lineage(old)
         if begun is not None and begun.vectors:
             self._talk.notice(f"going on with a promotion begun before: {begun.vectors:,} vectors are there")
-            if read_record(folder) not in (None, now):
+            record = read_record(folder)
+            if record is not None and record.lineage != now:
                 self._talk.notice("the collection has changed since then: the changes are brought over")
+            if begun.precision not in (None, encoder.config.precision):
+                self._talk.notice(f"going on in precision {begun.precision}, as it was begun")
+                encoder.config = replace(encoder.config, precision=begun.precision)
         new = FolderCollection.create(folder, notice=self._talk.notice, step=self._talk.step)
-        write_record(folder, now)
+        write_record(folder, PromotionRecord(lineage=now, precision=encoder.config.precision))
         return new
 
-    def _occupied(self, begun: Generation, wanted: CollectionSettings) -> AppError:
-        anew = promote_command(config_from_json(wanted.encoder_config), f" --yes{self._named}")
+    def _occupied(self, begun: Generation, wanted: CollectionSettings, encoder: LazyEncoder) -> AppError:
+        asked = encoder.config.precision
+        anew = promote_command(
+            replace(config_from_json(wanted.encoder_config), precision=asked), f" --yes{self._named}"
+        )
         fresh = f"To drop it and begin this one: `{anew}`"
         if begun.settings is None:
             return AppError(f"the unfinished promotion in {begun.folder} cannot be read: {begun.problem}. {fresh}")
         held = f"{begun.folder} holds {begun.vectors:,} vectors of an unfinished promotion to {begun.name}"
-        if comparable(begun.settings, wanted):
+        if begun.settings != wanted and comparable(begun.settings, wanted):
             return AppError(f"{held}, begun with other chunks or with the model in another place. {fresh}")
-        command = promote_command(config_from_json(begun.settings.encoder_config), self._named)
+        if begun.settings == wanted:
+            held += (
+                f", begun with --precision {begun.precision}, and this command has --precision {asked}: the vectors of "
+                "one promotion are computed in one"
+            )
+        command = promote_command(begun.config(), self._named)
         return AppError(f"{held}. To finish it: `{command}`. {fresh}")
 
     def _fill(
@@ -202,6 +226,12 @@ class Promotion:
             kept_bytes=folder_bytes(previous_folder(self.path)),
             dropped=dropped,
         )
+
+
+def _clashing(begun: Generation, encoder: LazyEncoder) -> bool:
+    """Return whether another precision was asked for than the one that vectors of the promotion have."""
+    asked = encoder.config.precision
+    return bool(begun.vectors) and asked is not Precision.AUTO and begun.precision not in (None, asked)
 
 
 class _Filling:

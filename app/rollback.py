@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,16 @@ from ..index.collection import FolderCollection
 from ..index.lock import write_lock
 from .encoders import EncoderChoice, LazyEncoder, config_from_json, promote_command
 from .errors import AppError
-from .generations import Filled, Generation, Switched, kept_generation
+from .generations import (
+    Filled,
+    Generation,
+    Switched,
+    comparable,
+    described,
+    kept_generation,
+    read_successor,
+    write_successor,
+)
 from .sources import read_sources
 from .swap import is_collection, previous_folder, swap_keeping
 
@@ -28,10 +38,11 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, named: str = "", con
 
     Nothing is embedded. `named` ends the commands in messages, " --collection PATH" or "". Raises AppError when no
     generation is kept, when its encoder is not to be had any more, and, unless `confirmed`, when the collection has
-    changed since.
+    changed or was made anew otherwise since.
     """
     is_collection(path)  # completes a swap that a killed process had begun
-    with write_lock(path), closing(FolderCollection.open(path, notice=talk.notice)) as current:
+    FolderCollection.open(path).close()  # completes a half-made catalogue, which takes the lock itself
+    with write_lock(path), closing(FolderCollection.open(path, notice=talk.notice)) as current:  # swapped meanwhile?
         settings, kept = current.settings, kept_generation(path)
         if kept is None or settings is None:
             raise AppError(
@@ -41,11 +52,13 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, named: str = "", con
         if kept.settings is None:
             raise AppError(f"the generation kept in {kept.folder} cannot be read: {kept.problem}. Nothing was changed")
         info = _kept_encoder(kept, kept.settings, talk)
+        promoted = _promoted(settings, kept.folder, kept.settings)
         with closing(FolderCollection.open(kept.folder)) as previous:
-            differences = _differences(current, previous)
+            differences = _differences(current, previous) + _other_making(settings, promoted)
         if differences and not confirmed:
-            raise _refused(settings, kept.settings, differences, named)
+            raise _refused(promoted, kept.settings, differences, named)
         current.close()
+        write_successor(path, kept.settings)
         with (hooks.shield or nullcontext)():
             swap_keeping(path, kept.folder, step=talk.step)
     return Switched(
@@ -96,17 +109,32 @@ def _differences(current: FolderCollection, previous: FolderCollection) -> list[
         "indexed for the first time": len(places - {source.path for source in read_sources(previous.path)}),
     }
     nouns = {what: "path" if what.startswith("indexed") else "document" for what in counts}
-    words = [f"{n:,} {nouns[what]}{'' if n == 1 else 's'} {what}" for what, n in counts.items() if n]
-    new, old = current.settings, previous.settings
-    if new is not None and old is not None and new.chunk_tokens != old.chunk_tokens:
-        words.append(f"chunks of {new.chunk_tokens} tokens in place of {old.chunk_tokens}")
+    return [f"{n:,} {nouns[what]}{'' if n == 1 else 's'} {what}" for what, n in counts.items() if n]
+
+
+def _promoted(now: CollectionSettings, folder: Path, kept: CollectionSettings) -> CollectionSettings:
+    """Return how the collection was made that took the place of the one kept in `folder`."""
+    # A promotion keeps the chunks as they are: so much is known without the record.
+    return read_successor(folder) or replace(now, chunk_tokens=kept.chunk_tokens, chunk_overlap=kept.chunk_overlap)
+
+
+def _other_making(now: CollectionSettings, promoted: CollectionSettings) -> list[str]:
+    """Return in words how a rebuild has made the collection otherwise than it was at the switch."""
+    words = []
+    if (now.chunk_tokens, now.chunk_overlap) != (promoted.chunk_tokens, promoted.chunk_overlap):
+        words.append(
+            f"chunks of {now.chunk_tokens} tokens ({now.chunk_overlap} shared) in place of {promoted.chunk_tokens} "
+            f"({promoted.chunk_overlap} shared)"
+        )
+    if not comparable(now, promoted):
+        words.append(f"the encoder {described(now)} in place of {described(promoted)}")
     return words
 
 
-def _refused(settings: CollectionSettings, kept: CollectionSettings, differences: list[str], named: str) -> AppError:
+def _refused(promoted: CollectionSettings, kept: CollectionSettings, differences: list[str], named: str) -> AppError:
     command = promote_command(config_from_json(kept.encoder_config), named)
     return AppError(
-        f"the collection has changed since {settings.encoder_name} took the place of {kept.encoder_name}: "
+        f"the collection has changed since {described(promoted)} took the place of {described(kept)}: "
         f"{', '.join(differences)}. The kept generation does not have that. To go back and keep the changes, embedding "
         f"only what is new: `{command}`. To go back to what was then: `searchctl models promote --rollback --yes"
         f"{named}`; today's generation is kept in its stead, and `searchctl index{named}` brings the files up to date"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..index.protocol import CollectionStatus
 from .console import Terminal, printable
-from .encoders import config_from_json, promote_command
+from .encoders import promote_command
 from .engine import Engine
 from .generations import Generation, kept_generation, unfinished_promotion
 from .index_run import reason_of
@@ -153,15 +153,15 @@ def _iso(date: datetime | None) -> str | None:
     return None if date is None else date.isoformat()
 
 
-def show_report(terminal: Terminal, report: StatusReport) -> None:
-    """Print the report for a person."""
+def show_report(terminal: Terminal, report: StatusReport, *, named: str) -> None:
+    """Print the report for a person; `named` ends the commands in it, " --collection PATH" or ""."""
     status = report.status
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     rows: dict[str, Text | str] = {
         "collection": shown_path(status.path),
-        "state": _state(report),
+        "state": _state(report, named),
         "indexed": f"{status.documents:,} documents, {status.chunks:,} chunks, {status.vectors:,} distinct vectors",
         "formats": ", ".join(f"{name} {count:,}" for name, count in status.formats.items()) or "none",
         "from": ", ".join(printable(shown_path(path)) for path in report.sources) or "not known",
@@ -177,30 +177,31 @@ def show_report(terminal: Terminal, report: StatusReport) -> None:
     if status.updated is not None:
         rows["updated"] = f"{ago(status.updated)}, generation {status.generation}"
     if report.kept is not None:
-        rows["kept"] = _kept(report.kept)
+        rows["kept"] = _kept(report.kept, named)
     if report.promotion is not None:
-        rows["promotion"] = _promotion(report.promotion, status)
+        rows["promotion"] = _promotion(report.promotion, status, named)
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Text) else Text(value))
     terminal.show(table)
     _name_drift(terminal, report)
 
 
-def _kept(kept: Generation) -> Text:
+def _kept(kept: Generation, named: str) -> Text:
     where = f"{shown_path(kept.folder)}, {size(kept.bytes)}"
     if kept.settings is None:
         return Text(f"{where}: cannot be read: {kept.problem}", style="yellow")
     return Text(
         f"{kept.settings.encoder_name}, {kept.settings.dim} dimensions, fingerprint "
-        f"{kept.settings.encoder_fingerprint[:12]} in {where}; `searchctl models promote --rollback` goes back to it"
+        f"{kept.settings.encoder_fingerprint[:12]} in {where}; `searchctl models promote --rollback{named}` goes "
+        "back to it"
     )
 
 
-def _promotion(promotion: Generation, status: CollectionStatus) -> Text:
+def _promotion(promotion: Generation, status: CollectionStatus, named: str) -> Text:
     where = f"in {shown_path(promotion.folder)}, {size(promotion.bytes)}"
     if promotion.settings is None:
         return Text(f"unfinished {where}: cannot be read: {promotion.problem}", style="yellow")
-    command = promote_command(config_from_json(promotion.settings.encoder_config))
+    command = promote_command(promotion.config(), named)
     return Text(
         f"to {promotion.settings.encoder_name} is going on or was ended early: {promotion.vectors:,} of "
         f"{status.vectors:,} vectors {where}; `{command}` goes on, deleting the folder gives it up",
@@ -208,9 +209,11 @@ def _promotion(promotion: Generation, status: CollectionStatus) -> Text:
     )
 
 
-def _state(report: StatusReport) -> Text:
+def _state(report: StatusReport, named: str) -> Text:
     if not report.status.complete:
-        return Text("incomplete: a run is going on or was ended early; `searchctl index` completes it", style="yellow")
+        return Text(
+            f"incomplete: a run is going on or was ended early; `searchctl index{named}` completes it", style="yellow"
+        )
     drift = report.drift
     if drift is None:
         return Text("complete; files not looked at")
@@ -218,7 +221,7 @@ def _state(report: StatusReport) -> Text:
         return Text("complete and fresh", style="green")
     parts = [("changed", drift.changed), ("missing", drift.missing), ("new", drift.new)]
     return Text(
-        "stale: " + ", ".join(f"{len(paths):,} {name}" for name, paths in parts if paths) + "; run `searchctl index`",
+        f"stale: {', '.join(f'{len(paths):,} {name}' for name, paths in parts if paths)}; run `searchctl index{named}`",
         style="yellow",
     )
 

@@ -35,6 +35,9 @@ _WAIT_S = 10.0
 
 Step = Callable[[str], None]
 
+SWAP_DECIDED = "swap:decided"
+"""The step of `swap_keeping` from which on the new collection takes the place, whatever happens."""
+
 
 def _silent(name: str) -> None:
     """Take a step that nobody watches."""
@@ -92,13 +95,13 @@ def swap_keeping(collection: Path, new: Path, *, step: Step | None = None) -> No
         new.rename(_promoted_folder(collection))
         sync(collection.parent)
         told = step or _silent
-        told("swap:decided")
+        told(SWAP_DECIDED)
         _complete(collection, told)
 
 
 def complete_swap(collection: Path) -> None:
     """Finish a swap that was begun, or wait for the process that does; nothing to do in the usual case."""
-    if _is_begun(collection):
+    if is_swap_begun(collection):
         with _swap_lock(collection, _WAIT_S):
             _complete(collection, _silent)
     elif companions(collection)[2].is_dir() and collection.is_dir():
@@ -113,7 +116,7 @@ def is_collection(folder: Path) -> bool:
         complete_swap(folder)
         if (folder / CATALOGUE_FILE).is_file():
             return True
-        if not _is_begun(folder):
+        if not is_swap_begun(folder):
             # Looked at again: the swap may have ended between the two looks.
             return (folder / CATALOGUE_FILE).is_file()
 
@@ -128,7 +131,8 @@ def discard(collection: Path, folder: Path) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _is_begun(collection: Path) -> bool:
+def is_swap_begun(collection: Path) -> bool:
+    """Return whether a swap is decided and not completed."""
     return companions(collection)[1].is_dir() or _promoted_folder(collection).is_dir()
 
 

@@ -6,10 +6,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from .catalogue import check_stored_text, signed, unsigned, vector_ids
 from .documents import Anchor, Chunk
-from .errors import IndexRoomError
+from .errors import CollectionDamagedError, IndexRoomError
 from .filters import Candidate, microseconds
 from .protocol import DocumentRecord, FileRecord, StoredChunk
 
@@ -126,20 +127,25 @@ def document_paths(connection: sqlite3.Connection) -> list[str]:
 
 
 def read_document(connection: sqlite3.Connection, path: str) -> DocumentRecord | None:
-    """Return the document at `path` as `replace_document` was given it, None when there is none."""
+    """Return the document at `path` as `replace_document` was given it, None when there is none.
+
+    Raises CollectionDamagedError when one of its chunks, or a chunk's vector, is gone.
+    """
     row = connection.execute(
-        "SELECT id, size, mtime_ns, inode, content_hash, format, title, date, metadata FROM documents WHERE path = ?",
+        "SELECT id, size, mtime_ns, inode, content_hash, format, title, date, metadata, chunk_count FROM documents"
+        " WHERE path = ?",
         [path],
     ).fetchone()
     if row is None:
         return None
-    id_, size, mtime_ns, inode, content_hash, format_, title, date, metadata = row
+    id_, size, mtime_ns, inode, content_hash, format_, title, date, metadata, expected = row
     chunks = connection.execute(
         "SELECT ordinal, text, context, anchor_kind, anchor_value, headings, line_start, line_end, char_start,"
-        " char_end, tokens, hash FROM chunks JOIN vectors ON vectors.id = vector_id WHERE document_id = ?"
+        " char_end, tokens, hash FROM chunks LEFT JOIN vectors ON vectors.id = vector_id WHERE document_id = ?"
         " ORDER BY ordinal",
         [id_],
-    )
+    ).fetchall()
+    _check_whole(path, chunks, expected)
     return DocumentRecord(
         file=FileRecord(path=path, size=size, mtime_ns=mtime_ns, inode=unsigned(inode), content_hash=content_hash),
         format=format_,
@@ -148,6 +154,18 @@ def read_document(connection: sqlite3.Connection, path: str) -> DocumentRecord |
         metadata=json.loads(metadata),
         chunks=[_chunk(chunk) for chunk in chunks],
     )
+
+
+def _check_whole(path: str, chunks: Sequence[tuple[Any, ...]], expected: int) -> None:
+    """Raise CollectionDamagedError, as `verify` would find, unless all chunks are there and each has its vector."""
+    lacking = next((chunk[0] for chunk in chunks if chunk[-1] is None), None)
+    if lacking is not None:
+        why = f"chunk {lacking} has no vector"
+    elif len(chunks) != expected:
+        why = f"it has {len(chunks)} chunks, expected {expected}"
+    else:
+        return
+    raise CollectionDamagedError(f"{path}: {why}: run `searchctl repair`, then `searchctl index`")
 
 
 # One row of read_document; sqlite3 gives no types.

@@ -186,8 +186,8 @@ Yes = Annotated[
     typer.Option(
         "--yes",
         "-y",
-        help="Drop an unfinished promotion to another encoder; with --rollback: go back although the collection has "
-        "changed since.",
+        help="Drop an unfinished promotion to another encoder or in another precision; with --rollback: go back "
+        "although the collection has changed since.",
     ),
 ]
 

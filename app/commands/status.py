@@ -41,6 +41,7 @@ def status(
       searchctl status --format json | jq .documents
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
+    from ..encoders import collection_option
     from ..engine import Engine, Talk
     from ..places import existing_collection
     from ..status_report import read_report, report_to_json, show_report
@@ -51,6 +52,6 @@ def status(
     if form is ReportFormat.JSON:
         terminal.write(report_to_json(report))
     elif not (check_ready and terminal.quiet):  # there the exit code is the whole answer
-        show_report(terminal, report)
+        show_report(terminal, report, named=collection_option(collection))
     if check_ready and not report.ready:
         raise typer.Exit(ExitCode.INCOMPLETE)

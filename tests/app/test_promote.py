@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -16,15 +18,18 @@ from typing import Any
 
 import pytest
 
+from searchctl.app.console import Terminal
 from searchctl.app.encoders import EncoderChoice
 from searchctl.app.engine import Engine, Talk
 from searchctl.app.generations import kept_generation, unfinished_promotion
 from searchctl.app.indexing import IndexHooks, IndexProgress
+from searchctl.app.promote_run import run_promotion, run_rollback
 from searchctl.app.promotion import Promotion
 from searchctl.app.rollback import roll_back
 from searchctl.app.searching import Question, SearchRequest
-from searchctl.app.settings import SearchMode
+from searchctl.app.settings import ReportFormat, SearchMode
 from searchctl.app.swap import is_collection, previous_folder, promote_folder, swap_keeping
+from searchctl.encoder.config import Precision
 from searchctl.encoder.model_cache import folder_bytes
 from searchctl.index.collection import FolderCollection
 from searchctl.index.lock import write_lock
@@ -320,6 +325,30 @@ def test_rollback_refuses_what_would_go_missing_and_names_both_ways(library: Any
     assert "docs/newer.md" in FolderCollection.open(at(library)).files()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--chunk-overlap", "64"), "chunks of 256 tokens (64 shared) in place of 256 (32 shared)"),
+        (("--model", "hashing", "--dim", "32"), ", 32 dimensions) in place of hashing ("),
+    ],
+)
+def test_rollback_refuses_when_the_collection_was_made_anew_otherwise(
+    library: Any, options: tuple[str, ...], said: str
+) -> None:
+    promote(library, "hashing", "--dim", "64")
+    assert library("index", "--rebuild", *options).code == 0
+    now = content(at(library))
+    refused = library("models", "promote", "--rollback")
+    assert refused.code == 2
+    assert said in refused.err
+    assert "`searchctl models promote --rollback --yes`" in refused.err
+    assert content(at(library)) == now
+    # Said to be meant, it goes back; and forth again without a question, as nothing has changed since.
+    assert promote(library, "--rollback", "--yes")["encoder"]["dim"] == 256
+    assert promote(library, "--rollback")["changed"] is True
+    assert content(at(library)) == now
+
+
 def test_newly_indexed_place_without_files_is_a_change_too(library: Any) -> None:
     promote(library, "hashing", "--dim", "64")
     (library.folder / "empty").mkdir()
@@ -337,6 +366,41 @@ def test_another_unfinished_promotion_is_not_dropped_silently(library: Any) -> N
     assert unfinished_promotion(at(library)) == begun
     assert promote(library, "hashing", "--dim", "32", "--yes")["encoder"]["dim"] == 32
     assert names(library) == [".searchctl", ".searchctl.previous"]
+
+
+@pytest.mark.parametrize("args", [("hashing", "--dim", "64"), ("--rollback",)])
+def test_first_run_killed_before_its_catalogue_was_made_is_no_lock(shell: Any, args: tuple[str, ...]) -> None:
+    """The file is there and empty: opening it makes the tables, under the lock that a promotion takes itself."""
+    shell.write(".searchctl/catalogue.db", "")
+    ended = shell("models", "promote", *args)
+    assert ended.code == 2, ended.err
+    assert ("holds nothing yet" if args[0] == "hashing" else "no generation is kept") in ended.err
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_during_the_switch_says_that_it_is_done(
+    library: Any, capsys: pytest.CaptureFixture[str], presses: int
+) -> None:
+    """The first waits for the end of the switch, a second ends it in the middle: both are past turning back."""
+
+    def press(name: str) -> None:
+        if name == "swap:decided":
+            for _ in range(presses):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    terminal = Terminal()
+    with pytest.raises(KeyboardInterrupt):
+        run_promotion(terminal, NARROW, at(library), confirmed=False, form=ReportFormat.TABLE, step=press)
+    told = capsys.readouterr().err
+    assert "hashing is the collection's encoder now" in told
+    assert f"`searchctl models promote --rollback --collection {at(library)}` goes back" in told
+    assert "the encoder it had" not in told
+    assert library("status", "--format", "json").json["settings"]["dim"] == 64
+
+    with pytest.raises(KeyboardInterrupt):
+        run_rollback(terminal, at(library), confirmed=False, form=ReportFormat.TABLE, step=press)
+    assert "has gone back to the encoder before" in capsys.readouterr().err
+    assert library("status", "--format", "json").json["settings"]["dim"] == 256
 
 
 def test_a_second_writer_is_refused_in_both_directions(library: Any) -> None:
@@ -526,6 +590,120 @@ def test_folders_beside_a_collection_are_not_indexed(shell: Any) -> None:
     shell("models", "promote", "hashing", "--dim", "64", *where)
     shell.write("store.promote/x.txt", "beta\n")
     assert shell("index", ".", "--no-ignore", "--hidden", *where).json["added"] == 0
+
+
+def test_status_of_a_named_collection_names_it_in_its_commands(library: Any, shell: Any) -> None:
+    where = ("--collection", "other store")
+    shell("index", "docs", "--model", "hashing", *where)
+    shell("models", "promote", "hashing", "--dim", "64", *where)
+    store = shell.folder / "other store"
+
+    def step(name: str) -> None:
+        if name == "commit:done":
+            raise StopError
+
+    with pytest.raises(StopError):
+        Promotion(store, Talk(step=step)).promote(EncoderChoice(model="hashing", dim=32), IndexHooks())
+    shell.write("docs/new.md", "new\n")
+    shown = shell("status", *where).out
+    commands = re.findall("`(searchctl [^`]+)`", shown)
+    assert [command.partition(" --collection ")[0] for command in commands] == [
+        "searchctl index",
+        "searchctl models promote --rollback",
+        "searchctl models promote hashing --dim 32",
+    ]
+    assert all(command.endswith(" --collection 'other store'") for command in commands)
+    connection = sqlite3.connect(store / "catalogue.db")
+    connection.execute("UPDATE meta SET value = '0' WHERE key = 'complete'")
+    connection.commit()
+    connection.close()
+    assert "`searchctl index --collection 'other store'` completes it" in shell("status", *where).out
+    # Typed as shown, they do what they say to that one.
+    goes_on = shlex.split(commands[2])
+    assert shell(*goes_on[1:], "--format", "json").json["encoder"]["dim"] == 32
+    assert "--collection" not in library("status").out
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("DELETE FROM vectors WHERE id = (SELECT min(id) FROM vectors)", "docs/a.txt: chunk 0 has no vector"),
+        ("DELETE FROM vectors WHERE id = (SELECT max(id) FROM vectors)", "docs/a.txt: chunk 2 has no vector"),
+        ("DELETE FROM chunks WHERE id = (SELECT max(id) FROM chunks)", "docs/a.txt: it has 2 chunks, expected 3"),
+    ],
+)
+def test_document_that_lost_a_vector_or_a_chunk_is_no_shorter_document(
+    shell: Any, words: Any, sql: str, said: str
+) -> None:
+    """Such a collection comes of SQLite's own tools or a failing disk: what was the last chunk vanished silently."""
+    shell.write("docs/a.txt", "\n\n".join(words(seed, 180) for seed in range(3)))
+    assert shell.index("docs", "--collection", "store")["chunks_embedded"] == 3
+    connection = sqlite3.connect(shell.folder / "store/catalogue.db")
+    connection.execute(sql)
+    connection.commit()
+    connection.close()
+    promoting = ("models", "promote", "hashing", "--dim", "64", "--collection", "store")
+    ended = shell(*promoting)
+    assert ended.code == 5, ended.err
+    assert said in ended.err
+    assert not (shell.folder / "store.previous").exists()
+    commands = re.findall("`(searchctl [^`]+)`", ended.err)
+    assert commands == ["searchctl repair --collection store", "searchctl index --collection store"]
+    # Typed as shown, they mend it.
+    for command in commands:
+        shell(*command.split()[1:])
+    assert shell(*promoting).code == 0
+    assert shell("verify", "--collection", "store").code == 0
+    (count,) = rows(shell.folder / "store", "SELECT count(*) FROM chunks")
+    assert count == (3,)
+
+
+def test_damage_in_an_unfinished_promotion_is_embedded_again(library: Any) -> None:
+    stopped_promotion(library, at_step="publish:write")
+    connection = sqlite3.connect(promote_folder(at(library)) / "catalogue.db")
+    connection.execute("DELETE FROM vectors WHERE id = 1")
+    connection.commit()
+    connection.close()
+    assert promote(library, "hashing", "--dim", "64")["chunks_embedded"] == 1
+    assert library("verify").code == 0
+
+
+def test_promotion_goes_on_in_the_precision_it_was_begun_with(shell: Any, make_folder: Callable[..., Path]) -> None:
+    """In another its vectors would be a mixture."""
+    for number in range(70):
+        shell.write(f"docs/{number}.txt", f"heron number {number}\n")
+    shell.index("docs")
+    model = make_folder()
+    asked = EncoderChoice(model=str(model), precision=Precision.FP32)
+    stopped_promotion(shell, asked)
+    begun = unfinished_promotion(at(shell))
+    assert begun is not None
+    assert 0 < begun.vectors < 70
+    assert f"`searchctl models promote {model} --precision fp32` goes on" in shell("status").out
+    refused = shell("models", "promote", model, "--precision", "bf16")
+    assert refused.code == 2
+    assert "begun with --precision fp32, and this command has --precision bf16" in refused.err
+    assert re.findall("`(searchctl [^`]+)`", refused.err) == [
+        f"searchctl models promote {model} --precision fp32",
+        f"searchctl models promote {model} --precision bf16 --yes",
+    ]
+    assert unfinished_promotion(at(shell)) == begun
+
+    # Other precisions do not reach the encoder: unsaid is as it was begun.
+    ended = shell("models", "promote", model, "--verbose")
+    assert ended.code == 0, ended.err
+    assert "going on in precision fp32, as it was begun" in ended.err
+    assert f"{model}: fp32 on cpu (asked for)" in ended.err
+
+
+def test_yes_begins_anew_in_the_precision_asked_for(shell: Any, make_folder: Callable[..., Path]) -> None:
+    shell.write("a.txt", "a heron\n")
+    shell.index("a.txt")
+    model = make_folder()
+    stopped_promotion(shell, EncoderChoice(model=str(model), precision=Precision.BF16))
+    ended = shell("models", "promote", model, "--precision", "fp32", "--yes", "--format", "json")
+    assert ended.code == 0, ended.err
+    assert (ended.json["chunks_embedded"], ended.json["vectors_reused"]) == (1, 0)
 
 
 def test_mismatch_names_the_promotion_too(library: Any) -> None:

@@ -11,7 +11,9 @@ from ..index.errors import CollectionNotFoundError
 from .errors import AppError
 from .swap import companions, is_collection, promotion_folders, swap_lock_file
 
-_OURS = frozenset({".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "promotion.json"})
+_OURS = frozenset(
+    {".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "sources.json.tmp", "promotion.json"}
+)
 
 
 def existing_collection(given: Path | None) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..training.corpus import Pair, PairSource, data_files, read_pairs, read_texts
-from ..training.pair_files import is_pair_file, source_name, write_pairs
+from ..training.corpus import Pair, PairSource, data_files, read_pairs, read_texts, source_name
+from ..training.pair_files import is_pair_file, write_pairs
 from .console import Terminal
 from .encoders import EncoderChoice
 from .errors import AppError

@@ -11,14 +11,9 @@ from typing import IO, Any
 
 from blake3 import blake3
 
-from .corpus import Pair
+from .corpus import Pair, source_name
 from .json_lines import SUFFIXES
 from .whole_files import write_whole
-
-
-def source_name(path: Path) -> str:
-    """Return the name by which a recipe knows a data file."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def is_pair_file(path: Path) -> bool:

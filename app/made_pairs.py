@@ -19,7 +19,10 @@ _INDENT = 12
 
 
 def checked_output(given: Path, inputs: Iterable[Path], *, force: bool) -> Path:
-    """Return where to write, looked at before any work is done. Raises AppError for a place that will not do."""
+    """Return where to write, looked at before any work is done. Raises AppError for a place that will not do.
+
+    In a folder of `inputs` it may be: it is none of them.
+    """
     path = given.expanduser().absolute()
     if not is_pair_file(path):
         raise AppError(f"--output is {given}: expected a file name ending in .jsonl or .jsonl.gz")
@@ -27,13 +30,25 @@ def checked_output(given: Path, inputs: Iterable[Path], *, force: bool) -> Path:
         raise AppError(f"--output is {given}: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise AppError(f"--output is {given}, which is a folder: expected a file name")
-    taken = [place for place in inputs if place.expanduser().resolve() == path.resolve()]
-    if taken:
+    places = [place.expanduser() for place in inputs]
+    if any(place.resolve() == path.resolve() for place in places):
         raise AppError(f"--output is {given}, which is read from: expected another file")
+    for place in data_below(places):
+        if manifest_of(place).resolve() == manifest_of(path).resolve() and place.resolve() != path.resolve():
+            raise AppError(
+                f"--output is {given}, whose manifest {manifest_of(path).name} would be that of {place} too, which is "
+                "read from: expected another name, or another folder"
+            )
     there = next((place for place in (path, manifest_of(path)) if place.exists()), None)
     if there is not None and not force:
         raise AppError(f"{there} is there already: expected a new name for --output, or --force to replace it")
     return path
+
+
+def data_below(places: Iterable[Path]) -> list[Path]:
+    """Return the files of JSON lines among `places`, and those in the folders among them."""
+    files = [file for place in places for file in (sorted(place.iterdir()) if place.is_dir() else (place,))]
+    return [file for file in files if is_pair_file(file)]
 
 
 def shown(text: str) -> str:

@@ -18,7 +18,7 @@ from .settings import cache_folder
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullProgress
-    from ..encoder.protocol import EncodeProgress
+    from ..encoder.protocol import EncodeProgress, EncoderInfo
     from ..training.mining import Scores
 
 
@@ -37,7 +37,7 @@ class Scoring(Protocol):
     def of(self, source: PairSource, corpus: Sequence[str], workspace: Path) -> Scored:
         """Return how the queries of `source` are scored with a corpus of distinct texts.
 
-        `workspace` is a folder to be made for what should outlive a kill.
+        `workspace` is a folder for what should outlive a kill.
         """
         ...
 
@@ -114,20 +114,7 @@ class EncoderScoring:
                 f"{cut:,} texts were longer than {info.max_tokens:,} tokens and were cut there: --max-tokens sets the "
                 "limit"
             )
-        return Scored(
-            scores=scores,
-            least=None,
-            details={
-                "kind": "encoder",
-                "name": info.name,
-                "revision": info.revision,
-                "fingerprint": info.fingerprint,
-                "max_tokens": info.max_tokens,
-                "precision": precision,
-                "instruction": settings.instruction,
-                "symmetric": settings.symmetric,
-            },
-        )
+        return Scored(scores=scores, least=None, details=_details(info, precision, settings))
 
     def _told(self, name: str) -> SourceSettings:
         """Return what queries of a source are told; said aloud, for it decides what is near."""
@@ -139,12 +126,25 @@ class EncoderScoring:
                 known = ", ".join(sources) or "none"
                 self._terminal.notice(
                     f"recipe {self._recipe.name} has no [supervised.sources.{name}] (it has {known}): queries are told "
-                    "nothing of their own, as in training with it"
+                    "nothing of their own"
                 )
         if settings.instruction is not None:
             both = ", documents too" if settings.symmetric else ""
             self._terminal.say(f"{name}: queries are told {settings.instruction!r}{both}")
         return settings
+
+
+def _details(info: EncoderInfo, precision: str, settings: SourceSettings) -> dict[str, Any]:
+    return {
+        "kind": "encoder",
+        "name": info.name,
+        "revision": info.revision,
+        "fingerprint": info.fingerprint,
+        "max_tokens": info.max_tokens,
+        "precision": precision,
+        "instruction": settings.instruction,
+        "symmetric": settings.symmetric,
+    }
 
 
 class _Words:

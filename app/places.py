@@ -12,7 +12,10 @@ from .errors import AppError
 from .swap import companions, is_collection, promotion_folders, swap_lock_file
 
 _OURS = frozenset(
-    {".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "promotion.json", "successor.json"}
+    {
+        *(".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "sources.json.tmp"),
+        *("promotion.json", "successor.json"),
+    }
 )
 
 

@@ -6,15 +6,17 @@ Kept in `sources.json` in the collection's folder. Losing it loses no content: `
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..index.walk import WalkOptions
+from ..training.whole_files import write_whole
 from .errors import AppError
 
 FILE_NAME = "sources.json"
+PART_NAME = f"{FILE_NAME}.tmp"
+"""Its place until it is whole."""
 _SCHEMA = 1
 
 
@@ -78,13 +80,9 @@ def remember_sources(collection: Path, sources: Sequence[Source], *, unfinished:
         "sources": _items(list(known.values())),
         "unfinished": _items(list(dict.fromkeys(unfinished))),
     }
-    temporary = collection / f"{FILE_NAME}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(collection / FILE_NAME)
+    content = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    # The collection has one writer at a time.
+    write_whole(collection / FILE_NAME, content.encode(), part=collection / PART_NAME)
 
 
 def _items(sources: Sequence[Source]) -> list[dict[str, object]]:

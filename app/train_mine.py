@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..training.corpus import Pair, PairSource, data_files, read_pairs, read_texts
-from ..training.pair_files import is_pair_file, source_name, write_pairs
+from ..training.corpus import Pair, PairSource, data_files, read_pairs, read_texts, source_name
+from ..training.pair_files import is_pair_file, manifest_of, write_pairs
+from ..training.recipe import Recipe, SourceSettings
 from .console import Terminal
 from .encoders import EncoderChoice
 from .errors import AppError
 from .index_run import duration
 from .made_pairs import checked_output
 from .mine_scoring import EncoderScoring, LexicalScoring, Scoring
+from .mine_workspace import PART, workspace, workspace_of
 from .mined_report import MinedReport
 from .places import shown_path
 from .pulling import pull_bar
@@ -78,7 +79,7 @@ def run_mine(terminal: Terminal, wish: MineWish) -> None:
     with terminal.waiting("reading and checking the data"):
         # All of it, before the first minute is spent: a mistake in the last file shows at once.
         sources = [read_pairs(path.expanduser()) for path in wish.pairs]
-        more = _more(wish)
+        more = _more(terminal, wish, outputs)
     settings = _settings(wish)
     with ExitStack() as stack:
         scoring: Scoring
@@ -87,10 +88,17 @@ def run_mine(terminal: Terminal, wish: MineWish) -> None:
         else:
             pulling = stack.enter_context(pull_bar(terminal, wish.choice.model or "the model"))
             scoring = EncoderScoring(terminal, wish.choice, pulling, wish.instruction, recipe)
-        for source, output in zip(sources, outputs, strict=True):
-            _mine_file(terminal, _Job(source=source, output=output, more=more, settings=settings), scoring)
+        for number, (source, output) in enumerate(zip(sources, outputs, strict=True)):
+            try:
+                _mine_file(terminal, _Job(source=source, output=output, more=more, settings=settings), scoring)
+            except KeyboardInterrupt:
+                _tell_kept(terminal, output, done=wish.pairs[:number])
+                raise
+    if recipe is not None:
+        _tell_other_table(terminal, recipe, sources, outputs)
+    named = "" if wish.recipe is None else f"--recipe {shlex.quote(wish.recipe)} "
     data = " ".join(f"--data {shlex.quote(shown_path(output))}" for output in outputs)
-    terminal.say(f"train with `searchctl train run --stages supervised {data}`")
+    terminal.say(f"train with `searchctl train run --stages supervised {named}{data}`")
 
 
 def _check(wish: MineWish) -> None:
@@ -114,15 +122,22 @@ def _outputs(wish: MineWish) -> list[Path]:
             f"--output is {wish.output} and there are {len(wish.pairs)} files of pairs: expected a folder, for a batch "
             "of training is drawn from one file"
         )
-    names = [path.name for path in wish.pairs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise AppError(f"two files are called {twice[0]}: their results would have one name; mine them one by one")
+    _check_names(wish.pairs)
     if not folder.is_dir():
         raise AppError(
             f"--output is {wish.output}: expected a name ending in .jsonl or .jsonl.gz, or a folder that is there"
         )
-    return [checked_output(folder / name, inputs, force=wish.force) for name in names]
+    return [checked_output(folder / path.name, inputs, force=wish.force) for path in wish.pairs]
+
+
+def _check_names(pairs: Sequence[Path]) -> None:
+    """Raise AppError for two files whose results in one folder would have one name, or one manifest."""
+    seen: dict[str, Path] = {}
+    for path in pairs:
+        first = seen.setdefault(source_name(path), path)
+        if first is not path:
+            same = f"one manifest, {manifest_of(path).name}" if first.name != path.name else "one name"
+            raise AppError(f"{first} and {path}: their results would have {same}; mine them into folders of their own")
 
 
 def _settings(wish: MineWish) -> MiningSettings:
@@ -131,10 +146,14 @@ def _settings(wish: MineWish) -> MiningSettings:
     return MiningSettings(count=wish.count, margin=wish.margin, skip_top=wish.skip_top)
 
 
-def _more(wish: MineWish) -> _More:
+def _more(terminal: Terminal, wish: MineWish, outputs: Sequence[Path]) -> _More:
     texts: list[str] = []
     sources: list[dict[str, Any]] = []
+    written = {output.resolve() for output in outputs}
     for path in data_files([place.expanduser() for place in wish.corpus]) if wish.corpus else ():
+        if path.resolve() in written:
+            terminal.say(f"{path} is written by this run, and no part of the corpus")
+            continue
         plain = read_texts(path)
         if plain is not None:
             found, digest = plain.texts, plain.digest
@@ -153,23 +172,57 @@ def _mine_file(terminal: Terminal, job: _Job, scoring: Scoring) -> None:
     corpus = corpus_of(pairs, job.more.texts)
     terminal.say(f"{job.source.name}: {len(pairs):,} pairs, negatives from {len(corpus):,} texts")
     report = MinedReport(total=len(pairs))
-    workspace = job.output.with_name(f".{source_name(job.output)}.mining")
-    try:
-        scored = scoring.of(job.source, corpus, workspace)
+    with workspace(job.output) as folder:
+        scored = scoring.of(job.source, corpus, folder)
         mined = mine_pairs(pairs, corpus, scored.scores, job.settings, least=scored.least)
         with terminal.progress("Mining") as update:
             write_pairs(
                 job.output,
                 _watched(mined, report, update),
                 lambda: {**_about(job, len(corpus)), "scores": scored.details, **report.to_json()},
+                part=folder / PART,
             )
-    except KeyboardInterrupt:
-        if workspace.is_dir():
-            terminal.say("vectors computed so far are kept: run the same command again to go on")
-        raise
-    shutil.rmtree(workspace, ignore_errors=True)
     report.show(terminal)
     terminal.write(f"{job.output}\n")
+
+
+def _tell_kept(terminal: Terminal, output: Path, *, done: Sequence[Path]) -> None:
+    """Say how to go on after an interrupt, where something is kept; `done` are the files that are finished."""
+    if workspace_of(output).is_dir():
+        rest = f"the command without {' '.join(map(str, done))}" if done else "the same command"
+        terminal.say(f"vectors computed so far are kept: run {rest} again to go on")
+
+
+def _tell_other_table(
+    terminal: Terminal, recipe: Recipe, sources: Sequence[PairSource], outputs: Sequence[Path]
+) -> None:
+    """Say where training with `recipe` would use a mined file otherwise than its queries were told here."""
+    tables = recipe.supervised.sources
+    for source, output in zip(sources, outputs, strict=True):
+        name = source_name(output)
+        mined, trained = tables.get(source.name), tables.get(name)
+        if trained is None:
+            same = mined in (None, SourceSettings())
+        else:
+            same = _words(mined or SourceSettings()) == _words(trained)
+        if same:
+            continue
+        there = f"[supervised.sources.{name}]"
+        found = (
+            f"finds no {there} and uses the defaults, no instruction, weight 1, not symmetric"
+            if trained is None
+            else f"uses {there}, which says something else"
+        )
+        told = "without a table" if mined is None else f"as [supervised.sources.{source.name}] says"
+        terminal.notice(
+            f"{source.name} was mined {told}; training on {output.name} with recipe {recipe.name} {found}. Give both "
+            f"names the same table, or call the file {source.name}{output.name.removeprefix(name)}, in another folder"
+        )
+
+
+def _words(table: SourceSettings) -> tuple[str | None, bool]:
+    """Return what decides the texts that an encoder sees; a mined file may well have another weight."""
+    return table.instruction, table.symmetric
 
 
 def _watched(mined: Iterable[MinedPair], report: MinedReport, update: Callable[[float, str], None]) -> Iterator[Pair]:

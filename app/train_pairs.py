@@ -15,7 +15,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..training.crops import PASSAGE_CHARS, MadePairs, Method, Passage, make_pairs
-from ..training.pair_files import write_pairs
+from ..training.pair_files import manifest_of, write_pairs
 from ..training.plain_texts import TextFile, read_documents, read_lines, text_files
 from .collection_contents import all_chunks
 from .console import Terminal
@@ -72,7 +72,7 @@ def run_pairs(terminal: Terminal, wish: PairsWish) -> None:
         )
     output = checked_output(wish.output, wish.texts, force=wish.force)
     began = time.monotonic()
-    read = _read(terminal, wish)
+    read = _read(terminal, wish, output)
     _tell_read(terminal, read)
     with terminal.progress("Making pairs") as update:
         made = make_pairs(
@@ -96,13 +96,18 @@ def run_pairs(terminal: Terminal, wish: PairsWish) -> None:
     )
 
 
-def _read(terminal: Terminal, wish: PairsWish) -> _Read:
+def _read(terminal: Terminal, wish: PairsWish, output: Path) -> _Read:
     read = _Read()
     lines, documents = text_files([path.expanduser() for path in wish.texts])
+    # It may be in a folder of texts, from an earlier run: what is made never becomes what it is made of.
+    made = [output, manifest_of(output)]
+    if output.exists() and any(place.resolve() in output.resolve().parents for place in documents):
+        terminal.say(f"{shown_path(output)} is written by this run, and not read")
     with terminal.waiting("reading the texts"):
         for path in lines:
-            read.add("file of JSON lines", read_lines(path))
-        for found in read_documents(documents, terminal.detail) if documents else ():
+            if path.resolve() != output.resolve():
+                read.add("file of JSON lines", read_lines(path))
+        for found in read_documents(documents, terminal.detail, apart=[*lines, *made]) if documents else ():
             if isinstance(found, TextFile):
                 read.add("document", found)
             else:

@@ -41,6 +41,11 @@ class PairSource:
     pairs: tuple[Pair, ...]
 
 
+def source_name(path: Path) -> str:
+    """Return what a data file is called where its suffix does not matter: in a recipe, as a task, by its manifest."""
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
 def data_files(places: Sequence[Path]) -> list[Path]:
     """Return the .jsonl and .jsonl.gz files that `places` name, files as they are and folders with what is in them.
 
@@ -71,7 +76,7 @@ def read_texts(path: Path) -> TextSource | None:
         if not texts and "text" not in row.fields and "query" in row.fields:
             return None
         texts.append(row.text("text"))
-    return TextSource(name=_name(path), digest=source.digest, texts=tuple(texts))
+    return TextSource(name=source_name(path), digest=source.digest, texts=tuple(texts))
 
 
 def read_pairs(path: Path) -> PairSource:
@@ -81,7 +86,7 @@ def read_pairs(path: Path) -> PairSource:
     """
     source = Source(path)
     pairs = tuple(Pair(row.text("query"), row.text("positive"), _negatives(row)) for row in source.rows())
-    return PairSource(name=_name(path), digest=source.digest, pairs=pairs)
+    return PairSource(name=source_name(path), digest=source.digest, pairs=pairs)
 
 
 # One entry for each source of a recipe and some to spare: every step of an epoch asks for the same permutation.
@@ -111,7 +116,3 @@ def _negatives(row: Row) -> tuple[str, ...]:
         raise row.error(f"negatives is {several!r}, expected a list of texts")
     found = [] if row.fields.get("negative") is None else [row.text("negative")]
     return (*found, *(replace(row, fields={"negatives": value}).text("negatives") for value in several))
-
-
-def _name(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")

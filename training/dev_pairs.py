@@ -15,6 +15,7 @@ from ..encoder.config import Pooling
 from ..encoder.errors import EncoderError
 from ..encoder.protocol import Role
 from ..encoder.tokenize import TextTokenizer, TokenRow
+from .corpus import source_name
 from .embedder import Views
 from .errors import TrainingError
 from .local_data import StsData, read
@@ -128,7 +129,7 @@ def read_dev(path: Path, settings: Mapping[str, DevSettings]) -> DevPairs:
 
     Raises DataError with the line.
     """
-    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    name = source_name(path)
     data = read(LocalTask(kind="sts", name=name, path=path))
     assert isinstance(data, StsData)
     return DevPairs(

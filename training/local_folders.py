@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from .corpus import source_name
 from .errors import DataError
 from .json_lines import SUFFIXES, Source
 
@@ -73,7 +74,7 @@ def _of_kind(kind: Kind, folder: Path) -> list[LocalTask]:
         if kind in _FOLDER_KINDS and entry.is_dir():
             tasks.append(LocalTask(kind=kind, name=entry.name, path=entry))
         elif kind not in _FOLDER_KINDS and entry.is_file() and entry.name.endswith(SUFFIXES):
-            tasks.append(LocalTask(kind=kind, name=_stem(entry), path=entry))
+            tasks.append(LocalTask(kind=kind, name=source_name(entry), path=entry))
         else:
             raise DataError(entry, f"is no task of the kind {kind}. Expected {LAYOUT}")
     return tasks
@@ -92,15 +93,15 @@ def _is_task(kind: Kind, folder: Path) -> bool:
 def _single_file(path: Path) -> LocalTask:
     if not path.name.endswith(SUFFIXES):
         raise DataError(path, f"is no task. Expected {LAYOUT}")
-    if _stem(path) in {part for parts in _PARTS.values() for part in parts} and path.parent.name not in _FIELDS:
+    if source_name(path) in {part for parts in _PARTS.values() for part in parts} and path.parent.name not in _FIELDS:
         raise DataError(path, f"may be one file of a task: name its folder, {path.parent}")
     for kind in _FIELDS:
         if path.parent.name == kind:
-            return LocalTask(kind=kind, name=_stem(path), path=path)
+            return LocalTask(kind=kind, name=source_name(path), path=path)
     row = next(Source(path).rows())
     for kind, fields in _FIELDS.items():
         if fields <= row.fields.keys():
-            return LocalTask(kind=kind, name=_stem(path), path=path)
+            return LocalTask(kind=kind, name=source_name(path), path=path)
     raise row.error(f"has {', '.join(row.fields) or 'no field'}. Expected a, b, score or a, b, label or text, label")
 
 
@@ -115,7 +116,3 @@ def _check_names(tasks: list[LocalTask]) -> None:
 def _name_of_folder(folder: Path) -> str:
     # "." and ".." name no task.
     return folder.name if folder.name not in ("", "..") else folder.resolve().name
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")

@@ -90,9 +90,7 @@ def mine_scored(
     rows = first_rows(corpus)
     column = {corpus[row]: at for at, row in enumerate(rows)}
     own = [column[corpus[row]] for row in positives]
-    right: dict[str, set[int]] = {query: {column[query]} if query in column else set() for query in queries}
-    for query, at in zip(queries, own, strict=True):
-        right[query].add(at)
+    right = _right(queries, own, column)
     size = max(1, block_scores // max(1, len(rows)))
     for start in range(0, len(queries), size):
         block = range(start, min(start + size, len(queries)))
@@ -107,18 +105,7 @@ def mine_scored(
             scores_BC.masked_fill_(scores_BC <= least, float("-inf"))
         if skip_top:
             scores_BC.masked_fill_(_nearest(scores_BC, skip_top), float("-inf"))
-        too_near_BC = scores_BC > positive_B1 - (1 - margin) * positive_B1.abs()
-        rejected_B = too_near_BC.sum(dim=1)
-        scores_BC.masked_fill_(too_near_BC, float("-inf"))
-        for ranked, positive, rejected in zip(
-            _ranked(scores_BC, count), positive_B1[:, 0].tolist(), rejected_B.tolist(), strict=True
-        ):
-            yield Mined(
-                rows=tuple(int(rows[at]) for at, _ in ranked),
-                scores=tuple(score for _, score in ranked),
-                positive=positive,
-                rejected=rejected,
-            )
+        yield from _below(scores_BC, positive_B1, rows, count=count, margin=margin)
 
 
 def first_rows(corpus: Sequence[str]) -> NDArray[np.int64]:
@@ -149,6 +136,32 @@ def cosines(
         return torch.from_numpy(queries_BD).to(place) @ candidates_CD.T
 
     return scores
+
+
+def _right(queries: Sequence[str], own: Sequence[int], column: dict[str, int]) -> dict[str, set[int]]:
+    """Return for each query the columns that are no negatives of it: its own text, and the positives it has."""
+    right: dict[str, set[int]] = {query: {column[query]} if query in column else set() for query in queries}
+    for query, at in zip(queries, own, strict=True):
+        right[query].add(at)
+    return right
+
+
+def _below(
+    scores_BC: Tensor, positive_B1: Tensor, rows: NDArray[np.int64], *, count: int, margin: float
+) -> Iterator[Mined]:
+    """Yield for each query of a block the nearest below the margin, -inf being none; `scores_BC` is written to."""
+    too_near_BC = scores_BC > positive_B1 - (1 - margin) * positive_B1.abs()
+    rejected_B = too_near_BC.sum(dim=1)
+    scores_BC.masked_fill_(too_near_BC, float("-inf"))
+    for ranked, positive, rejected in zip(
+        _ranked(scores_BC, count), positive_B1[:, 0].tolist(), rejected_B.tolist(), strict=True
+    ):
+        yield Mined(
+            rows=tuple(int(rows[at]) for at, _ in ranked),
+            scores=tuple(score for _, score in ranked),
+            positive=positive,
+            rejected=rejected,
+        )
 
 
 def _nearest(scores_BC: Tensor, count: int) -> Tensor:

@@ -11,14 +11,9 @@ from typing import IO, Any
 
 from blake3 import blake3
 
-from .corpus import Pair
+from .corpus import Pair, source_name
 from .json_lines import SUFFIXES
 from .whole_files import write_whole
-
-
-def source_name(path: Path) -> str:
-    """Return the name by which a recipe knows a data file."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def is_pair_file(path: Path) -> bool:
@@ -31,12 +26,14 @@ def manifest_of(path: Path) -> Path:
     return path.with_name(f"{source_name(path)}.manifest.json")
 
 
-def write_pairs(path: Path, pairs: Iterable[Pair], manifest: Callable[[], Mapping[str, Any]]) -> str:
+def write_pairs(
+    path: Path, pairs: Iterable[Pair], manifest: Callable[[], Mapping[str, Any]], *, part: Path | None = None
+) -> str:
     """Put `pairs` in the place of `path`, packed where its name ends in .gz, then its manifest; return the digest.
 
     `manifest` is asked for its content after the last pair. The digest, of the lines unpacked, and their number come
     into it as "output"; a training run says the same digest of its data. The same pairs give the same bytes.
-    "negatives" is left out of pairs without any.
+    "negatives" is left out of pairs without any. `part` is that of `write_whole`, for both files.
     """
     hasher, count = blake3(), 0
 
@@ -56,10 +53,10 @@ def write_pairs(path: Path, pairs: Iterable[Pair], manifest: Callable[[], Mappin
         with packed, io.BufferedWriter(packed) as lines:
             write(lines)
 
-    write_whole(path, write_packed if path.name.endswith(".gz") else write)
+    write_whole(path, write_packed if path.name.endswith(".gz") else write, part=part)
     output = {"file": path.name, "digest": hasher.hexdigest(), "pairs": count}
     content = json.dumps({**manifest(), "output": output}, indent=2, ensure_ascii=False) + "\n"
-    write_whole(manifest_of(path), content.encode())
+    write_whole(manifest_of(path), content.encode(), part=part)
     return hasher.hexdigest()
 
 

@@ -38,10 +38,10 @@ class Unread:
 
 
 def text_files(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the files of JSON lines, and the other places: documents and folders of them.
+    """Return the files of JSON lines, and the places where documents are: files, and all folders.
 
-    A folder that holds .jsonl or .jsonl.gz files itself stands for these, as in a training run. Raises DataError for a
-    place that is not there.
+    A folder stands for the .jsonl and .jsonl.gz files in it, as in a training run, and for the documents below it.
+    Raises DataError for a place that is not there.
     """
     lines: list[Path] = []
     documents: list[Path] = []
@@ -49,11 +49,11 @@ def text_files(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if not place.exists():
             raise DataError(place, "no such file or folder: expected JSON lines, a document, or a folder of either")
         if place.is_dir():
-            is_lines = any(path.name.endswith(SUFFIXES) for path in place.iterdir())
+            documents.append(place)
+            lines += data_files([place]) if any(path.name.endswith(SUFFIXES) for path in place.iterdir()) else []
         else:
-            is_lines = place.name.endswith(SUFFIXES)
-        (lines if is_lines else documents).append(place)
-    return (data_files(lines) if lines else []), documents
+            (lines if place.name.endswith(SUFFIXES) else documents).append(place)
+    return list(dict.fromkeys(lines)), documents
 
 
 def read_lines(path: Path) -> TextFile:
@@ -70,15 +70,16 @@ def read_lines(path: Path) -> TextFile:
 
 
 def read_documents(
-    places: Sequence[Path], told: Callable[[str], None] = lambda name: None
+    places: Sequence[Path], told: Callable[[str], None] = lambda name: None, *, apart: Sequence[Path] = ()
 ) -> Iterator[TextFile | Unread]:
-    """Yield each document found below `places`, in the order of a walk, or why it could not be read.
+    """Yield each document found below `places` that is none of `apart`, in the order of a walk, or why it is unread.
 
     Hidden, ignored and binary files are left out, as an index leaves them out. Each section is a passage, its title and
     headings are the passage's title.
     """
+    others = {path.resolve() for path in apart}
     for found in walk(places, WalkOptions()):
-        if not isinstance(found, FoundFile):
+        if not isinstance(found, FoundFile) or found.path.resolve() in others:
             continue
         told(found.path.name)
         try:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object], *, part: Path | None = None) -> None:
     """Put `content`, or what it writes into an open file, in the place of `path` in one step.
 
-    Two processes may do so at once: the last one wins.
+    Two processes may do so at once: the last one wins. `part`, on the same disk, is where the file stands until it is
+    whole, for a caller that lets no second process do so: what a kill leaves there the next run writes over. Without
+    it the name has the process in it, and stays after a kill.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = part or path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             if callable(content):

@@ -24,7 +24,7 @@ Texts = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="[TEXTS]...",
-        help='JSON lines {"text"} (+"title"), also .gz, a folder of them, documents, or a folder of documents.',
+        help='JSON lines {"text"} (+"title"), also .gz, documents, or a folder with either or both.',
     ),
 ]
 Output = Annotated[

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from searchctl.app.errors import AppError
+from searchctl.app.mine_workspace import PART, workspace
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.protocol import Role
 from searchctl.training.corpus import read_pairs
@@ -142,6 +148,37 @@ def test_a_recipe_says_what_queries_are_told(work: Any, tiny_folder: Path) -> No
     assert "note: recipe recipe has no [supervised.sources.other] (it has pairs)" in ended.err
 
 
+NO_TABLE = "training on mined.jsonl with recipe recipe finds no [supervised.sources.mined] and uses the defaults"
+OTHER = "uses [supervised.sources.mined], which says something else"
+SAME_WORDS = '[supervised.sources.mined]\ninstruction = "find birds"\nsymmetric = true\nweight = 3.0\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "tables", "said"),
+    [
+        ("pairs", "mined.jsonl", "", f"pairs was mined as [supervised.sources.pairs] says; {NO_TABLE}"),
+        ("pairs", "mined.jsonl", '[supervised.sources.mined]\ninstruction = "find beasts"\n', OTHER),
+        ("other", "pairs.jsonl.gz", "", "other was mined without a table; training on pairs.jsonl.gz"),
+        ("pairs", "mined.jsonl", SAME_WORDS, None),
+        ("pairs", "out/pairs.jsonl.gz", "", None),
+        ("other", "mined.jsonl", "", None),
+    ],
+)
+def test_a_name_that_training_finds_another_table_for_is_said(
+    work: Any, source: str, output: str, tables: str, said: str | None
+) -> None:
+    pairs = (work.folder / "pairs.jsonl").read_text()
+    (work.folder / "pairs.jsonl").unlink()
+    work.write(f"in/{source}.jsonl", pairs)
+    work.write("recipe.toml", RECIPE + tables)
+    (work.folder / "out").mkdir()
+    args = ["--model", "hashing", "--recipe", "recipe.toml"]
+    ended = work("train", "mine", f"in/{source}.jsonl", "-o", output, *args)
+    assert ended.code == 0, ended.err
+    assert "was mined" not in ended.err if said is None else said in ended.err
+    assert f"`searchctl train run --stages supervised --recipe recipe.toml --data {output}`" in ended.err
+
+
 def test_several_files_go_into_a_folder_each_with_its_own_corpus(work: Any) -> None:
     work.write("b.jsonl", "".join(json.dumps(pair(number)) + "\n" for number in range(5)))
     (work.folder / "out").mkdir()
@@ -160,7 +197,19 @@ def test_several_files_go_into_a_folder_each_with_its_own_corpus(work: Any) -> N
             "--output is m.txt: expected a name ending in .jsonl",
         ),
         (["pairs.jsonl", "bad.jsonl", "-o", "m.jsonl"], "there are 2 files of pairs: expected a folder"),
-        (["pairs.jsonl", "pairs.jsonl", "-o", "."], "two files are called pairs.jsonl"),
+        (["pairs.jsonl", "pairs.jsonl", "-o", "."], "pairs.jsonl and pairs.jsonl: their results would have one name"),
+        (
+            ["pairs.jsonl", "pairs.jsonl.gz", "-o", "."],
+            "pairs.jsonl and pairs.jsonl.gz: their results would have one manifest, pairs.manifest.json",
+        ),
+        (
+            ["pairs.jsonl", "-o", "pairs.jsonl.gz", "--force"],
+            "whose manifest pairs.manifest.json would be that of pairs.jsonl too",
+        ),
+        (
+            ["pairs.jsonl", "-o", "m/a.jsonl", "--corpus", "m", "--force"],
+            "whose manifest a.manifest.json would be that of m/a.jsonl.gz too",
+        ),
         (["pairs.jsonl", "-o", "pairs.jsonl", "--force"], "--output is pairs.jsonl, which is read from"),
         (["pairs.jsonl", "-o", "m.jsonl", "--margin", "0"], "--margin is 0: expected a share"),
         (["pairs.jsonl", "-o", "m.jsonl", "--lexical", "--max-tokens", "9"], "--max-tokens is of an encoder, and"),
@@ -173,14 +222,81 @@ def test_several_files_go_into_a_folder_each_with_its_own_corpus(work: Any) -> N
 )
 def test_mistakes_show_before_anything_is_written(work: Any, args: list[str], message: str) -> None:
     work.write("bad.jsonl", '{"query": "a", "positive": "b"}\n{"query": "a"}\n')
-    before = {path.name: path.read_bytes() for path in work.folder.iterdir()}
+    work.write("m/a.jsonl.gz", gzip.compress(b'{"text": "mine"}\n'))
+    work.write("pairs.manifest.json", "{}")
+
+    def all_files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() if path.is_file() else b"" for path in work.folder.rglob("*")}
+
+    before = all_files()
     ended = work("train", "mine", *args)
     assert ended.code == 2
     assert message in ended.err
-    assert {path.name: path.read_bytes() for path in work.folder.iterdir() if path.is_file()} == before
+    assert all_files() == before
 
 
 def test_a_model_of_the_environment_is_no_mistake_with_lexical(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bm25s")
     monkeypatch.setenv("SEARCHCTL_MODEL", "no-such-model")
     assert len(mined(work, "--lexical")) == 40
+
+
+def test_an_output_in_the_corpus_is_no_part_of_it(work: Any) -> None:
+    work.write("more/more.jsonl", (work.folder / "more.jsonl").read_text())
+    args = ["--model", "hashing", "--corpus", "more", "--force"]
+    first = mined(work, *args, output="more/mined.jsonl")
+    ended = work("train", "mine", "pairs.jsonl", "-o", "more/mined.jsonl", *args)
+    assert "more/mined.jsonl is written by this run, and no part of the corpus" in ended.err
+    assert rows(work.folder / "more/mined.jsonl") == first
+    manifest = json.loads((work.folder / "more/mined.manifest.json").read_text())
+    assert [Path(each["file"]).name for each in manifest["corpus"]["beside_positives"]] == ["more.jsonl"]
+
+
+KILLED = """
+import resource, signal, sys
+from searchctl.app.cli import run
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python ignores
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+run(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the size of files is limited to kill the run while it writes")
+def test_a_run_killed_while_it_writes_leaves_nothing_that_the_next_does_not_clear(work: Any) -> None:
+    pytest.importorskip("bm25s")
+    words = ["train", "mine", "pairs.jsonl", "-o", "mined.jsonl", "--lexical", "--count", "30"]
+    before = sorted(path.name for path in work.folder.iterdir())
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, *words],
+        cwd=work.folder,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGXFSZ, ended.stderr
+    assert sorted(path.name for path in work.folder.iterdir()) == sorted([*before, ".mined.mining"])
+    assert (work.folder / ".mined.mining" / PART).stat().st_size > 0
+    assert work(*words).code == 0
+    assert sorted(path.name for path in work.folder.iterdir()) == sorted(
+        [*before, "mined.jsonl", "mined.manifest.json"]
+    )
+
+
+def test_a_workspace_stays_after_a_failure_only_with_something_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / ".mined.mining"
+    with pytest.raises(KeyboardInterrupt), workspace(tmp_path / "mined.jsonl"):
+        raise KeyboardInterrupt
+    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt), workspace(tmp_path / "mined.jsonl"):
+        (folder / "vectors").write_bytes(b"kept")
+        raise KeyboardInterrupt
+    assert [path.name for path in folder.iterdir()] == ["vectors"]
+    (folder / PART).write_bytes(b"of a killed run")
+    with workspace(tmp_path / "mined.jsonl"):
+        assert (folder / "vectors").read_bytes() == b"kept"
+        assert not (folder / PART).exists()
+        with pytest.raises(AppError, match="another `searchctl train mine`"), workspace(tmp_path / "mined.jsonl.gz"):
+            pass
+        assert (folder / "vectors").exists()
+    assert not folder.exists()

@@ -91,6 +91,25 @@ def test_the_seed_and_the_number_of_crops_decide(pages: Any) -> None:
     assert made(pages, "pages", "--method", "crop", "--crops", "3", "--seed", "1", output="other.jsonl") != rows
 
 
+def test_a_folder_stands_for_its_json_lines_and_its_documents(pages: Any) -> None:
+    pages.write("pages/stray.jsonl", json.dumps({"text": PAGES["herons.md"].replace("heron", "egret")}) + "\n")
+    ended = pages("train", "pairs", "pages", "-o", "pairs.jsonl")
+    assert "read: 3 texts in 1 file of JSON lines, 2 documents\n" in ended.err
+    manifest = json.loads((pages.folder / "pairs.manifest.json").read_text())
+    assert [Path(file["file"]).name for file in manifest["input"]] == ["stray.jsonl", "bees.md", "herons.md"]
+
+
+@pytest.mark.parametrize("output", ["pages/pairs.jsonl", "pages/deeper/pairs.jsonl"])
+def test_an_output_among_the_texts_is_not_read(pages: Any, output: str) -> None:
+    (pages.folder / "pages/deeper").mkdir()
+    first = made(pages, "pages", output=output)
+    ended = pages("train", "pairs", "pages", "-o", output, "--force")
+    assert ended.code == 0, ended.err
+    assert "read: 2 texts in 2 documents\n" in ended.err
+    assert f"{output} is written by this run, and not read\n" in ended.err
+    assert [json.loads(line) for line in (pages.folder / output).read_text().splitlines()] == first
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -99,6 +118,10 @@ def test_the_seed_and_the_number_of_crops_decide(pages: Any) -> None:
         (["pages", "-o", "nowhere/p.jsonl"], "there is no folder"),
         (["pages", "-o", "there.jsonl"], "there.jsonl is there already: expected a new name for --output, or --force"),
         (["there.jsonl", "-o", "there.jsonl", "--force"], "--output is there.jsonl, which is read from"),
+        (
+            ["texts", "-o", "texts/a.jsonl.gz", "--force"],
+            "whose manifest a.manifest.json would be that of texts/a.jsonl",
+        ),
         (["there.jsonl", "-o", "p.jsonl"], "there.jsonl, line 1: text is missing"),
         (["nowhere", "-o", "p.jsonl"], "nowhere: no such file or folder"),
         (["pages", "-o", "p.jsonl", "--method", "title", "--crops", "2"], "a text has one title, leave --crops out"),
@@ -108,6 +131,7 @@ def test_the_seed_and_the_number_of_crops_decide(pages: Any) -> None:
 )
 def test_mistakes_leave_everything_as_it_was(pages: Any, args: list[str], message: str) -> None:
     pages.write("there.jsonl", '{"query": "mine"}\n')
+    pages.write("texts/a.jsonl", '{"text": "mine"}\n')
     pages.write("short.jsonl", '{"text": "Too short."}\n')
     (pages.folder / "empty").mkdir()
     ended = pages("train", "pairs", *args)
@@ -115,6 +139,7 @@ def test_mistakes_leave_everything_as_it_was(pages: Any, args: list[str], messag
     assert message in ended.err
     assert (pages.folder / "there.jsonl").read_text() == '{"query": "mine"}\n'
     assert not list(pages.folder.glob("p.*"))
+    assert [path.name for path in (pages.folder / "texts").iterdir()] == ["a.jsonl"]
 
 
 def test_force_replaces_a_file_and_its_manifest(pages: Any) -> None:

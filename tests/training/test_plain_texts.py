@@ -29,16 +29,18 @@ def test_lines_have_a_text_and_may_have_a_title(tmp_path: Path) -> None:
         read_lines(bad)
 
 
-def test_a_folder_with_lines_in_it_is_lines_and_any_other_documents(tmp_path: Path) -> None:
+def test_a_folder_is_the_lines_in_it_and_the_documents_below_it(tmp_path: Path) -> None:
     (tmp_path / "lines").mkdir()
     (tmp_path / "lines" / "a.jsonl").write_text('{"text": "one"}\n')
     (tmp_path / "docs").mkdir()
     document = tmp_path / "docs" / "a.md"
     document.write_text("# A\n\nText.\n")
-    assert text_files([tmp_path / "lines", tmp_path / "docs", document]) == (
-        [tmp_path / "lines" / "a.jsonl"],
-        [tmp_path / "docs", document],
-    )
+    (tmp_path / "lines" / "readme.md").write_text("Text.\n")
+    lines = tmp_path / "lines" / "a.jsonl"
+    places = [tmp_path / "lines", tmp_path / "docs", document, lines]
+    assert text_files(places) == ([lines], [tmp_path / "lines", tmp_path / "docs", document])
+    found = [file.path.name for file in read_documents(places[:2], apart=[lines])]
+    assert found == ["readme.md", "a.md"]
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         text_files([tmp_path / "nowhere"])
 

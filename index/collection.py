@@ -25,6 +25,7 @@ from .catalogue import (
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
 from .filters import Candidate, matching_documents
 from .integrity import repair, verify
+from .items import Items, Level, read_items
 from .lock import write_lock
 from .protocol import (
     CollectionSettings,
@@ -230,6 +231,11 @@ class FolderCollection:
     def chunks(self, chunk_ids: Sequence[int]) -> list[StoredChunk]:
         with self._reading() as connection:
             return read_chunks(connection, chunk_ids)
+
+    def items(self, level: Level, where: Filter | None = None) -> Items:
+        """Return the chunks or documents of one commit, by path and ordinal, to be compared with each other."""
+        with self._reading() as connection:
+            return read_items(connection, level, where)
 
     def _documents(self, connection: sqlite3.Connection, where: Filter | None) -> Ids | None:
         """Return the ids of the documents that pass, None when all do; remembered until the catalogue changes."""

@@ -23,13 +23,13 @@ TEXT_WEIGHT, CONTEXT_WEIGHT, PATH_WEIGHT = 1.0, 1.0, 0.3
 
 # Han, kana, bopomofo and hangul: written without spaces, or with endings glued on, so that a "word" of unicode61 is
 # a whole clause. Each character is its own token, and a word of the query is a phrase of them.
-_CJK = (
+CJK = (
     "\u1100-\u11ff\u3005-\u3007\u3031-\u3035\u303b\u3040-\u309f\u30a0-\u30fa\u30fc-\u30ff\u3100-\u312f"
     "\u3130-\u318f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
-_CJK_CHARACTER = re.compile(f"[{_CJK}]")
-_CJK_RUN = re.compile(f"[{_CJK}]+")
+_CJK_CHARACTER = re.compile(f"[{CJK}]")
+_CJK_RUN = re.compile(f"[{CJK}]+")
 _QUOTED = re.compile(r'"([^"]*)"|\u201c([^\u201c\u201d]*)\u201d|\u201e([^\u201c\u201d\u201e]*)[\u201c\u201d]')
 
 _SPARE = 64

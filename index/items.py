@@ -1,0 +1,251 @@
+"""What duplicates and clusters are made of: the chunks or the documents of a collection, with texts and vectors."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from .catalogue import read_state
+from .errors import CollectionDamagedError, IndexRoomError
+from .filters import matching_documents
+from .protocol import Filter, Ids, Vectors
+from .publish import vector_blocks
+from .rows import read_candidates
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_OVERLAP = 4096
+"""Characters that two chunks in a row are searched for in common, where their places in the source are unknown."""
+
+
+class Level(StrEnum):
+    CHUNK = "chunk"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A chunk, or a whole document."""
+
+    key: str
+    """Unique in its collection: the path, with "#" and the ordinal of a chunk."""
+    path: str
+    ordinal: int | None
+    """Of a chunk; None for a document."""
+    format: str
+    title: str | None
+    date: datetime
+    """The document's own, else the file's mtime."""
+    bytes: int
+    """Of a document its file's, of a chunk those of its text in UTF-8."""
+    content_hash: str
+    """blake3 hex of the file's bytes."""
+    member: str
+    """What a stored result calls it: the hash of a chunk's embedded text, the path of a document."""
+    text: str
+    anchor: str | None
+    """"page 3", where the chunk's format has no lines."""
+    lines: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """Items in ascending order of path and ordinal, whatever the order they were indexed in.
+
+    Items whose embedded texts are equal share a node, so that what is said a thousand times is compared once.
+    """
+
+    level: Level
+    items: tuple[Item, ...]
+    nodes: Ids
+    """(n,) row of each item in `vectors`"""
+    vectors: Vectors
+    """(m, dim) float32 unit rows, one per node, in the order of their first items"""
+    names: tuple[str, ...]
+    """(m,) hex digest of what each node embeds: equal nodes of two collections have equal names"""
+    changes: int
+    """`State.changes` of the catalogue they were read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A chunk as it was read."""
+
+    document: tuple[Any, ...]
+    ordinal: int
+    text: str
+    anchor: str | None
+    lines: tuple[int, int] | None
+    chars: tuple[int, int] | None
+    vector: int
+    hash: str
+
+
+def read_items(connection: sqlite3.Connection, level: Level, where: Filter | None = None) -> Items:
+    """Return the items of the connection's snapshot; documents without text are none.
+
+    A document's vector is the mean of its chunks', weighted by their characters and normalised. Raises IndexRoomError
+    for a collection without settings and CollectionDamagedError for a chunk without a vector.
+    """
+    state = read_state(connection)
+    if state.settings is None:
+        raise IndexRoomError("the collection is empty: run `searchctl index PATH` to fill it")
+    allowed = None if where is None or where.is_empty else set(matching_documents(read_candidates(connection), where))
+    pieces = [piece for piece in _pieces(connection) if allowed is None or piece.document[0] in allowed]
+    rows, table = _vectors(connection, sorted({piece.vector for piece in pieces}), state.settings.dim)
+    if level is Level.CHUNK:
+        groups = [[piece] for piece in pieces]
+        items = tuple(_chunk_item(piece) for piece in pieces)
+    else:
+        groups = [list(group) for _, group in groupby(pieces, key=lambda piece: piece.document[0])]
+        items = tuple(_document_item(group) for group in groups)
+    nodes, firsts, names = _nodes(groups)
+    vectors = [_mean(groups[row], rows, table) for row in firsts]
+    return Items(
+        level=level,
+        items=items,
+        nodes=nodes,
+        vectors=np.array(vectors, dtype=np.float32).reshape(len(vectors), state.settings.dim),
+        names=names,
+        changes=state.changes,
+    )
+
+
+def _pieces(connection: sqlite3.Connection) -> Iterator[_Piece]:
+    rows = connection.execute(
+        "SELECT d.id, d.path, d.format, d.title, d.date, d.mtime_ns, d.size, d.content_hash, c.ordinal, c.text,"
+        " c.anchor_kind, c.anchor_value, c.line_start, c.line_end, c.char_start, c.char_end, c.vector_id, v.hash"
+        " FROM chunks c JOIN documents d ON d.id = c.document_id LEFT JOIN vectors v ON v.id = c.vector_id"
+        " ORDER BY d.path, c.ordinal"
+    )
+    for row in rows:
+        ordinal, text, kind, value, line_start, line_end, char_start, char_end, vector, hash_ = row[8:]
+        if hash_ is None:
+            raise CollectionDamagedError(
+                f"{row[1]}: chunk {ordinal} has no vector: run `searchctl repair`, then `searchctl index`"
+            )
+        yield _Piece(
+            row[:8],
+            ordinal,
+            text,
+            None if kind is None else f"{kind} {value}",
+            None if line_start is None else (line_start, line_end),
+            None if char_start is None else (char_start, char_end),
+            vector,
+            hash_,
+        )
+
+
+def _vectors(connection: sqlite3.Connection, ids: Sequence[int], dim: int) -> tuple[dict[int, int], Vectors]:
+    """Return the row of each vector id, and the vectors."""
+    table = np.empty((len(ids), dim), dtype=np.float32)
+    at = 0
+    for _, block in vector_blocks(connection, dim, ids=np.array(ids, dtype=np.int64)):
+        table[at : at + len(block)] = block
+        at += len(block)
+    return {id_: row for row, id_ in enumerate(ids)}, table
+
+
+def _nodes(groups: Sequence[Sequence[_Piece]]) -> tuple[Ids, list[int], tuple[str, ...]]:
+    """Return the node of each group of chunks, the first group of each node, and the nodes' names."""
+    node_of: dict[tuple[str, ...], int] = {}
+    nodes = np.empty(len(groups), dtype=np.int64)
+    firsts: list[int] = []
+    for row, group in enumerate(groups):
+        embedded = tuple(piece.hash for piece in group)
+        if embedded not in node_of:
+            node_of[embedded] = len(firsts)
+            firsts.append(row)
+        nodes[row] = node_of[embedded]
+    names = tuple(
+        embedded[0] if len(embedded) == 1 else blake3("\n".join(embedded).encode()).hexdigest() for embedded in node_of
+    )
+    return nodes, firsts, names
+
+
+def _mean(group: Sequence[_Piece], rows: dict[int, int], table: Vectors) -> Vectors:
+    first: Vectors = table[rows[group[0].vector]]
+    if len(group) == 1:
+        return first
+    weights = np.array([max(len(piece.text), 1) for piece in group], dtype=np.float64)
+    total = weights @ table[[rows[piece.vector] for piece in group]].astype(np.float64)
+    norm = float(np.linalg.norm(total))
+    if norm < 1e-6 * weights.sum():  # chunks that point in opposite directions have no mean
+        return first
+    mean: Vectors = (total / norm).astype(np.float32)
+    return mean
+
+
+def _date(document: tuple[Any, ...]) -> datetime:
+    date, mtime_ns = document[4], document[5]
+    return _EPOCH + timedelta(microseconds=mtime_ns // 1000) if date is None else datetime.fromisoformat(date)
+
+
+def _chunk_item(piece: _Piece) -> Item:
+    _, path, format_, title, _, _, _, content_hash = piece.document
+    return Item(
+        key=f"{path}#{piece.ordinal}",
+        path=path,
+        ordinal=piece.ordinal,
+        format=format_,
+        title=title,
+        date=_date(piece.document),
+        bytes=len(piece.text.encode()),
+        content_hash=content_hash,
+        member=piece.hash,
+        text=piece.text,
+        anchor=piece.anchor,
+        lines=piece.lines,
+    )
+
+
+def _document_item(group: Sequence[_Piece]) -> Item:
+    _, path, format_, title, _, _, size, content_hash = group[0].document
+    spans = [piece.lines for piece in group if piece.lines is not None]
+    return Item(
+        key=path,
+        path=path,
+        ordinal=None,
+        format=format_,
+        title=title,
+        date=_date(group[0].document),
+        bytes=size,
+        content_hash=content_hash,
+        member=path,
+        text=_joined(group),
+        anchor=None,
+        lines=(min(start for start, _ in spans), max(end for _, end in spans)) if spans else None,
+    )
+
+
+def _joined(group: Sequence[_Piece]) -> str:
+    """Return the text of a document: chunks in a row without what they share, on lines of their own where apart."""
+    text = group[0].text
+    for before, piece in pairwise(group):
+        shared = _shared(before, piece)
+        text += piece.text[shared:] if shared else f"\n{piece.text}"
+    return text
+
+
+def _shared(before: _Piece, piece: _Piece) -> int:
+    """Return how many characters a chunk begins with that the chunk before it ends with."""
+    if before.chars is not None and piece.chars is not None:
+        return max(0, min(before.chars[1] - piece.chars[0], len(piece.text)))
+    if before.anchor != piece.anchor:
+        return 0
+    longest = min(len(before.text), len(piece.text), _LONGEST_OVERLAP)
+    tail = before.text[len(before.text) - longest :]
+    # A chunk begins within the one before it: the first word of it that goes on to its end is where.
+    start = tail.find(piece.text[:8])
+    while start >= 0:
+        if piece.text.startswith(tail[start:]):
+            return len(tail) - start
+        start = tail.find(piece.text[:8], start + 1)
+    return 0

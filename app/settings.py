@@ -20,6 +20,13 @@ MAX_MIB = 32
 """Size cap of `index`: a larger file is skipped."""
 
 
+DEDUP_THRESHOLD = 0.95
+"""Cosine from which two texts are taken to say the same. Measured with the default model
+(benchmarks/planted_duplicates.py, docs/results.md)."""
+DEDUP_NEAR_THRESHOLD = 0.7
+"""Jaccard similarity of five-word runs: one word in a sentence of thirty may differ."""
+
+
 class ColorMode(StrEnum):
     AUTO = "auto"
     ALWAYS = "always"
@@ -44,6 +51,13 @@ class HitFormat(StrEnum):
 class ReportFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
+
+
+class GroupFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
 
 
 class VectorFormat(StrEnum):

@@ -135,6 +135,17 @@ class DuplicateGraph:
         most = rejected[np.lexsort((rejected, -cosines[rejected]))][:count]
         return least.tolist(), most.tolist()
 
+    def first_items(self, row: int) -> tuple[int, int]:
+        """Return the first item of either text of a pair; with another collection, ours before its."""
+        texts = self.pairs.texts
+        first, second = int(self.pairs.first[row]), int(self.pairs.second[row])
+        if not self._guarded:
+            return int(np.argmax(texts == first)), int(np.argmax(texts == second))
+        ours, theirs = texts[: self._own], texts[self._own :]
+        if not ((ours == first).any() and (theirs == second).any()):
+            first, second = second, first
+        return int(np.argmax(ours == first)), self._own + int(np.argmax(theirs == second))
+
     def _edges(self, at: Thresholds) -> _Edges:
         pairs = self.pairs
         is_near = pairs.jaccard >= np.float32(at.near)

@@ -1,0 +1,31 @@
+"""`searchctl dedup`: what is said twice; each sub-command in a module of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..default_group import DEFAULT, DefaultGroup
+from .dedup_find import run
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+
+class _Dedup(DefaultGroup):
+    """Runs without any argument, too."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or [DEFAULT])
+
+
+dedup = typer.Typer(
+    add_completion=False,
+    cls=_Dedup,
+    help="Find what is said twice, plan what could go, and take it away and back. `searchctl dedup ...` is "
+    "`dedup run ...`.",
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+dedup.command("run")(run)

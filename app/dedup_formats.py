@@ -1,0 +1,51 @@
+"""Duplicates for programs: one group a line, or one item a row. The schema is versioned and the columns fixed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from .dedup_report import SCHEMA, DedupReport, as_text, group_json, to_json
+from .item_json import place
+from .settings import GroupFormat
+
+CSV_COLUMNS = (
+    *("group", "size", "role", "tier", "score", "cosine", "path", "file", "place", "chunk", "title", "date"),
+    *("bytes", "docid"),
+)
+
+
+def render(report: DedupReport, form: GroupFormat) -> str:
+    """Return the report as text that ends with a newline, or "" where there is no group to say."""
+    if form is GroupFormat.JSON:
+        return as_text(to_json(report))
+    if form is GroupFormat.JSONL:
+        groups = (group_json(report, group, number) for number, group in enumerate(report.groups, start=1))
+        return "".join(json.dumps({"schema": SCHEMA, **group}, ensure_ascii=False) + "\n" for group in groups)
+    assert form is GroupFormat.CSV, form
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for number, group in enumerate(report.groups, start=1):
+        size = len(group.dropped) + 1
+        writer.writerow([number, size, "kept", None, None, None, *_cells(report, group.kept)])
+        for found in group.dropped:
+            writer.writerow(
+                [number, size, "dropped", found.tier.value, found.score, found.cosine, *_cells(report, found.item)]
+            )
+    return text.getvalue()
+
+
+def _cells(report: DedupReport, row: int) -> list[object]:
+    item, root = report.items[row], report.root_of(row)
+    return [
+        item.path,
+        str(root / item.path),
+        place(item, root),
+        item.ordinal,
+        item.title,
+        item.date.isoformat(),
+        item.bytes,
+        item.content_hash[:8],
+    ]

@@ -1,0 +1,175 @@
+"""How `searchctl dedup` runs: items and their pairs from a collection, found once, and grouped at any threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..index.collection import FolderCollection
+from ..index.duplicate_groups import DuplicateGraph, Keep, Thresholds
+from ..index.errors import EncoderMismatchError
+from ..index.items import Items, Level
+from ..index.near_pairs import NEAR_FLOOR
+from ..index.protocol import Filter
+from ..index.similar_pairs import MOST_PAIRS
+from ..index.text_pairs import TextPairs, find_text_pairs
+from .console import Terminal
+from .dedup_formats import render
+from .dedup_report import DedupReport
+from .dedup_table import show_curve, show_dedup
+from .engine import Engine, Talk
+from .errors import AppError
+from .pair_store import StoredPairs, pairs_file, read_pairs, write_pairs
+from .path_globs import rooted_globs
+from .places import existing_collection, shown_path
+from .settings import GroupFormat
+
+PAIR_FLOOR = 0.7
+"""Cosine down to which pairs are found and kept, so that any threshold from it on is answered at once."""
+
+_WORDS_SHARE = 0.3
+"""Of the bar, for comparing words."""
+
+Bar = Callable[[str], AbstractContextManager[Callable[[float, str], None]]]
+"""Shows that something named goes on; told the share done and a few words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedupRequest:
+    """What to compare and how."""
+
+    level: Level = Level.CHUNK
+    threshold: float
+    near_threshold: float
+    keep: Keep = Keep.LONGEST
+    where: Filter = field(default_factory=Filter)
+    against: Path | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
+            raise AppError(f"--threshold is {self.threshold}: expected a cosine above 0 and up to 1, such as 0.95")
+        if not NEAR_FLOOR <= self.near_threshold <= 1:
+            raise AppError(
+                f"--near-threshold is {self.near_threshold}: expected a share of common words from {NEAR_FLOOR} to 1"
+            )
+
+
+def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar) -> DedupReport:
+    """Return the duplicates of a collection. Raises IndexRoomError and AppError for what cannot be compared."""
+    path = existing_collection(given)
+    with _opened(path, talk) as collection:
+        paths = rooted_globs(request.where.paths, collection.root)
+        where = Filter(types=request.where.types, paths=paths, exclude=request.where.exclude)
+        items = collection.items(request.level, where)
+        status = collection.status()
+        other = other_path = None
+        if request.against is not None:
+            other_path = existing_collection(request.against)
+            if other_path == path:
+                raise AppError(
+                    f"--against is {request.against}, the collection itself: expected another one. Without --against "
+                    "its items are compared with each other"
+                )
+            with _opened(other_path, talk) as against:
+                _check_same_encoder(collection, against)
+                other = against.items(request.level)
+        root, other_root = collection.root, None if other_path is None else other_path.parent
+    if not status.complete:
+        talk.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+    pairs = _pairs(path, items, other, request, talk=talk, bar=bar)
+    own = len(items.items)
+    graph = DuplicateGraph(
+        items.items if other is None else items.items + other.items,
+        pairs,
+        keep=request.keep,
+        own=None if other is None else own,
+    )
+    thresholds = Thresholds(near=request.near_threshold, semantic=request.threshold)
+    return DedupReport(
+        collection=path,
+        against=other_path,
+        root=root,
+        other_root=other_root,
+        own=own,
+        level=request.level,
+        keep=request.keep,
+        thresholds=thresholds,
+        graph=graph,
+        groups=tuple(graph.groups(thresholds)),
+        changes=items.changes,
+        filtered=not where.is_empty,
+    )
+
+
+@contextmanager
+def _opened(path: Path, talk: Talk) -> Iterator[FolderCollection]:
+    collection = Engine(path, talk).open()
+    try:
+        yield collection
+    finally:
+        collection.close()
+
+
+def _check_same_encoder(one: FolderCollection, two: FolderCollection) -> None:
+    ours, theirs = one.settings, two.settings
+    if ours is None or theirs is None or ours.encoder_fingerprint == theirs.encoder_fingerprint:
+        return  # an empty collection says so when it is read
+    raise EncoderMismatchError(
+        f"{one.path} was filled by encoder {ours.encoder_name} ({ours.encoder_fingerprint[:12]}), {two.path} by "
+        f"{theirs.encoder_name} ({theirs.encoder_fingerprint[:12]}): their vectors cannot be compared. Fill one with "
+        f"the other's encoder: `searchctl index --rebuild --model {theirs.encoder_name}`"
+    )
+
+
+def _pairs(
+    collection: Path, items: Items, other: Items | None, request: DedupRequest, *, talk: Talk, bar: Bar
+) -> TextPairs:
+    """Return the pairs down to the floor, from the last scan of the same items where there was one."""
+    file = pairs_file(collection, items, other)
+    floor = min(PAIR_FLOOR, request.threshold)
+    stored = read_pairs(file)
+    if stored is None or (stored.asked > request.threshold and stored.pairs.floor <= stored.asked):
+        stored = StoredPairs(pairs=_scan(items, other, floor, request.device, bar), asked=floor)
+        try:
+            write_pairs(file, stored)
+        except OSError as error:
+            talk.notice(f"the pairs are not kept for the next run: {file}: {error.strerror or error}")
+    else:
+        talk.detail(f"pairs of an earlier run: {shown_path(file)}")
+    if stored.pairs.floor > request.threshold:
+        raise AppError(
+            f"--threshold is {request.threshold:g}, and more than {MOST_PAIRS:,} pairs have a cosine below "
+            f"{stored.pairs.floor:g}: expected {stored.pairs.floor:g} or more, as in `searchctl dedup --threshold "
+            f"{max(stored.pairs.floor, 0.95):g}`"
+        )
+    return stored.pairs
+
+
+def _scan(items: Items, other: Items | None, floor: float, device: str, bar: Bar) -> TextPairs:
+    with bar("comparing") as show:
+        return find_text_pairs(
+            items,
+            other,
+            floor=floor,
+            device=device,
+            comparing_words=lambda done, total: show(
+                _WORDS_SHARE * done / max(total, 1), f"words of {done:,} of {total:,} texts"
+            ),
+            comparing_vectors=lambda done, total: show(
+                _WORDS_SHARE + (1 - _WORDS_SHARE) * done / max(total, 1), f"vectors of {done:,} of {total:,} pairs"
+            ),
+        )
+
+
+def present(terminal: Terminal, report: DedupReport, form: GroupFormat, *, most: int, curve: bool) -> None:
+    """Print the report."""
+    if form is not GroupFormat.TABLE:
+        terminal.write(render(report, form))
+    elif curve:
+        show_curve(terminal, report)
+    else:
+        show_dedup(terminal, report, most=most)

@@ -1,0 +1,60 @@
+"""Pairs that a scan has found, kept beside the catalogue: another threshold is answered without another scan."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from ..index.items import Items
+from ..index.text_pairs import TextPairs
+from ..training.whole_files import write_whole
+
+PAIRS_FOLDER = "pairs"
+_VERSION = 1
+"""Raised when the way pairs are found changes, so that those found in another way are not taken for them."""
+_KEPT = 4
+"""Files that stay, the newest: chunks and documents, alone and against another collection."""
+_ARRAYS = ("texts", "first", "second", "cosines", "jaccard", "histogram")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPairs:
+    """Pairs with the floor they were asked for; that of the pairs is higher where there were too many."""
+
+    pairs: TextPairs
+    asked: float
+
+
+def pairs_file(collection: Path, items: Items, other: Items | None) -> Path:
+    """Return where the pairs of these very items are kept: named after what they embed and who shares it."""
+    digest = blake3(f"{_VERSION} {items.level}".encode())
+    for part in (items,) if other is None else (items, other):
+        digest.update("\n".join(part.names).encode())
+        digest.update(part.nodes.astype("<i8").tobytes())
+    return collection / PAIRS_FOLDER / f"{items.level}-{digest.hexdigest()[:24]}.npz"
+
+
+def read_pairs(file: Path) -> StoredPairs | None:
+    """Return what is kept in a file; None when there is none or it cannot be read, which costs another scan."""
+    with suppress(OSError, ValueError, KeyError, EOFError):
+        with np.load(file, allow_pickle=False) as held:
+            about = json.loads(str(held["about"]))
+            arrays = {name: held[name] for name in _ARRAYS}
+        return StoredPairs(pairs=TextPairs(**arrays, floor=about["floor"]), asked=about["asked"])
+    return None
+
+
+def write_pairs(file: Path, stored: StoredPairs) -> None:
+    """Keep pairs, whole or not at all, and drop the oldest files. Raises OSError where nothing can be written."""
+    file.parent.mkdir(exist_ok=True)
+    about = json.dumps({"floor": stored.pairs.floor, "asked": stored.asked})
+    arrays = {name: getattr(stored.pairs, name) for name in _ARRAYS}
+    write_whole(file, lambda stream: np.savez(stream, about=np.array(about), **arrays))
+    others = sorted(file.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in others[_KEPT:]:
+        path.unlink(missing_ok=True)

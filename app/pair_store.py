@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from blake3 import blake3
@@ -41,7 +42,7 @@ def pairs_file(collection: Path, items: Items, other: Items | None) -> Path:
 
 def read_pairs(file: Path) -> StoredPairs | None:
     """Return what is kept in a file; None when there is none or it cannot be read, which costs another scan."""
-    with suppress(OSError, ValueError, KeyError, EOFError):
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
         with np.load(file, allow_pickle=False) as held:
             about = json.loads(str(held["about"]))
             arrays = {name: held[name] for name in _ARRAYS}

@@ -164,7 +164,7 @@ class DuplicateGraph:
         items = self.items
         keys: list[float]
         if self._keep is Keep.LONGEST:
-            keys = [-len(item.text) for item in items]
+            keys = [-len(" ".join(item.text.split())) for item in items]  # blanks say nothing
         elif self._keep is Keep.NEWEST:
             keys = [-item.date.timestamp() for item in items]
         elif self._keep is Keep.OLDEST:

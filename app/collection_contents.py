@@ -14,6 +14,7 @@ from blake3 import blake3
 from ..encoder.protocol import EncodeProgress, Role
 from ..index.catalogue import CATALOGUE_FILE, ReadConnection, read_state, snapshot, sqlite_errors, vector_ids
 from ..index.errors import CollectionDamagedError
+from ..index.items import embedded_texts as read_embedded_texts
 from ..index.publish import vector_blocks
 from ..index.rows import document_paths, read_chunks, read_document
 
@@ -123,6 +124,12 @@ def hashed_vectors(collection: FolderCollection, dim: int) -> Iterator[tuple[lis
                 connection.execute("SELECT id, hash FROM vectors WHERE id BETWEEN ? AND ?", [int(ids[0]), int(ids[-1])])
             )
             yield [hashes[id_] for id_ in ids.tolist()], vectors
+
+
+def embedded_texts(collection: FolderCollection, hashes: Sequence[str]) -> list[str]:
+    """Return the texts that were embedded under these hashes, context included."""
+    with _reading(collection) as connection:
+        return read_embedded_texts(connection, hashes)
 
 
 def lineage(collection: FolderCollection) -> dict[str, str | int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby, pairwise
@@ -70,6 +71,8 @@ class Items:
     """(m, dim) float32 unit rows, one per node, in the order of their first items"""
     names: tuple[str, ...]
     """(m,) hex digest of what each node embeds: equal nodes of two collections have equal names"""
+    parts: tuple[tuple[tuple[str, int], ...], ...]
+    """(m,) the chunks of each node: the hash of what is embedded, and its weight in the mean"""
     changes: int
     """`State.changes` of the catalogue they were read from."""
 
@@ -99,23 +102,39 @@ def read_items(connection: sqlite3.Connection, level: Level, where: Filter | Non
         raise IndexRoomError("the collection is empty: run `searchctl index PATH` to fill it")
     allowed = None if where is None or where.is_empty else set(matching_documents(read_candidates(connection), where))
     pieces = [piece for piece in _pieces(connection) if allowed is None or piece.document[0] in allowed]
-    rows, table = _vectors(connection, sorted({piece.vector for piece in pieces}), state.settings.dim)
     if level is Level.CHUNK:
         groups = [[piece] for piece in pieces]
         items = tuple(_chunk_item(piece) for piece in pieces)
     else:
         groups = [list(group) for _, group in groupby(pieces, key=lambda piece: piece.document[0])]
         items = tuple(_document_item(group) for group in groups)
-    nodes, firsts, names = _nodes(groups)
-    vectors = [_mean(groups[row], rows, table) for row in firsts]
+    nodes, parts, names = _nodes(groups)
+    ids = {piece.hash: piece.vector for piece in pieces}
     return Items(
         level=level,
         items=items,
         nodes=nodes,
-        vectors=np.array(vectors, dtype=np.float32).reshape(len(vectors), state.settings.dim),
+        vectors=_means(parts, *_vectors(connection, ids, state.settings.dim)),
         names=names,
+        parts=parts,
         changes=state.changes,
     )
+
+
+def with_vectors(items: Items, hashes: Sequence[str], vectors: Vectors) -> Items:
+    """Return the same items with other vectors (h, dim) of what they embed, such as those under an instruction."""
+    return replace(items, vectors=_means(items.parts, {hash_: row for row, hash_ in enumerate(hashes)}, vectors))
+
+
+def embedded_texts(connection: sqlite3.Connection, hashes: Sequence[str]) -> list[str]:
+    """Return what was embedded under each of these hashes: context and text. Raises KeyError for an unknown hash."""
+    rows = connection.execute(
+        "SELECT v.hash, c.context, c.text FROM vectors v JOIN chunks c ON c.vector_id = v.id"
+        " WHERE v.hash IN (SELECT value FROM json_each(?)) GROUP BY v.id",
+        [json.dumps(list(hashes))],
+    )
+    found = {hash_: f"{context}\n{text}" if context else text for hash_, context, text in rows}
+    return [found[hash_] for hash_ in hashes]
 
 
 def _pieces(connection: sqlite3.Connection) -> Iterator[_Piece]:
@@ -143,44 +162,47 @@ def _pieces(connection: sqlite3.Connection) -> Iterator[_Piece]:
         )
 
 
-def _vectors(connection: sqlite3.Connection, ids: Sequence[int], dim: int) -> tuple[dict[int, int], Vectors]:
-    """Return the row of each vector id, and the vectors."""
-    table = np.empty((len(ids), dim), dtype=np.float32)
+def _vectors(connection: sqlite3.Connection, ids: Mapping[str, int], dim: int) -> tuple[dict[str, int], Vectors]:
+    """Return the row of each hash, and the vectors."""
+    row_of = {id_: row for row, id_ in enumerate(sorted(set(ids.values())))}
+    table = np.empty((len(row_of), dim), dtype=np.float32)
     at = 0
-    for _, block in vector_blocks(connection, dim, ids=np.array(ids, dtype=np.int64)):
+    for _, block in vector_blocks(connection, dim, ids=np.array(list(row_of), dtype=np.int64)):
         table[at : at + len(block)] = block
         at += len(block)
-    return {id_: row for row, id_ in enumerate(ids)}, table
+    return {hash_: row_of[id_] for hash_, id_ in ids.items()}, table
 
 
-def _nodes(groups: Sequence[Sequence[_Piece]]) -> tuple[Ids, list[int], tuple[str, ...]]:
-    """Return the node of each group of chunks, the first group of each node, and the nodes' names."""
+def _nodes(
+    groups: Sequence[Sequence[_Piece]],
+) -> tuple[Ids, tuple[tuple[tuple[str, int], ...], ...], tuple[str, ...]]:
+    """Return the node of each group of chunks, what each node is made of, and the nodes' names."""
+    parts: dict[tuple[str, ...], tuple[tuple[str, int], ...]] = {}
     node_of: dict[tuple[str, ...], int] = {}
     nodes = np.empty(len(groups), dtype=np.int64)
-    firsts: list[int] = []
     for row, group in enumerate(groups):
         embedded = tuple(piece.hash for piece in group)
         if embedded not in node_of:
-            node_of[embedded] = len(firsts)
-            firsts.append(row)
+            node_of[embedded] = len(node_of)
+            parts[embedded] = tuple((piece.hash, max(len(piece.text), 1)) for piece in group)
         nodes[row] = node_of[embedded]
     names = tuple(
         embedded[0] if len(embedded) == 1 else blake3("\n".join(embedded).encode()).hexdigest() for embedded in node_of
     )
-    return nodes, firsts, names
+    return nodes, tuple(parts.values()), names
 
 
-def _mean(group: Sequence[_Piece], rows: dict[int, int], table: Vectors) -> Vectors:
-    first: Vectors = table[rows[group[0].vector]]
-    if len(group) == 1:
-        return first
-    weights = np.array([max(len(piece.text), 1) for piece in group], dtype=np.float64)
-    total = weights @ table[[rows[piece.vector] for piece in group]].astype(np.float64)
-    norm = float(np.linalg.norm(total))
-    if norm < 1e-6 * weights.sum():  # chunks that point in opposite directions have no mean
-        return first
-    mean: Vectors = (total / norm).astype(np.float32)
-    return mean
+def _means(parts: Sequence[Sequence[tuple[str, int]]], rows: Mapping[str, int], table: Vectors) -> Vectors:
+    means = np.empty((len(parts), table.shape[1]), dtype=np.float32)
+    for node, chunks in enumerate(parts):
+        means[node] = table[rows[chunks[0][0]]]
+        if len(chunks) > 1:
+            weights = np.array([weight for _, weight in chunks], dtype=np.float64)
+            total = weights @ table[[rows[hash_] for hash_, _ in chunks]].astype(np.float64)
+            norm = float(np.linalg.norm(total))
+            if norm >= 1e-6 * weights.sum():  # chunks that point in opposite directions have no mean: the first stands
+                means[node] = total / norm
+    return means
 
 
 def _date(document: tuple[Any, ...]) -> datetime:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from searchctl.app.collection_contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.documents import Chunk
 from searchctl.index.duplicate_groups import DuplicateGraph, Keep, Thresholds
 from searchctl.index.errors import IndexRoomError
-from searchctl.index.items import Level
+from searchctl.index.items import Level, with_vectors
 from searchctl.index.protocol import Batch, CollectionSettings, DocumentRecord, FileRecord, Filter
 from searchctl.index.text_pairs import find_text_pairs, first_texts
 
@@ -155,3 +156,22 @@ def test_two_collections_are_compared_across_only(tmp_path: Path) -> None:
     assert [np.float32(wide[0][0] @ wide[1][1])] == [
         found.cosine for found in group.dropped if graph.items[found.item].key == "near.md"
     ]
+
+
+def test_other_vectors_of_the_same_texts_make_other_items(tmp_path: Path) -> None:
+    collection = collection_of(tmp_path, [document("a", ("1234", 0), ("123456789012", 4)), document("b", ("xy", 0))])
+    items = collection.items(Level.DOCUMENT)
+    hashes = sorted({hash_ for part in items.parts for hash_, _ in part})
+    other = np.array([vector_of(f"other {hash_}") for hash_ in hashes], dtype=np.float32)
+    same = with_vectors(items, hashes, np.array([vector_of(hash_) for hash_ in hashes], dtype=np.float32))
+    np.testing.assert_array_equal(items.vectors, same.vectors)
+    changed = with_vectors(items, hashes, other)
+    mean = 4 * vector_of("other |1234").astype(np.float64) + 12 * vector_of("other |123456789012").astype(np.float64)
+    np.testing.assert_allclose(changed.vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_array_equal(changed.vectors[1], vector_of("other |xy"))
+    assert changed.items == items.items
+
+
+def test_what_was_embedded_is_context_and_text(tmp_path: Path) -> None:
+    collection = collection_of(tmp_path, [document("a", ("one", 0), context="H"), document("b", ("two", 0))])
+    assert ["two", "H\none"] == embedded_texts(collection, ["|two", "H|one"])

@@ -41,3 +41,24 @@ class StorageError(IndexRoomError):
 
 class PathNotFoundError(IndexRoomError, LookupError):
     """A path to index does not exist."""
+
+
+class ClusteringError(IndexRoomError, ValueError):
+    """The items cannot be clustered as asked: too few, too many or too alike."""
+
+
+class NotEnoughMemoryError(IndexRoomError):
+    """A run would need more memory than there is: `needed` and `available` in bytes."""
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+class MissingPackageError(IndexRoomError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class TooFewGroupsError(ClusteringError):
+    """There are fewer different vectors than clusters were asked for."""

@@ -153,7 +153,7 @@ def _stemmer() -> Any:
 
 
 @lru_cache(maxsize=65536)
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """Return what two words must have in common to match: FTS5's folding (case, diacritics), then Porter's stem."""
     decomposed = unicodedata.normalize("NFKD", word).lower()
     folded = "".join(character for character in decomposed if not 0x300 <= ord(character) <= 0x36F)
@@ -173,7 +173,7 @@ def _wanted(query: str) -> _Wanted:
     words = _words(unicodedata.normalize("NFKC", query))
     cjk = [word for word in words if _CJK_CHARACTER.match(word)]
     return _Wanted(
-        frozenset(_stem(word) for word in words if not _CJK_CHARACTER.match(word)),
+        frozenset(stem(word) for word in words if not _CJK_CHARACTER.match(word)),
         tuple({bigram.replace(" ", "") for run in cjk for bigram in _bigrams(run)}),
     )
 
@@ -188,7 +188,7 @@ def matching_spans(query: str, text: str) -> list[tuple[int, int]]:
     for start, end in _word_spans(text):
         if _CJK_CHARACTER.match(text[start]):
             spans += _merged(_run_spans(wanted.runs, text, start, end))
-        elif _stem(text[start:end]) in wanted.stems:
+        elif stem(text[start:end]) in wanted.stems:
             spans.append((start, end))
     return spans
 

@@ -146,14 +146,21 @@ def printable(text: str) -> str:
 
 def harmless(text: str) -> str:
     """Return `text`, of the same length, with a space for each character that could steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(" " if _steers(mark) and mark not in "\n\t" else mark for mark in text)
+    return text if text.isprintable() else text.translate(_SPACES)
 
 
 def _steers(mark: str) -> bool:
     """Return whether a character is a control code, half a surrogate pair, a line separator or turns the direction."""
     return mark in _DIRECTIONS or unicodedata.category(mark) in ("Cc", "Cs", "Zl", "Zp")
+
+
+_SPACES = {
+    code: " "
+    # Unicode keeps these categories as they are: no later version adds to them.
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000), *map(ord, _DIRECTIONS))
+    if code not in (0x09, 0x0A)
+}
+"""What `harmless` takes out, for `str.translate`: a page has megabytes of text."""
 
 
 def _bar(console: Console) -> Progress:

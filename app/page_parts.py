@@ -19,8 +19,13 @@ def safe(text: str) -> str:
     return escape(harmless(text))
 
 
-def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) -> str:
-    """Return the page: its head, links, and of the sections (id, title, content) those with a content."""
+def document(
+    title: str, head: str, sections: Sequence[tuple[str, str, str]], *, style: str = "", data: str = "", script: str = ""
+) -> str:
+    """Return the page: its head, links, and of the sections (id, title, content) those with a content.
+
+    `style` and `script` are this page's own beside what all have, `data` an element that the script reads.
+    """
     shown = [section for section in sections if section[2]]
     links = " ".join(f'<a href="#{key}">{safe(name)}</a>' for key, name, _ in shown)
     body = "".join(
@@ -31,8 +36,8 @@ def document(title: str, head: str, sections: Sequence[tuple[str, str, str]]) ->
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{safe(title)}</title>'
-        f"<style>{STYLE}</style></head><body><main>{head}<nav>{links}</nav>{body}</main>"
-        f"<script>{SCRIPT}</script></body></html>\n"
+        f"<style>{STYLE}{style}</style></head><body><main>{head}<nav>{links}</nav>{body}</main>"
+        f"{data}<script>{SCRIPT}{script}</script></body></html>\n"
     )
 
 

@@ -155,7 +155,7 @@ def _groups(report: Mapping[str, Any], leaks: bool) -> str:
         '<label>Text or path <input type="search" id="group-text" autocomplete="off"></label>'
         f'<label>Tier <select id="group-tier"><option value="">all</option>{tiers}</select></label>'
         '<span class="note" role="status" id="group-status"></span></form>'
-        f'{_LEGEND.format(left="the other collection" if leaks else "the kept item", right="this item")}'
+        f"{_LEGEND.format(left='the other collection' if leaks else 'the kept item', right='this item')}"
         f'<div><table class="lines" id="group-table"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>'
     )
 
@@ -166,7 +166,9 @@ def _groups_words(report: Mapping[str, Any], leaks: bool) -> str:
             f"What stands in {safe(report['collection'])} and in {safe(report['against'])}: a test on one after "
             "training on the other would measure memory. Open a line to read the texts."
         )
-    return "Of each group one item is kept; every other is at or above a threshold to it. Open a line to read the texts."
+    return (
+        "Of each group one item is kept; every other is at or above a threshold to it. Open a line to read the texts."
+    )
 
 
 def _border(report: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -11,17 +13,20 @@ from pathlib import Path
 from ..index.collection import FolderCollection
 from ..index.duplicate_groups import DuplicateGraph, Keep, Thresholds
 from ..index.errors import EncoderMismatchError
-from ..index.items import Items, Level
+from ..index.items import Items, Level, needed_memory
+from ..index.memory import check_memory
 from ..index.near_pairs import NEAR_FLOOR
 from ..index.protocol import Filter
 from ..index.similar_pairs import MOST_PAIRS
 from ..index.text_pairs import TextPairs, find_text_pairs
 from .console import Terminal
 from .dedup_formats import render
-from .dedup_report import DedupReport
+from .dedup_page import page
+from .dedup_report import DedupReport, to_json
 from .dedup_table import show_curve, show_dedup
 from .engine import Engine, Talk
 from .errors import AppError
+from .page_files import write_whole
 from .pair_store import StoredPairs, pairs_file, read_pairs, write_pairs
 from .path_globs import rooted_globs
 from .places import existing_collection, shown_path
@@ -64,8 +69,9 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
     with _opened(path, talk) as collection:
         paths = rooted_globs(request.where.paths, collection.root)
         where = Filter(types=request.where.types, paths=paths, exclude=request.where.exclude)
-        items = collection.items(request.level, where)
         status = collection.status()
+        check_room(collection, "free memory")
+        items = collection.items(request.level, where)
         other = other_path = None
         if request.against is not None:
             other_path = existing_collection(request.against)
@@ -103,6 +109,17 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
         changes=items.changes,
         filtered=not where.is_empty,
     )
+
+
+def check_room(collection: FolderCollection, instead: str) -> None:
+    """Raise NotEnoughMemoryError, before anything is read, when the items of a collection need more than there is."""
+    status = collection.status()
+    if status.settings is not None:
+        check_memory(
+            f"comparing {status.chunks:,} chunks of {status.settings.dim} numbers",
+            needed_memory(status.chunks, status.settings.dim),
+            instead=instead,
+        )
 
 
 @contextmanager
@@ -165,8 +182,14 @@ def _scan(items: Items, other: Items | None, floor: float, device: str, bar: Bar
         )
 
 
-def present(terminal: Terminal, report: DedupReport, form: GroupFormat, *, most: int, curve: bool) -> None:
-    """Print the report."""
+def present(
+    terminal: Terminal, report: DedupReport, form: GroupFormat, *, most: int, curve: bool, html: Path | None = None
+) -> None:
+    """Print the report, and write its page where one is asked for."""
+    if html is not None:
+        command = shlex.join(["searchctl", *sys.argv[1:]])
+        write_whole(html, page(to_json(report), command=command).encode("utf-8", "backslashreplace"))
+        terminal.say(f"report: {shown_path(html)}")
     if form is not GroupFormat.TABLE:
         terminal.write(render(report, form))
     elif curve:

@@ -13,10 +13,12 @@ from .console import Terminal, harmless, printable
 from .dedup_report import CurvePoint, DedupReport
 from .item_json import place
 from .score_words import many
+from .status_report import size
 
 _SHOWN_ITEMS = 6
 _BORDER = 3
 _PREVIEW = 76
+_WIDEST = 110
 _TIER_STYLE = {Tier.EXACT: "green", Tier.NEAR: "cyan", Tier.SEMANTIC: "yellow"}
 
 
@@ -47,7 +49,7 @@ def show_curve(terminal: Terminal, report: DedupReport) -> None:
             f"{point.pairs:,}",
             f"{point.groups:,}",
             f"{point.dropped:,}",
-            size_words(point.bytes_saved),
+            size(point.bytes_saved),
             Text.assemble((bar, "cyan"), ("  chosen" if chosen else "", "bold")),
             style="bold" if chosen else "",
         )
@@ -78,7 +80,7 @@ def _summary(terminal: Terminal, report: DedupReport) -> None:
         said = f"no {noun} of {report.own:,}{where}" if where else f"no {noun} of {report.own:,} is said twice"
         terminal.show(Text(said))
     else:
-        saved = size_words(report.saved(report.groups))
+        saved = size(report.saved(report.groups))
         what = (
             f" of {many(report.own, noun)} are said elsewhere too, in {many(len(report.groups), 'group')}: "
             if report.against is None
@@ -141,14 +143,3 @@ def preview(text: str) -> str:
     """Return the beginning of a text on one line, with a mark where it is cut."""
     line = harmless(" ".join(text[: 4 * _PREVIEW].split()))
     return line if len(line) <= _PREVIEW else f"{line[: _PREVIEW - 3]}..."
-
-
-def size_words(count: int) -> str:
-    """Return a size in bytes as a person says it."""
-    if count < 1000:
-        return f"{count} bytes"
-    for unit in ("kB", "MB", "GB"):
-        count_f = count / 1000 ** (("kB", "MB", "GB").index(unit) + 1)
-        if count_f < 999.5 or unit == "GB":
-            return f"{count_f:.1f} {unit}"
-    raise AssertionError(count)

@@ -282,6 +282,10 @@ class Engine:
             chunk_overlap=overlap,
         )
 
+    def encoder(self, collection: FolderCollection, choice: EncoderChoice) -> LazyEncoder:
+        """Return the collection's own encoder, loaded when first needed."""
+        return self._encoder(choice, collection.settings)
+
     def _encoder(self, choice: EncoderChoice, settings: CollectionSettings | None) -> LazyEncoder:
         base = None if settings is None else config_from_json(settings.encoder_config)
         return LazyEncoder(

@@ -10,9 +10,12 @@ from pathlib import Path
 from .errors import AppError
 
 
-def check_target(option: str, path: Path) -> None:
-    """Raise AppError, with the option, where nothing can be drawn or `path` cannot be written."""
-    if find_spec("matplotlib") is None:
+def check_target(option: str, path: Path, *, drawn: bool = True) -> None:
+    """Raise AppError, with the option, where nothing can be drawn or `path` cannot be written.
+
+    What is not `drawn` by matplotlib needs no extra.
+    """
+    if drawn and find_spec("matplotlib") is None:
         raise AppError(f"{option} needs the extra eval: `pip install 'searchctl[eval]'`")
     place = path.expanduser()
     if place.is_dir():

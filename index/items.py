@@ -91,6 +91,11 @@ class _Piece:
     hash: str
 
 
+def needed_memory(chunks: int, dim: int) -> int:
+    """Return about how many bytes the items of a collection, their words and a scan for pairs take at the peak."""
+    return 400 * 2**20 + chunks * (3 * 4 * dim + 6000)
+
+
 def read_items(connection: sqlite3.Connection, level: Level, where: Filter | None = None) -> Items:
     """Return the items of the connection's snapshot; documents without text are none.
 

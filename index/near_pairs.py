@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from .errors import IndexRoomError
 from .lexical import CJK
@@ -80,7 +81,7 @@ def near_pairs(
     found: dict[tuple[int, int], float] = {}
     for first, second in _candidates(digests, sides):
         a, b = hashes[first], hashes[second]
-        shared = len(a & b)
+        shared = len(np.intersect1d(a, b, assume_unique=True))
         jaccard = shared / (len(a) + len(b) - shared)
         if jaccard >= NEAR_FLOOR:
             found[first, second] = jaccard
@@ -92,19 +93,17 @@ def near_pairs(
     )
 
 
-def _sketches(
-    texts: Sequence[str], progress: Progress | None
-) -> tuple[list[frozenset[int]], np.ndarray[tuple[int, int], np.dtype[np.uint32]]]:
+def _sketches(texts: Sequence[str], progress: Progress | None) -> tuple[list[NDArray[np.uint64]], NDArray[np.uint32]]:
     """Return the hashed shingles of each text, and its MinHash values (n, 126)."""
     from rensa import RMinHash
 
-    hashes: list[frozenset[int]] = []
+    hashes: list[NDArray[np.uint64]] = []
     digests = np.empty((len(texts), _PERMUTATIONS), dtype=np.uint32)
     for at in range(0, len(texts), _BATCH):
         # Sorted: what is hashed must not depend on the order in which Python happens to walk a set.
         sets = [sorted(shingles(text)) for text in texts[at : at + _BATCH]]
         hashed = RMinHash.hash_token_sets(sets)
-        hashes += [frozenset(row) for row in hashed]
+        hashes += [np.unique(np.array(row, dtype=np.uint64)) for row in hashed]
         rows = RMinHash.digest_matrix_from_token_hash_sets(hashed, _PERMUTATIONS, _SEED).to_rows()
         digests[at : at + len(sets)] = np.array(rows, dtype=np.uint32)
         if progress is not None:
@@ -112,9 +111,7 @@ def _sketches(
     return hashes, digests
 
 
-def _candidates(
-    digests: np.ndarray[tuple[int, int], np.dtype[np.uint32]], sides: Sequence[set[int]] | None
-) -> Iterator[tuple[int, int]]:
+def _candidates(digests: NDArray[np.uint32], sides: Sequence[set[int]] | None) -> Iterator[tuple[int, int]]:
     """Yield each pair of rows that share a band, once."""
     count = len(digests)
     seen: set[int] = set()

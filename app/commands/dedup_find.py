@@ -136,7 +136,10 @@ def run(
     from ...index.protocol import Filter
     from ..dedup_run import DedupRequest, present, run_dedup
     from ..engine import Talk
+    from ..page_files import check_target
 
+    if html is not None:
+        check_target("--html", html, drawn=False)
     request = DedupRequest(
         level=level,
         threshold=threshold,
@@ -148,4 +151,4 @@ def run(
     )
     talk = Talk(notice=terminal.notice, detail=terminal.detail)
     report = run_dedup(collection, request, talk=talk, bar=terminal.progress)
-    present(terminal, report, form, most=limit, curve=curve)
+    present(terminal, report, form, most=limit, curve=curve, html=html)

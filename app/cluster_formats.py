@@ -1,0 +1,41 @@
+"""Clusters for programs: one item a line or a row. The schema is versioned and the columns fixed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from .cluster_report import SCHEMA, ClusterReport, as_text, assignment, to_json
+from .settings import GroupFormat
+
+CSV_COLUMNS = ("cluster", "title", "path", "place", "chunk", "to_center", "x", "y")
+
+
+def render(report: ClusterReport, form: GroupFormat) -> str:
+    """Return the report as text that ends with a newline."""
+    rows = range(len(report.items.items))
+    if form is GroupFormat.JSON:
+        return as_text(to_json(report))
+    if form is GroupFormat.JSONL:
+        lines = ({"schema": SCHEMA, **assignment(report, row)} for row in rows)
+        return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    assert form is GroupFormat.CSV, form
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in rows:
+        cluster, found = report.cluster_of(row), assignment(report, row)
+        writer.writerow(
+            [
+                found["cluster"],
+                None if cluster is None else cluster.title,
+                found["path"],
+                found["place"],
+                report.items.items[row].ordinal,
+                found["to_center"],
+                found["x"],
+                found["y"],
+            ]
+        )
+    return text.getvalue()

@@ -1,0 +1,190 @@
+"""How `searchctl cluster` runs: vectors from a collection, clusters of them, words and lasting ids for these."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..index.cluster_ids import MatchedIds, NamedCluster, NewCluster, match_ids
+from ..index.cluster_shape import describe_clusters
+from ..index.clustering import ClusterSettings, cluster
+from ..index.items import Items, Level
+from ..index.keywords import keywords
+from ..index.map_layout import Layout
+from ..index.protocol import Filter
+from ..index.steps import StepProgress
+from .cluster_formats import render
+from .cluster_page import page
+from .cluster_report import ClusterReport, ReportedCluster, settings_json, to_json
+from .cluster_table import show_clusters
+from .cluster_vectors import instructed
+from .console import Terminal
+from .dedup_run import Bar, check_room
+from .encoders import EncoderChoice, naming_collection
+from .engine import Engine, Talk
+from .errors import AppError, ResultNotStoredError
+from .map_store import places_of
+from .page_files import write_whole
+from .path_globs import rooted_globs
+from .places import existing_collection, shown_path
+from .settings import GroupFormat
+from .stored_groups import StoredCluster, StoredClusters, read_clusters, write_clusters
+
+KEYWORDS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterRequest:
+    """What to cluster and how."""
+
+    level: Level = Level.CHUNK
+    settings: ClusterSettings = field(default_factory=ClusterSettings)
+    instruction: str | None = None
+    """None: the vectors that are stored."""
+    where: Filter = field(default_factory=Filter)
+    layout: Layout | None = None
+    """None: no map."""
+    choice: EncoderChoice = field(default_factory=EncoderChoice)
+    """How an instruction's vectors are computed."""
+
+
+def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar: Bar) -> ClusterReport:
+    """Return the clusters of a collection and keep them in its folder for queries."""
+    path = existing_collection(given)
+    engine = Engine(path, talk)
+    collection = engine.open()
+    try:
+        where = replace(request.where, paths=rooted_globs(request.where.paths, collection.root))
+        check_room(collection, "free memory")
+        items = collection.items(request.level, where)
+        complete = collection.status().complete
+        if not items.items:
+            narrowed = "" if where.is_empty else " that passes the filters"
+            raise AppError(f"{path} holds no {request.level.value}{narrowed}: expected some to cluster")
+        if request.instruction is not None:
+            with naming_collection(given), bar("encoding") as show:
+                lazy = engine.encoder(collection, request.choice)
+                items = instructed(collection, items, request.instruction, lazy, show=show)
+    finally:
+        collection.close()
+    if not complete:
+        talk.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+    report = _clustered(path, items, request, talk=talk, bar=bar, filtered=not where.is_empty)
+    if report.filtered:
+        talk.notice(
+            "only a part was clustered: the clusters that `query --cluster` knows stay those of the last whole run"
+        )
+    else:
+        _store(report, talk)
+    return report
+
+
+def _clustered(
+    path: Path, items: Items, request: ClusterRequest, *, talk: Talk, bar: Bar, filtered: bool
+) -> ClusterReport:
+    vectors = items.vectors[items.nodes]
+    with bar("clustering") as show, _steps(show) as progress:
+        found = cluster(vectors, request.settings, progress=progress)
+    shapes, to_center = describe_clusters(vectors, found.labels)
+    words = keywords([item.text for item in items.items], found.labels, top=KEYWORDS)
+    rows = [tuple(np.flatnonzero(found.labels == label).tolist()) for label in range(found.n)]
+    ids = _ids(path, items, [(shape.medoid, members) for shape, members in zip(shapes, rows, strict=True)], talk)
+    places = None
+    if request.layout is not None:
+        with bar("drawing the map") as show, _steps(show) as progress:
+            places = places_of(
+                path, items, request.layout, seed=request.settings.seed, progress=progress, notice=talk.notice
+            )
+    return ClusterReport(
+        collection=path,
+        root=path.parent,
+        items=items,
+        clustering=found,
+        settings=request.settings,
+        instruction=request.instruction,
+        clusters=tuple(
+            ReportedCluster(id=id_, known=known, rows=members, keywords=tuple(its), shape=shape)
+            for id_, known, members, its, shape in zip(ids.ids, ids.known, rows, words, shapes, strict=True)
+        ),
+        to_center=to_center,
+        places=places,
+        next_id=ids.next_id,
+        filtered=filtered,
+    )
+
+
+@contextmanager
+def _steps(show: Callable[[float, str], None]) -> Iterator[Callable[[StepProgress], None]]:
+    """Turn the steps of a computation, each with an end of its own, into words beside a bar that never goes back."""
+
+    def progress(event: StepProgress) -> None:
+        show(event.done / max(event.total, 1), f"{event.step}: {event.done:,} of {event.total:,}")
+
+    yield progress
+
+
+def _ids(path: Path, items: Items, clusters: list[tuple[int, tuple[int, ...]]], talk: Talk) -> MatchedIds:
+    """Return the ids of the clusters, given as medoid and members: those of the run before where they go on."""
+    try:
+        before = read_clusters(path)
+    except AppError as error:
+        talk.notice(f"{error}. Clusters are numbered anew")
+        before = None
+    members = [item.member for item in items.items]
+    same_kind = before is not None and before.level == items.level.value
+    old = [] if before is None or not same_kind else [
+        NamedCluster(id=one.id, medoid=one.medoid, members=one.members) for one in before.clusters
+    ]  # fmt: skip
+    new = [NewCluster(medoid=members[medoid], members=[members[row] for row in rows]) for medoid, rows in clusters]
+    medoids = {one.medoid for one in [*old, *new]}
+    vectors = {
+        member: items.vectors[node]
+        for member, node in zip(members, items.nodes.tolist(), strict=True)
+        if member in medoids
+    }
+    return match_ids(old, new, vectors, next_id=1 if before is None else before.next_id)
+
+
+def _store(report: ClusterReport, talk: Talk) -> None:
+    members = [item.member for item in report.items.items]
+
+    def unique(rows: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(members[row] for row in rows))
+
+    noise = tuple(np.flatnonzero(report.clustering.labels < 0).tolist())
+    stored = StoredClusters(
+        level=report.items.level.value,
+        method=report.clustering.method.value,
+        settings=settings_json(report),
+        changes=report.items.changes,
+        next_id=report.next_id,
+        clusters=tuple(
+            StoredCluster(id=one.id, title=one.title, medoid=members[one.shape.medoid], members=unique(one.rows))
+            for one in report.clusters
+        ),
+        noise=unique(noise),
+    )
+    try:
+        write_clusters(report.collection, stored)
+    except ResultNotStoredError as error:
+        talk.notice(str(error))
+
+
+def present(terminal: Terminal, report: ClusterReport, form: GroupFormat, *, most: int, html: Path | None) -> None:
+    """Print the report, and write its page where one is asked for."""
+    if html is not None:
+        write_whole(
+            html,
+            page(to_json(report), command=shlex.join(["searchctl", *sys.argv[1:]])).encode("utf-8", "backslashreplace"),
+        )
+        terminal.say(f"report: {shown_path(html)}")
+    if form is GroupFormat.TABLE:
+        show_clusters(terminal, report, most=most)
+    else:
+        terminal.write(render(report, form))

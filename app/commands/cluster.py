@@ -1,0 +1,158 @@
+"""`searchctl cluster`: what a collection is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...encoder.config import Precision
+from ...index.items import Level
+from ..invocation import file_types, terminal_of
+from ..settings import (
+    BatchTokens,
+    ClusterMethod,
+    Collection,
+    Color,
+    Debug,
+    Device,
+    GroupFormat,
+    MapLayout,
+    PrecisionOption,
+    Quiet,
+    Verbose,
+)
+
+FILTER = "Which documents"
+OUTPUT = "Output"
+
+LevelOption = Annotated[
+    Level, typer.Option("--level", envvar="SEARCHCTL_LEVEL", help="Cluster passages, or whole documents.")
+]
+MethodOption = Annotated[
+    ClusterMethod, typer.Option("--method", envvar="SEARCHCTL_CLUSTER_METHOD", help="How clusters are found.")
+]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "--clusters",
+        "-n",
+        min=1,
+        metavar="N",
+        help="How many, for kmeans and agglomerative. [dim]Default: chosen by silhouette.[/dim]",
+    ),
+]
+Resolution = Annotated[
+    float | None,
+    typer.Option("--resolution", metavar="X", help="For leiden: higher gives more clusters. [dim]Default: 1.[/dim]"),
+]
+MinSize = Annotated[
+    int | None,
+    typer.Option("--min-size", min=2, metavar="N", help="For hdbscan: smallest cluster. [dim]Default: 10.[/dim]"),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same clusters.")]
+Instruction = Annotated[
+    str | None,
+    typer.Option(
+        "--instruction",
+        "-i",
+        metavar="TEXT",
+        help="What kind of likeness is meant, such as 'Identify the sentiment': the texts are embedded under it, once.",
+    ),
+]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", "-t", metavar="TYPE", rich_help_panel=FILTER, help="Only this type, as in `query`."),
+]
+PathGlobs = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="GLOB", rich_help_panel=FILTER, help="Only documents whose path matches."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", rich_help_panel=FILTER, help="Leave out documents whose path matches."),
+]
+Form = Annotated[
+    GroupFormat,
+    typer.Option("--format", "-f", envvar="SEARCHCTL_GROUP_FORMAT", rich_help_panel=OUTPUT, help="How to print."),
+]
+Limit = Annotated[
+    int, typer.Option("--limit", "-k", min=0, rich_help_panel=OUTPUT, help="How many clusters the table shows.")
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", metavar="FILE", rich_help_panel=OUTPUT, help="Write a report with a map for a browser, too."
+    ),
+]
+LayoutOption = Annotated[
+    MapLayout,
+    typer.Option("--map", rich_help_panel=OUTPUT, help="How the map of --html is made; umap needs the extra report."),
+]
+
+
+def cluster(
+    ctx: typer.Context,
+    *,
+    level: LevelOption = Level.CHUNK,
+    method: MethodOption = ClusterMethod.KMEANS,
+    n: Count = None,
+    resolution: Resolution = None,
+    min_size: MinSize = None,
+    seed: Seed = 0,
+    instruction: Instruction = None,
+    types: Types = None,
+    paths: PathGlobs = None,
+    exclude: Exclude = None,
+    form: Form = GroupFormat.TABLE,
+    limit: Limit = 20,
+    html: Html = None,
+    layout: LayoutOption = MapLayout.TSNE,
+    precision: PrecisionOption = Precision.AUTO,
+    device: Device = "auto",
+    batch_tokens: BatchTokens = None,
+    collection: Collection = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    color: Color = None,
+) -> None:
+    """Say what a collection is about: clusters with their words, sizes and typical passages.
+
+    It works on the vectors that are stored, unless an instruction asks for others. Clusters keep their ids from run to
+    run, and `searchctl query --cluster ID` searches in one.
+
+    [bold]Examples[/bold]
+
+      searchctl cluster
+      searchctl cluster --level document -n 12 --html topics.html
+      searchctl cluster --method leiden --resolution 2 --format csv
+      searchctl cluster --instruction "Identify the sentiment of the text" -n 3
+    """
+    terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
+    from ...index.clustering import ClusterSettings, Method
+    from ...index.map_layout import Layout
+    from ...index.protocol import Filter
+    from ..cluster_run import ClusterRequest, present, run_cluster
+    from ..encoders import EncoderChoice
+    from ..engine import Talk
+    from ..page_files import check_target
+    from ..settings import cache_folder
+    from ..texts import require_unicode
+
+    if instruction is not None:
+        require_unicode(instruction, "--instruction")
+    if html is not None:
+        check_target("--html", html, drawn=False)
+    request = ClusterRequest(
+        level=level,
+        settings=ClusterSettings(method=Method(method.value), n=n, seed=seed, resolution=resolution, min_size=min_size),
+        instruction=instruction,
+        where=Filter(types=file_types(types), paths=tuple(paths or ()), exclude=tuple(exclude or ())),
+        layout=None if html is None else Layout(layout.value),
+        choice=EncoderChoice(precision=precision, device=device, batch_tokens=batch_tokens),
+    )
+    talk = Talk(notice=terminal.notice, detail=terminal.detail, cache=cache_folder())
+    report = run_cluster(collection, request, talk=talk, bar=terminal.progress)
+    present(terminal, report, form, most=limit, html=html)

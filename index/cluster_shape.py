@@ -13,7 +13,9 @@ from .silhouette import Labels
 
 REPRESENTATIVES = 3
 _NEAR = 24
-"""Members nearest to the centre among which representatives are chosen, but at most the inner half."""
+"""Representatives are chosen among so many different members nearest to the centre, but at most half of all."""
+_SEEN = 200
+"""At most so many are looked at for that: the others may all say the same."""
 _LAMBDA = 0.6
 """Weight of being near the centre against being unlike those chosen (MMR, Carbonell and Goldstein 1998)."""
 _SAME = 0.995
@@ -58,16 +60,27 @@ def describe_clusters(vectors: Vectors, labels: Labels) -> tuple[list[ClusterSha
 
 def _representatives(vectors: Vectors, order: Ids, center: Vectors) -> tuple[int, ...]:
     """Return up to REPRESENTATIVES rows; `order` holds the members, nearest to the center first."""
-    near = order[: max(REPRESENTATIVES, min(_NEAR, len(order) // 2))]
+    near = _distinct(vectors, order)
     rows = vectors[near]
     to_center = exact_cosines(rows, center)
     to_chosen = exact_cosines(rows, rows[0])
     chosen = [0]
-    while len(chosen) < REPRESENTATIVES:
-        value = np.where(to_chosen >= _SAME, -np.inf, _LAMBDA * to_center - (1 - _LAMBDA) * to_chosen)
+    while len(chosen) < min(REPRESENTATIVES, len(near)):
+        value = _LAMBDA * to_center - (1 - _LAMBDA) * to_chosen
+        value[chosen] = -np.inf
         best = int(np.argmax(value))
-        if not np.isfinite(value[best]):
-            break
         chosen.append(best)
         to_chosen = np.maximum(to_chosen, exact_cosines(rows, rows[best]))
     return tuple(int(near[row]) for row in chosen)
+
+
+def _distinct(vectors: Vectors, order: Ids) -> list[int]:
+    """Return the first rows of `order` that differ from each other, up to _NEAR or half of them."""
+    wanted = max(REPRESENTATIVES, min(_NEAR, len(order) // 2))
+    kept: list[int] = []
+    for row in order[:_SEEN].tolist():
+        if len(kept) == wanted:
+            break
+        if not kept or exact_cosines(vectors[kept], vectors[row]).max() < _SAME:
+            kept.append(row)
+    return kept

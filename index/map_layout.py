@@ -33,8 +33,9 @@ def map_layout(
 ) -> Vectors:
     """Return float32 (n, 2) in [-1, 1], of unit rows (n, dim): the wider side fills it, the other keeps its scale.
 
-    Equal vectors only: all at (0, 0). The same rows and seed give the same map. Raises MissingPackageError when
-    umap-learn is wanted and not there.
+    Equal vectors only: all at (0, 0). The same rows and seed give the same map; t-SNE starts from the principal
+    components and draws nothing, so the seed is UMAP's. Raises MissingPackageError when umap-learn is wanted and not
+    there.
     """
     rows = check_unit(vectors, vectors.shape[1], what="vectors")
     reducer = _umap() if layout is Layout.UMAP else None

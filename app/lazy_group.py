@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("index", "Bring a collection up to date with files and folders."),
     "query": ("query", "Find passages by meaning and by words."),
+    "dedup": ("dedup", "Find what is said twice: exact, near and by meaning; plan, apply, undo."),
     "status": ("status", "Say what is indexed, with which encoder, how fresh and how large."),
     "embed": ("embed", "Turn texts into unit vectors: the bare encoder, for pipes."),
     "models": ("models", "The encoders known by name: list, fetch, describe, export, promote."),

@@ -22,6 +22,7 @@ from ..index.text_pairs import TextPairs, find_text_pairs
 from .console import Terminal
 from .dedup_formats import render
 from .dedup_page import page
+from .dedup_plan import Action, Kept, Plan
 from .dedup_report import DedupReport, to_json
 from .dedup_table import show_curve, show_dedup
 from .engine import Engine, Talk
@@ -30,7 +31,9 @@ from .page_files import write_whole
 from .pair_store import StoredPairs, pairs_file, read_pairs, write_pairs
 from .path_globs import rooted_globs
 from .places import existing_collection, shown_path
+from .score_words import many
 from .settings import GroupFormat
+from .status_report import size
 
 PAIR_FLOOR = 0.7
 """Cosine down to which pairs are found and kept, so that any threshold from it on is answered at once."""
@@ -196,3 +199,38 @@ def present(
         show_curve(terminal, report)
     else:
         show_dedup(terminal, report, most=most)
+
+
+def plan_of(report: DedupReport) -> Plan:
+    """Return what could go by a report on whole documents."""
+    actions = []
+    for group in report.groups:
+        kept = report.items[group.kept]
+        root = report.root_of(group.kept)
+        path = kept.path if report.against is None else str(root / kept.path)
+        actions += [
+            Action(
+                path=report.items[found.item].path,
+                content_hash=report.items[found.item].content_hash,
+                bytes=report.items[found.item].bytes,
+                kept=Kept(path=path, content_hash=kept.content_hash),
+                tier=found.tier.value,
+                score=found.score,
+            )
+            for found in group.dropped
+        ]
+    return Plan(
+        collection=str(report.collection),
+        against=None if report.against is None else str(report.against),
+        threshold=report.thresholds.semantic,
+        near_threshold=report.thresholds.near,
+        keep=report.keep.value,
+        actions=tuple(sorted(actions, key=lambda action: action.path)),
+    )
+
+
+def tell_plan(terminal: Terminal, plan: Plan, output: Path) -> None:
+    """Say what a plan holds, and what to do with it."""
+    terminal.say(f"{many(len(plan.actions), 'document')} could go, {size(plan.bytes)}: {shown_path(output)}")
+    if plan.actions:
+        terminal.say(f"see what would happen: searchctl dedup apply --plan {shlex.quote(shown_path(output))}")

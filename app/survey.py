@@ -175,7 +175,7 @@ def _walked(
     roots: Sequence[Path], options: WalkOptions, base: Path, collection: Path, result: Survey
 ) -> dict[str, FoundFile]:
     found: dict[str, FoundFile] = {}
-    for item in walk(roots, options):
+    for item in walk(roots, options, base=base):
         if belongs_to_collection(item.path, collection):
             continue
         path = stored_path(item.path, base)

@@ -33,6 +33,7 @@ from .protocol import (
     FileRecord,
     Filter,
     Ids,
+    Keeper,
     Problem,
     RepairReport,
     Scored,
@@ -215,6 +216,14 @@ class FolderCollection:
             with sqlite_errors(self._catalogue):
                 writer.begin()
             yield writer
+
+    @contextmanager
+    def keeper(self) -> Iterator[Keeper]:
+        with self._locked() as connection:
+            keeper = FolderWriter(connection, self._path, notice=self._notice, step=self._step)
+            with sqlite_errors(self._catalogue):
+                keeper.clean()
+            yield keeper
 
     def lexical(self, query: str, k: int, *, where: Filter | None = None) -> Scored:
         with self._reading() as connection:

@@ -12,7 +12,8 @@ from pathspec import GitIgnoreSpec
 from .errors import IndexRoomError, QuerySyntaxError, ReadError
 from .readers.decoding import decode
 
-IGNORE_FILES = (".searchctlignore", ".ignore", ".gitignore")
+OWN_IGNORE_FILE = ".searchctlignore"
+IGNORE_FILES = (OWN_IGNORE_FILE, ".ignore", ".gitignore")
 """Strongest first within one folder."""
 
 
@@ -50,19 +51,54 @@ def load_level(folder: Path, names: AbstractSet[str] | None = None) -> IgnoreLev
     return IgnoreLevel(base=folder, specs=tuple(specs)) if specs else None
 
 
-def ancestor_levels(root: Path) -> tuple[IgnoreLevel, ...]:
-    """Return the ignore files between the git root above `root` and its parent, outermost first.
+def ancestor_levels(root: Path, base: Path | None = None) -> tuple[IgnoreLevel, ...]:
+    """Return the ignore files above `root` that count below it, outermost first.
 
-    Outside a git work tree there are none. They are dropped when they hide `root` itself: whoever names an ignored
-    folder wants what is in it."""
+    In a git work tree those between the git root and the parent of `root`; and the .searchctlignore of `base`, the
+    folder that holds the collection, when that is above `root`. Either are dropped when they hide `root` itself:
+    whoever names an ignored folder wants what is in it."""
+    levels = _git_levels(root)
+    if base is None or base not in root.parents or any(level.base == base for level in levels):
+        return levels
+    path = base / OWN_IGNORE_FILE
+    if not path.is_file():
+        return levels
+    own = IgnoreLevel(base=base, specs=((path, _load(path)),))
+    return levels if _hides(root, (own,), below=base) else (own, *levels)
+
+
+def _git_levels(root: Path) -> tuple[IgnoreLevel, ...]:
     parents = list(root.parents)
     top = next((depth for depth, folder in enumerate(parents) if (folder / ".git").exists()), None)
     if top is None or (root / ".git").exists():
         return ()
     found = (load_level(folder) for folder in reversed(parents[: top + 1]))
     levels = tuple(level for level in found if level is not None)
-    hides = any(ignored_by(folder, levels, is_dir=True) is not None for folder in (*parents[:top], root))
-    return () if hides else levels
+    return () if _hides(root, levels, below=parents[top]) else levels
+
+
+def _hides(root: Path, levels: Sequence[IgnoreLevel], *, below: Path) -> bool:
+    """Return whether `levels` hide `root` or a folder between it and `below`."""
+    between = [folder for folder in (root, *root.parents) if below in folder.parents]
+    return any(ignored_by(folder, levels, is_dir=True) is not None for folder in between)
+
+
+def hidden_by_text(file: Path, root: Path, base: Path, text: str) -> bool:
+    """Return whether a walk of `root` leaves out `file` below it once the .searchctlignore of `base` has this text.
+
+    Only ignore files that say something of the file itself are asked, as one that hides its folder does already."""
+    if root == file:
+        return False  # a root that is a file is taken whatever the ignore rules say
+    own = base / OWN_IGNORE_FILE
+    folders = [folder for folder in reversed(file.parents) if folder == root or root in folder.parents]
+    found = (*ancestor_levels(root, base), *filter(None, map(load_level, folders)))
+    levels = {level.base: level for level in found}
+    others = tuple(pair for pair in levels[base].specs if pair[0] != own) if base in levels else ()
+    new = IgnoreLevel(base=base, specs=((own, _parsed(text, own)), *others))
+    if base == root or base not in root.parents or not _hides(root, (new,), below=base):
+        levels[base] = new
+    chain = sorted(levels.values(), key=lambda level: len(level.base.parts))
+    return ignored_by(file, chain, is_dir=False) is not None
 
 
 def ignored_by(path: Path, levels: Sequence[IgnoreLevel], *, is_dir: bool) -> Path | None:
@@ -88,4 +124,8 @@ def _load(path: Path) -> GitIgnoreSpec:
         raise IndexRoomError(
             f"{path}: cannot read this ignore file ({reason}). Make it readable, or index without ignore rules."
         ) from error
+    return _parsed(text, path)
+
+
+def _parsed(text: str, path: Path) -> GitIgnoreSpec:
     return parse_patterns((line.removesuffix("\r") for line in text.split("\n")), str(path))

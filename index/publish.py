@@ -101,15 +101,25 @@ def read_published(folder: Path, record: FaissRecord, dim: int) -> FaissStore:
 
 
 def catch_up(connection: sqlite3.Connection, store: FaissStore) -> None:
-    """Make `store` hold exactly the vectors of the connection's snapshot; ids are never used twice."""
+    """Make `store` hold exactly the vectors of the connection's snapshot.
+
+    An id is never given to another vector, but one that was dropped may come back (`kept_rows.put_back`): so the ids
+    are compared one by one, and not by their number or the highest.
+    """
     dim = store.info.dim
+    # Without a WHERE, SQLite reads the ids from the index on the hashes and not from between the vectors.
+    rows = connection.execute("SELECT id FROM vectors")
+    known = np.sort(np.fromiter((row[0] for row in rows), dtype=np.int64))
+    store.remove(np.setdiff1d(store.ids, known, assume_unique=True))
     newest = int(store.ids[-1]) if len(store.ids) else 0
-    (kept,) = connection.execute("SELECT count(*) FROM vectors WHERE id <= ?", [newest]).fetchone()
-    if kept != len(store.ids):
-        rows = connection.execute("SELECT id FROM vectors WHERE id <= ?", [newest])
-        store.remove(np.setdiff1d(store.ids, np.fromiter((row[0] for row in rows), dtype=np.int64)))
-    for ids, vectors in vector_blocks(connection, dim, after=newest):
-        store.add(ids, vectors)
+    lacking = np.setdiff1d(known, store.ids, assume_unique=True)
+    back = lacking[lacking < newest]
+    if len(back):
+        for ids, vectors in vector_blocks(connection, dim, ids=back):
+            store.add(ids, vectors)
+    if len(back) < len(lacking):
+        for ids, vectors in vector_blocks(connection, dim, after=newest):
+            store.add(ids, vectors)
 
 
 def is_published(folder: Path, state: State) -> bool:

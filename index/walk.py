@@ -13,7 +13,10 @@ from .ignore import IgnoreLevel, ancestor_levels, ignored_by, load_level, parse_
 from .readers import reader_for
 from .readers.decoding import SNIFF_BYTES, looks_binary
 
-_NEVER = frozenset({".git", ".searchctl"})
+TRASH_FOLDER = ".searchctl-trash"
+"""Where `searchctl dedup apply` puts files, beside the collection."""
+
+_NEVER = frozenset({".git", ".searchctl", TRASH_FOLDER})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +24,7 @@ class WalkOptions:
     """What to take from a tree."""
 
     hidden: bool = False
-    """Take files and folders whose name begins with a dot; `.git` and `.searchctl` never."""
+    """Take files and folders whose name begins with a dot; `.git`, `.searchctl` and `.searchctl-trash` never."""
     no_ignore: bool = False
     """Pay no heed to .gitignore, .ignore and .searchctlignore."""
     max_bytes: int = 32 * 2**20
@@ -54,18 +57,20 @@ class SkippedFile:
     reason: str
 
 
-def walk(roots: Sequence[Path], options: WalkOptions) -> Iterator[FoundFile | SkippedFile]:
+def walk(roots: Sequence[Path], options: WalkOptions, *, base: Path | None = None) -> Iterator[FoundFile | SkippedFile]:
     """Yield each file below `roots` once, sorted within its folder, files before folders, symlinks last.
 
     A root that is a file is taken whatever the ignore rules say. An ignored or hidden folder is one SkippedFile;
-    `.git` and `.searchctl` are passed over in silence. A symlink is followed only to where some root contains it, and
-    never to a file already seen. Raises PathNotFoundError, before anything is yielded, when a root does not exist.
+    `.git`, `.searchctl` and `.searchctl-trash` are passed over in silence. The .searchctlignore of `base`, the folder
+    that holds the collection, counts for all roots below it. A symlink is followed only to where some root contains
+    it, and never to a file already seen. Raises PathNotFoundError, before anything is yielded, when a root does not
+    exist.
     """
     absolute = [Path(os.path.abspath(root)) for root in roots]  # noqa: PTH100 (Path.resolve would follow symlinks)
     for root in absolute:
         if not root.exists():
             raise PathNotFoundError(f"{root}: no such file or folder. Check the spelling of the path to index.")
-    return _Walk(absolute, options).run()
+    return _Walk(absolute, options, base).run()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +94,9 @@ class _Link:
 class _Walk:
     """State of one walk."""
 
-    def __init__(self, roots: Sequence[Path], options: WalkOptions) -> None:
+    def __init__(self, roots: Sequence[Path], options: WalkOptions, base: Path | None) -> None:
         self._options = options
+        self._base = base
         self._roots = roots
         self._allowed = tuple(os.path.realpath(root) for root in roots)
         self._types = frozenset(kind.lower().lstrip(".") for kind in options.types)
@@ -101,7 +107,7 @@ class _Walk:
     def run(self) -> Iterator[FoundFile | SkippedFile]:
         for root, real in zip(self._roots, self._allowed, strict=True):
             if root.is_dir():
-                levels = () if self._options.no_ignore else ancestor_levels(root)
+                levels = () if self._options.no_ignore else ancestor_levels(root, self._base)
                 yield from self._tree(_Folder(path=root, real=real, root=root, levels=levels))
             else:
                 yield from self._file(root, real, Path(real).stat(), explicit=True)

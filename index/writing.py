@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ from .catalogue import (
 )
 from .cosine import check_unit
 from .errors import EncoderMismatchError, IndexRoomError
-from .protocol import Batch, CollectionSettings, FileRecord, Vectors
+from .kept_rows import drop_kept, put_back, save_rows
+from .protocol import Batch, CollectionSettings, FileRecord, PutBack, Vectors
 from .publish import Notice, is_published, leftovers, publish
 from .rows import drop_documents, forget_words, index_words, replace_document
 
@@ -37,6 +38,8 @@ _OPTIMIZE_CHUNKS = 1000
 
 class FolderWriter:
     """A Writer on one connection; made by `FolderCollection.writer()`, which holds the lock and closes it.
+
+    `FolderCollection.keeper()` gives the same as a Keeper: without `begin`, as moving rows about is no run.
 
     Every method is one transaction, on the disk when it returns. Not for use from two threads at a time.
     `step` is told each point at which a crash leaves something different behind; a crash test ends the process there.
@@ -50,13 +53,16 @@ class FolderWriter:
         self._chunks_written = 0
 
     def begin(self) -> None:
-        """Mark the collection incomplete until `finish`, and clear what a killed publisher left."""
-        state = read_state(self._connection)
-        for path in leftovers(self._folder, state.faiss):
-            path.unlink(missing_ok=True)
-        if state.complete:
+        """Mark the collection incomplete until `finish`, and `clean`."""
+        self.clean()
+        if read_state(self._connection).complete:
             with self._transaction():
                 write_state(self._connection, complete=False)
+
+    def clean(self) -> None:
+        """Clear what a killed publisher left."""
+        for path in leftovers(self._folder, read_state(self._connection).faiss):
+            path.unlink(missing_ok=True)
 
     def configure(self, settings: CollectionSettings) -> None:
         present = read_state(self._connection).settings
@@ -171,17 +177,53 @@ class FolderWriter:
             )
             if self._chunks_written >= _OPTIMIZE_CHUNKS:
                 self._connection.execute("INSERT INTO chunk_fts (chunk_fts) VALUES ('optimize')")
-            state = read_state(self._connection)
-            published = state.settings is None or is_published(self._folder, state)
-            if not published or state.changes != state.finished_changes:
-                write_state(self._connection, generation=state.generation + 1)
-            if published:
-                write_state(self._connection, complete=whole, finished_changes=state.changes, updated=datetime.now(UTC))
+            published = self._mark(complete=whole)
             self._step("finish:marked")
         self._chunks_written = 0
         self._step("finish:committed")
         if not published:
             self.publish(complete=whole)
+        self._compact()
+
+    def _mark(self, *, complete: bool) -> bool:
+        """Raise the generation when something changed, and return whether the FAISS file reflects the vectors."""
+        state = read_state(self._connection)
+        published = state.settings is None or is_published(self._folder, state)
+        if not published or state.changes != state.finished_changes:
+            write_state(self._connection, generation=state.generation + 1)
+        if published:
+            write_state(self._connection, complete=complete, finished_changes=state.changes, updated=datetime.now(UTC))
+        return published
+
+    def keep(self, paths: Iterable[str], file: Path) -> int:
+        with self._transaction():
+            return save_rows(self._connection, paths, file, step=self._step)
+
+    def set_aside(self, paths: Collection[str], file: Path) -> int:
+        with self._transaction():
+            dropped = drop_kept(self._connection, file, paths)
+            self._step("rows:dropped")
+        self._step("rows:set-aside")
+        self._settle()
+        return dropped
+
+    def put_back(self, paths: Collection[str], file: Path) -> PutBack:
+        with self._transaction():
+            found = put_back(self._connection, file, paths)
+            self._step("rows:inserted")
+        self._step("rows:back")
+        self._settle()
+        return found
+
+    def _settle(self) -> None:
+        """End a change that is no run: what `finish` says of a run, and drops after it, stays as it is."""
+        complete = read_state(self._connection).complete
+        with self._transaction():
+            published = self._mark(complete=complete)
+            self._step("settle:marked")
+        self._step("settle:committed")
+        if not published:
+            self.publish(complete=complete)
         self._compact()
 
     def _compact(self) -> None:

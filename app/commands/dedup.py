@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..default_group import DEFAULT, DefaultGroup
+from .dedup_apply import apply
 from .dedup_find import run
+from .dedup_plan import plan
+from .dedup_undo import undo
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -29,3 +32,6 @@ dedup = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 dedup.command("run")(run)
+dedup.command("plan")(plan)
+dedup.command("apply")(apply)
+dedup.command("undo")(undo)

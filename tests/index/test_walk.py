@@ -260,3 +260,29 @@ def test_many_files_take_no_time_that_a_person_notices(tmp_path: Path) -> None:
     assert len(found(tmp_path)) == 2000
     # About 0.05 s on an idle machine; the bound only catches a walk that reads contents or goes quadratic.
     assert time.perf_counter() - start < 2.0
+
+
+def test_trash_is_never_entered_and_the_collections_own_ignore_file_counts_below(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        {
+            ".searchctlignore": "/docs/a.md\n*.tmp.md\n/forced/\n",
+            ".gitignore": "b.md\n",
+            "docs/a.md": "x", "docs/b.md": "x", "docs/c.tmp.md": "x", "docs/sub/a.md": "x", "forced/a.md": "x",
+            ".searchctl-trash/1/files/docs/z.md": "x", "docs/sub/.searchctl-trash/y.md": "x",
+        },
+    )  # fmt: skip
+    docs = tmp_path / "docs"
+
+    def names(root: Path, base: Path | None, **options: bool) -> list[str]:
+        found = walk([root], WalkOptions(**options), base=base)
+        return [item.path.relative_to(tmp_path).as_posix() for item in found if isinstance(item, FoundFile)]
+
+    # Outside of git the ignore files above a root say nothing, but for the collection's own.
+    assert ["docs/b.md", "docs/sub/a.md"] == names(docs, tmp_path)
+    assert ["docs/a.md", "docs/b.md", "docs/c.tmp.md", "docs/sub/a.md"] == names(docs, None)
+    assert names(docs, None) == names(docs, tmp_path, no_ignore=True)
+    assert ["forced/a.md"] == names(tmp_path / "forced", tmp_path), "whoever names an ignored folder wants it"
+    assert not any("trash" in name for name in names(tmp_path, tmp_path, hidden=True, no_ignore=True))
+    (tmp_path / ".git").mkdir()
+    assert ["docs/sub/a.md"] == names(docs, tmp_path)

@@ -1,0 +1,223 @@
+"""How `searchctl dedup apply` looks: a table of what would happen, or one line of what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .console import Terminal, printable
+from .dedup_apply import Application, Applied, Outlook
+from .dedup_checks import Checked
+from .dedup_plan import Action, Plan, read_plan
+from .encoders import collection_option
+from .engine import Talk
+from .errors import ExitCode
+from .places import existing_collection, shown_path
+from .score_words import many
+from .settings import ReportFormat
+from .status_report import size
+from .trash import Manifest, Origin, State
+
+SCHEMA = 1
+_MOST_NAMED = 20
+"""Files named without --verbose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyRequest:
+    """What the person asked for."""
+
+    plan: Path
+    origin: Origin
+    yes: bool
+    skip_changed: bool
+    form: ReportFormat
+
+
+def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> ExitCode:
+    """Show what the plan would do, or do it, and return how to exit."""
+    plan = read_plan(request.plan)
+    path = existing_collection(given)
+    undo = f"searchctl dedup undo%s{collection_option(given)}"
+    with terminal.progress("Applying") as told:
+        application = Application(
+            path,
+            plan,
+            request.origin,
+            Talk(notice=terminal.notice, detail=terminal.detail),
+            skip_changed=request.skip_changed,
+            told=told,
+        )
+        if not request.yes:
+            outlook = application.look()
+        else:
+            try:
+                applied = application.apply()
+            except KeyboardInterrupt:
+                terminal.say(
+                    "what was moved is in the trash: run the same command again to go on, or take it back with "
+                    f"`{undo % ''}`"
+                )
+                raise
+    if request.yes:
+        return _tell_applied(terminal, request, plan, applied, undo)
+    return _tell_outlook(terminal, request, plan, outlook, undo)
+
+
+def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook: Outlook, undo: str) -> ExitCode:
+    checked, earlier = outlook.checked, outlook.earlier
+    if request.form is ReportFormat.JSON:
+        terminal.write(_outlook_to_json(request, plan, outlook))
+    elif earlier is None:
+        _show(terminal, request, checked)
+    if earlier is not None:
+        _tell_earlier(terminal, earlier, undo)
+        return ExitCode.OK if earlier.state is State.APPLIED else ExitCode.INCOMPLETE
+    if checked.misfits and not request.skip_changed:
+        terminal.say(
+            Text.assemble(
+                (f"{many(len(checked.misfits), 'action')} of {len(plan.actions):,} cannot be done", "red"),
+                ": with --yes nothing would be done. Bring the index up to date with `searchctl index` and make a new "
+                "plan, or leave these out with --skip-changed",
+            )
+        )
+        return ExitCode.INCOMPLETE
+    if not checked.fits:
+        terminal.say("nothing to do: the plan holds no action that can be done")
+    else:
+        terminal.say("nothing was changed: add --yes to do it")
+    return ExitCode.OK
+
+
+def _tell_earlier(terminal: Terminal, manifest: Manifest, undo: str) -> None:
+    when = f"{manifest.made:%Y-%m-%d %H:%M}"
+    if manifest.state is State.APPLIED:
+        terminal.say(
+            f"nothing to do: this plan was applied on {when} as {manifest.id}. To take it back: "
+            f"`{undo % f' {manifest.id}'}`"
+        )
+    else:
+        terminal.say(
+            f"applying this plan was begun on {when} as {manifest.id} and has not ended: --yes goes on with it, "
+            f"`{undo % f' {manifest.id}'}` takes it back"
+        )
+
+
+def _show(terminal: Terminal, request: ApplyRequest, checked: Checked) -> None:
+    fits = [fit.action for fit in checked.fits]
+    if fits:
+        total = size(sum(action.bytes for action in fits))
+        what = (
+            f"{many(len(fits), 'file')}, {total}, would go to the trash"
+            if request.origin is Origin.FILES
+            else f"{many(len(fits), 'document')}, {total}, would leave the index"
+        )
+        terminal.show(Text(what, style="bold"))
+        shown = fits if terminal.verbose else fits[:_MOST_NAMED]
+        terminal.show(_table(shown))
+        if len(shown) < len(fits):
+            terminal.show(Text(f"and {len(fits) - len(shown):,} more: --verbose names all", style="dim"))
+    if checked.misfits:
+        left = "would be left out" if request.skip_changed else "cannot be done"
+        terminal.show(Text(f"{many(len(checked.misfits), 'action')} {left}", style="bold"))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("file", overflow="fold", max_width=40 if terminal.is_terminal else None)
+        table.add_column("why not", overflow="fold")
+        for misfit in checked.misfits:
+            table.add_row(Text(one_line(misfit.action.path)), Text(one_line(misfit.reason), style="yellow"))
+        terminal.show(table)
+
+
+def _table(actions: Sequence[Action]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("goes", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("tier", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("for the sake of", overflow="fold")
+    for action in actions:
+        table.add_row(
+            Text(one_line(action.path)),
+            size(action.bytes),
+            action.tier,
+            f"{action.score:.3f}",
+            Text(one_line(action.kept.path), style="green"),
+        )
+    return table
+
+
+def one_line(text: str) -> str:
+    """Return a name so that it takes one line of a table and steers no terminal."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _outlook_to_json(request: ApplyRequest, plan: Plan, outlook: Outlook) -> str:
+    reasons = {misfit.action.path: misfit.reason for misfit in outlook.checked.misfits}
+    earlier = outlook.earlier
+    document = {
+        "schema": SCHEMA,
+        "applied": False,
+        "id": None if earlier is None else earlier.id,
+        "state": None if earlier is None else earlier.state.value,
+        "from": request.origin.value,
+        "files": len(outlook.checked.fits),
+        "bytes": sum(fit.action.bytes for fit in outlook.checked.fits),
+        "folder": None,
+        "actions": [_action_to_json(action, reasons.get(action.path)) for action in plan.actions],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _action_to_json(action: Action, reason: str | None) -> dict[str, Any]:
+    return {
+        "path": action.path,
+        "bytes": action.bytes,
+        "tier": action.tier,
+        "score": action.score,
+        "kept": action.kept.path,
+        "reason": reason,
+    }
+
+
+def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied: Applied, undo: str) -> ExitCode:
+    manifest = applied.manifest
+    done = set(applied.moved)
+    known = {file.path for file in manifest.files}
+    # What --skip-changed left out is in no manifest; what changed after it was written is.
+    out = [action for action in plan.actions if action.path not in done]
+    moved = sum(file.size for file in manifest.files if file.path in done)
+    if request.form is ReportFormat.JSON:
+        reasons = {
+            action.path: "it changed meanwhile" if action.path in known else "it did not fit any more" for action in out
+        }
+        document = {
+            "schema": SCHEMA,
+            "applied": True,
+            "id": manifest.id,
+            "state": manifest.state.value,
+            "from": manifest.origin.value,
+            "files": len(done),
+            "bytes": moved,
+            "folder": str(applied.folder),
+            "actions": [_action_to_json(action, reasons.get(action.path)) for action in plan.actions],
+        }
+        terminal.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    if applied.repeated:
+        _tell_earlier(terminal, manifest, undo)
+        return ExitCode.OK
+    for action in out:
+        why = "changed meanwhile and stays" if action.path in known else "left out, as it did not fit any more"
+        terminal.say(Text.assemble(("  ", ""), one_line(action.path), (f": {why}", "yellow")))
+    if manifest.origin is Origin.FILES:
+        what = f"{many(len(done), 'file')}, {size(moved)}, moved to {shown_path(applied.folder)} and out of the index"
+    else:
+        what = f"{many(len(done), 'document')} taken out of the index; the files stay, and .searchctlignore names them"
+    terminal.say(f"{'finished what was begun: ' if applied.continued else ''}{what}")
+    terminal.say(f"to take it back: `{undo % f' {manifest.id}'}`")
+    return ExitCode.INCOMPLETE if applied.left else ExitCode.OK

@@ -1,0 +1,194 @@
+"""An apply taken back: files to their places, rows into the index; from any point at which the apply was ended."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..index.collection import FolderCollection
+from ..index.protocol import Keeper
+from ..training.whole_files import sync
+from .dedup_checks import hash_file
+from .engine import Talk
+from .errors import AppError
+from .ignore_change import take_back
+from .places import absolute_path
+from .swap import is_collection
+from .trash import ROWS_FILE, Manifest, Moved, Origin, State, Step, Trash
+from .trash_files import is_there, move_back
+
+Told = Callable[[float, str], None]
+
+_PART = ".searchctl-part"
+"""Beside the place of a file on its way back from another file system."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Undone:
+    """What an undo did."""
+
+    manifest: Manifest
+    folder: Path
+    files: list[str] = field(default_factory=list)
+    """Moved back, by this run."""
+    documents: list[str] = field(default_factory=list)
+    """Put back into the index, by this run."""
+    conflicts: dict[str, str] = field(default_factory=dict)
+    """Paths that are not as they were, with the reason."""
+    foreign: list[str] = field(default_factory=list)
+    """Paths to be indexed again: the collection has another encoder now, or other chunks."""
+
+    repeated: bool = False
+    """It was undone already, and nothing was changed."""
+
+    @property
+    def whole(self) -> bool:
+        return not self.conflicts and not self.foreign
+
+
+def chosen(trash: Trash, id_: str | None) -> Manifest:
+    """Return the apply with this id, or without one the latest that is not undone. Raises AppError for none."""
+    found = trash.manifests()
+    if id_ is not None:
+        for manifest in found:
+            if manifest.id == id_:
+                return manifest
+        known = ", ".join(manifest.id for manifest in found[-5:]) or "none"
+        raise AppError(
+            f"there is no apply {id_!r} in {trash.folder}: expected one of them, the latest being {known}. See "
+            "`searchctl dedup undo --list`"
+        )
+    left = [manifest for manifest in found if manifest.state is not State.UNDONE]
+    if not left:
+        raise AppError(
+            f"there is nothing to take back in {trash.folder}: {'all is undone' if found else 'nothing was applied'}. "
+            "See `searchctl dedup undo --list`"
+        )
+    return left[-1]
+
+
+class Undoing:
+    """Takes back one apply to a collection."""
+
+    def __init__(self, path: Path, talk: Talk, *, told: Told = lambda share, words: None) -> None:
+        """`path` is the collection's own folder; `told` hears the share of the files done and a word."""
+        self._path = path
+        self._talk = talk
+        self._step: Step = talk.step or (lambda name: None)
+        self._told = told
+        self._trash = Trash(path)
+
+    def undo(self, id_: str | None = None) -> Undone:
+        """Take back the apply with this id, else the latest; what is back already stays as it is.
+
+        Raises AppError for an unknown id, and when nothing is left to undo.
+        """
+        chosen(self._trash, id_)  # before the lock is asked for
+        is_collection(self._path)
+        with (
+            closing(FolderCollection.open(self._path, notice=self._talk.notice, step=self._talk.step)) as collection,
+            collection.keeper() as keeper,
+        ):
+            manifest = chosen(self._trash, id_)
+            result = Undone(manifest=manifest, folder=self._trash.path_of(manifest))
+            result.repeated = manifest.state is State.UNDONE
+            if not result.repeated:
+                self._undo(result, keeper)
+            if result.manifest.state is State.UNDONE:
+                self._trash.clean(result.manifest)
+                self._step("undo:cleaned")
+        return result
+
+    def _undo(self, result: Undone, keeper: Keeper) -> None:
+        result.manifest = self._trash.update(result.manifest, state=State.UNDOING)
+        self._step("undo:begun")
+        manifest, folder = result.manifest, result.folder
+        if manifest.origin is Origin.FILES:
+            self._move(result)
+        if (folder / ROWS_FILE).is_file():  # else the apply was ended before it changed anything
+            self._rows(result, keeper)
+        take_back(self._trash.root, folder, manifest, step=self._step)
+        self._step("undo:ignore")
+        left = any(is_there(folder / file.target) for file in manifest.files)
+        result.manifest = self._trash.update(manifest, state=State.PARTLY if left else State.UNDONE)
+        self._step("undo:marked")
+
+    def _move(self, result: Undone) -> None:
+        manifest = result.manifest
+        touched: set[Path] = set()
+        for number, file in enumerate(manifest.files, start=1):
+            source, place = result.folder / file.target, absolute_path(file.path, self._trash.root)
+            self._step("undo:file")
+            try:
+                if self._bring_back(source, place, file):
+                    result.files.append(file.path)
+            except _ConflictError as reason:
+                result.conflicts[file.path] = str(reason)
+            touched |= {source.parent, place.parent}
+            self._told(number / len(manifest.files), f"{number:,} of {len(manifest.files):,} files")
+        for parent in sorted(touched):
+            if parent.is_dir():
+                sync(parent)
+
+    def _bring_back(self, source: Path, place: Path, file: Moved) -> bool:
+        """Move a file back to its place, and return whether it had to be. Raises _ConflictError."""
+        if _is_real(place.parent):
+            (place.parent / _PART).unlink(missing_ok=True)  # of a killed process
+        if not is_there(source):
+            if not is_there(place):
+                raise _ConflictError(f"it is neither at its place nor in {source.parent}")
+            return False  # it was never moved, or is back
+        if is_there(place):
+            _settle_both(source, place)
+            return False
+        _make_folder(place.parent)
+        try:
+            if not stat.S_ISREG(source.lstat().st_mode):
+                raise _ConflictError(f"{source} is no file any more")
+            move_back(source, place, place.parent / _PART, step=self._step)
+        except FileExistsError:
+            raise _ConflictError(f"something came to its place meanwhile; what was there is in {source}") from None
+        self._step("undo:moved")
+        return True
+
+    def _rows(self, result: Undone, keeper: Keeper) -> None:
+        paths = {file.path for file in result.manifest.files} - result.conflicts.keys()
+        found = keeper.put_back(paths, result.folder / ROWS_FILE)
+        self._step("undo:rows")
+        result.documents = list(found.restored)
+        result.foreign = list(found.foreign)
+        for path in found.conflicting:
+            result.conflicts[path] = (
+                "it was indexed again meanwhile with other content, and stays in the index like that"
+            )
+
+
+class _ConflictError(Exception):
+    """Why a file is not moved back."""
+
+
+def _settle_both(source: Path, place: Path) -> None:
+    """Remove the file in the trash when the one at the place is the same or has its bytes. Raises _ConflictError."""
+    if place.is_symlink() or not place.is_file():
+        raise _ConflictError(f"something else is at its place now; what was there is in {source}")
+    # The same file: a killed process had given it its name and not yet taken away the other one.
+    if not source.samefile(place) and hash_file(source) != hash_file(place):
+        raise _ConflictError(f"another file is at its place now; what was there is in {source}")
+    source.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises _ConflictError when something else, or a link, is in the way."""
+    there = next(above for above in (folder, *folder.parents) if is_there(above))
+    if not _is_real(there):
+        what = f"is a symlink now, or below one, to {os.path.realpath(there)}" if there.is_dir() else "is no folder now"
+        raise _ConflictError(f"{there} {what}: nothing is moved there")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_real(folder: Path) -> bool:
+    return folder.is_dir() and os.path.realpath(folder) == str(folder)

@@ -1,0 +1,110 @@
+"""The collection's .searchctlignore when documents leave the index but their files stay, and when they come back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from blake3 import blake3
+
+from ..index.ignore import OWN_IGNORE_FILE
+from ..training.whole_files import sync, write_whole
+from .dedup_checks import hash_file
+from .errors import AppError
+from .ignore_block import has_block, with_block, without_block
+from .trash import IGNORE_FILE, PART_FILE, IgnoreChange, Manifest, Step
+from .trash_files import copy_whole
+
+_PART = f"{OWN_IGNORE_FILE}.part"
+
+
+def read_ignore(root: Path) -> str | None:
+    """Return the text of the collection's ignore file, None when there is none.
+
+    Raises AppError when lines cannot be added to it: it is a link, no file, or not in UTF-8.
+    """
+    path = root / OWN_IGNORE_FILE
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise AppError(
+            f"{path} is {'a symlink' if stat.S_ISLNK(mode) else 'no file'}: expected an ignore file to put lines into. "
+            "Put a file in its place, or move the files to the trash: `searchctl dedup apply --from files`"
+        )
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise AppError(
+            f"{path} is not UTF-8 at byte {error.start}: lines in UTF-8 cannot be put into it. Convert it, or move the "
+            "files to the trash: `searchctl dedup apply --from files`"
+        ) from error
+
+
+def plan_change(root: Path, manifest: Manifest) -> IgnoreChange | None:
+    """Return what is to become of the ignore file, None when it has the block of this apply already."""
+    text = read_ignore(root)
+    if text is not None and has_block(text, manifest.id):
+        return None
+    return IgnoreChange(before=None if text is None else _digest(text), written=_digest(_new_text(text, manifest)))
+
+
+def write_change(root: Path, folder: Path, manifest: Manifest, *, step: Step) -> None:
+    """Put the block into the ignore file; the file before, itself, is kept in the folder of the apply."""
+    path, kept = root / OWN_IGNORE_FILE, folder / IGNORE_FILE
+    text = read_ignore(root)
+    kept.unlink(missing_ok=True)  # of a killed run, whose file is still in its place
+    if text is not None:
+        _keep(path, kept, folder / PART_FILE, step=step)
+    step("ignore:kept")
+    _write(path, _new_text(text, manifest), step=step)
+    step("ignore:written")
+
+
+def take_back(root: Path, folder: Path, manifest: Manifest, *, step: Step) -> None:
+    """Make the ignore file what it was; one that a person changed meanwhile only loses the block."""
+    change, path, kept = manifest.ignore, root / OWN_IGNORE_FILE, folder / IGNORE_FILE
+    if change is None:
+        return
+    path.with_name(_PART).unlink(missing_ok=True)  # of a killed process
+    text = read_ignore(root)
+    if text is None or not has_block(text, manifest.id):
+        return
+    rest = without_block(text, manifest.id)
+    if _digest(text) == change.written and change.before is not None and kept.is_file():
+        kept.replace(path)
+        sync(root)
+    elif change.before is None and not rest:
+        path.unlink()
+        sync(root)
+    else:
+        _write(path, rest, step=step)
+    step("ignore:back")
+
+
+def _new_text(text: str | None, manifest: Manifest) -> str:
+    return with_block(text or "", manifest.id, (file.path for file in manifest.files))
+
+
+def _keep(path: Path, kept: Path, part: Path, *, step: Step) -> None:
+    """Give the file a second name, so that it comes back as the same file; a copy where that is not possible."""
+    try:
+        os.link(path, kept, follow_symlinks=False)
+    except OSError:
+        copy_whole(path, part, hash_file(path), step=step)
+        part.replace(kept)
+    sync(kept.parent)
+
+
+def _write(path: Path, text: str, *, step: Step) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    write_whole(path, text.encode(), part=path.with_name(_PART))
+    step("ignore:renamed")
+    if mode is not None:
+        path.chmod(mode)
+
+
+def _digest(text: str) -> str:
+    return blake3(text.encode()).hexdigest()

@@ -1,0 +1,223 @@
+"""The trash folder beside a collection: a folder for each `searchctl dedup apply`, with a manifest to undo it by."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from ..index.walk import TRASH_FOLDER
+from ..training.whole_files import sync, write_whole
+from .errors import AppError, ExitCode
+
+MANIFEST_FILE = "manifest.json"
+ROWS_FILE = "rows.db"
+IGNORE_FILE = "ignore-before"
+PART_FILE = "part"
+"""A file on its way in from another file system."""
+FILES_FOLDER = "files"
+OUTSIDE_FOLDER = "outside"
+"""For files with an absolute stored path, which do not lie below the collection's root."""
+
+_SCHEMA = 1
+_MANIFEST_PART = f"{MANIFEST_FILE}.part"
+_NEW_FOLDER = ".new"
+_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{6}-[0-9a-f]{6,}")
+
+Step = Callable[[str], None]
+
+
+class Origin(StrEnum):
+    """What the files of a plan are taken from."""
+
+    FILES = "files"
+    """Moved to the trash, and out of the index."""
+    INDEX = "index"
+    """Out of the index; the file stays, and is ignored from then on."""
+
+
+class State(StrEnum):
+    """How far an apply, or its undo, has come."""
+
+    APPLYING = "applying"
+    """Begun; a killed one stays so until it is finished or undone."""
+    APPLIED = "applied"
+    UNDOING = "undoing"
+    PARTLY = "partly undone"
+    """Something else was in the place of a file, which is still in the trash."""
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """One file of an apply, as it was."""
+
+    path: str
+    """As the collection stores it."""
+    target: str
+    """Its place in the folder of the apply; not used when only the index changes."""
+    size: int
+    mtime_ns: int
+    mode: int
+    content_hash: str
+    kept: str
+    tier: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoreChange:
+    """What an apply made of the collection's .searchctlignore, by blake3 of its bytes."""
+
+    before: str | None
+    """None: it was not there."""
+    written: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All that is needed to finish an apply or to take it back."""
+
+    id: str
+    made: datetime
+    state: State
+    origin: Origin
+    collection: str
+    """The name of the collection's own folder: the trash may be that of several."""
+    plan: str
+    """Digest of the plan and of what was left out of it by --skip-changed."""
+    files: tuple[Moved, ...]
+    ignore: IgnoreChange | None
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+class Trash:
+    """The trash folder of a collection."""
+
+    def __init__(self, collection: Path) -> None:
+        """`collection` is its own folder. Raises AppError when something else is in the trash folder's place."""
+        self.root = collection.parent
+        self.folder = self.root / TRASH_FOLDER
+        self._name = collection.name
+        try:
+            mode = self.folder.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode):
+            raise AppError(
+                f"{self.folder} is {'a symlink' if stat.S_ISLNK(mode) else 'no folder'}: expected the folder that "
+                "searchctl makes for what `searchctl dedup apply` takes away. Move it out of the way"
+            )
+
+    def path_of(self, manifest: Manifest) -> Path:
+        """Return the folder of one apply."""
+        return self.folder / manifest.id
+
+    def manifests(self) -> list[Manifest]:
+        """Return every apply to this collection, the oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [
+            read_manifest(folder / MANIFEST_FILE)
+            for folder in sorted(self.folder.iterdir())
+            if _ID.fullmatch(folder.name) and (folder / MANIFEST_FILE).is_file()
+        ]
+        mine = (manifest for manifest in found if manifest.collection == self._name)
+        return sorted(mine, key=lambda manifest: (manifest.made, manifest.id))
+
+    def begin(self, manifest: Manifest, *, step: Step) -> Manifest:
+        """Make the folder of an apply with its manifest, on the disk when this returns; the id is chosen here."""
+        self.folder.mkdir(exist_ok=True)
+        ignore = self.folder / ".gitignore"
+        if not ignore.is_file():
+            write_whole(ignore, b"*\n", part=self.folder / ".gitignore.part")
+        sync(self.root)
+        step("trash:made")
+        for undone in self.manifests():
+            if undone.state is State.UNDONE:
+                self.clean(undone)  # whose undo was killed at its very end
+        new = self.folder / _NEW_FOLDER  # one left by a killed process is empty, or has a manifest that never counted
+        new.mkdir(exist_ok=True)
+        made = replace(manifest, id=self._new_id(manifest), collection=self._name)
+        self._write(new, made)
+        step("trash:manifest")
+        new.rename(self.path_of(made))
+        sync(self.folder)
+        step("trash:begun")
+        return made
+
+    def _new_id(self, manifest: Manifest) -> str:
+        seed = f"{manifest.plan} {manifest.made.isoformat()}"
+        digest = blake3(seed.encode()).hexdigest()
+        stem = f"{manifest.made:%Y-%m-%d-%H%M%S}"
+        # Longer until nothing has this name: two in one second are of different plans, or of one undone in between.
+        return next(id_ for length in range(6, 65) if not (self.folder / (id_ := f"{stem}-{digest[:length]}")).exists())
+
+    def update(self, manifest: Manifest, **changes: Any) -> Manifest:
+        """Write the manifest with these fields changed, on the disk when this returns, and return it."""
+        changed = replace(manifest, **changes)
+        if changed != manifest:
+            self._write(self.path_of(manifest), changed)
+        return changed
+
+    def _write(self, folder: Path, manifest: Manifest) -> None:
+        document = {"schema": _SCHEMA, **asdict(manifest), "made": manifest.made.isoformat(), "bytes": manifest.bytes}
+        content = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        # Whoever writes it holds the collection's write lock.
+        write_whole(folder / MANIFEST_FILE, content.encode(), part=folder / _MANIFEST_PART)
+
+    def clean(self, manifest: Manifest) -> None:
+        """Remove what an undone apply needs no more; the manifest stays, to be listed."""
+        folder = self.path_of(manifest)
+        for name in (ROWS_FILE, f"{ROWS_FILE}.part", IGNORE_FILE, PART_FILE, _MANIFEST_PART):
+            (folder / name).unlink(missing_ok=True)
+        remove_empty(folder / FILES_FOLDER)
+        remove_empty(folder / OUTSIDE_FOLDER)
+
+
+def remove_empty(top: Path) -> None:
+    """Remove the folders at and below `top` that hold no file; symlinks are not followed."""
+    if top.is_symlink() or not top.is_dir():
+        return
+    for entry in top.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            remove_empty(entry)
+    if not any(top.iterdir()):
+        top.rmdir()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest in `path`. Raises AppError when it is not what searchctl wrote."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.pop("schema") != _SCHEMA:
+            raise ValueError("it is of another version of searchctl")
+        del data["bytes"]
+        files = tuple(Moved(**item) for item in data.pop("files"))
+        ignore = data.pop("ignore")
+        return Manifest(
+            id=data.pop("id"),
+            made=datetime.fromisoformat(data.pop("made")),
+            state=State(data.pop("state")),
+            origin=Origin(data.pop("origin")),
+            files=files,
+            ignore=None if ignore is None else IgnoreChange(**ignore),
+            **data,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AppError(
+            f"{path} cannot be read ({error}): expected what `searchctl dedup apply` wrote. The files that it took "
+            f"away lie in {path.parent}, each under its own path, to be moved back by hand",
+            code=ExitCode.INCOMPLETE,
+        ) from error

@@ -33,7 +33,8 @@ from sklearn.metrics import adjusted_rand_score, v_measure_score
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
-from searchctl.index.clustering import ClusterSettings, Method, cluster
+from searchctl.index.cluster_settings import ClusterSettings, Method
+from searchctl.index.clustering import cluster
 from searchctl.index.principal import unit_rows
 from searchctl.training.machine import describe_machine, describe_versions
 from searchctl.training.vector_cache import CachedEncoder

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
+from .cluster_settings import ClusterSettings, Method
 from .communities import NEIGHBORS, RESOLUTION, leiden
 from .cosine import check_unit
 from .density import MIN_SIZE, WIDTH, hdbscan
@@ -21,53 +21,6 @@ from .steps import ProgressCallback, ignore_progress
 CHOICE_ROWS = 10_000
 """Rows on which k-means tries numbers of clusters; the final run sees all."""
 CHOICE_REDOS = 2
-
-
-class Method(StrEnum):
-    """How clusters are found."""
-
-    KMEANS = "kmeans"
-    HDBSCAN = "hdbscan"
-    AGGLOMERATIVE = "agglomerative"
-    LEIDEN = "leiden"
-
-
-_USES = {
-    "n": (Method.KMEANS, Method.AGGLOMERATIVE),
-    "resolution": (Method.LEIDEN,),
-    "min_size": (Method.HDBSCAN,),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterSettings:
-    """Which method, and what it is told. Raises ClusteringError for an option that the method does not use."""
-
-    method: Method = Method.KMEANS
-    n: int | None = None
-    """Number of clusters (kmeans, agglomerative); None: chosen by silhouette."""
-    seed: int = 0
-    """Start of everything random; hdbscan and agglomerative use no chance."""
-    resolution: float | None = None
-    """Higher gives more and smaller clusters (leiden); None: 1.0."""
-    min_size: int | None = None
-    """Smallest cluster (hdbscan); None: 10."""
-
-    def __post_init__(self) -> None:
-        for name, methods in _USES.items():
-            if getattr(self, name) is not None and self.method not in methods:
-                raise ClusteringError(
-                    f"{name} is {getattr(self, name)}, but {self.method} does not use it: leave it out, "
-                    f"or choose {' or '.join(methods)}"
-                )
-        if self.n is not None and self.n < 1:
-            raise ClusteringError(f"n is {self.n}: expected at least 1 cluster")
-        if not 0 <= self.seed < 2**31:
-            raise ClusteringError(f"seed is {self.seed}: expected 0 to {2**31 - 1}")
-        if self.resolution is not None and not 0 < self.resolution < float("inf"):
-            raise ClusteringError(f"resolution is {self.resolution}: expected a number above 0, such as 1.0")
-        if self.min_size is not None and self.min_size < 2:
-            raise ClusteringError(f"min_size is {self.min_size}: expected at least 2 items to a cluster")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

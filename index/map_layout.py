@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
+from .cluster_settings import Layout
 from .cosine import check_unit
 from .density import WIDTH
 from .errors import MissingPackageError
@@ -18,14 +18,6 @@ PERPLEXITY = 30.0
 NEIGHBORS = 15
 _LEAST = 5
 """With fewer vectors there is nothing to unfold: two principal components show all."""
-
-
-class Layout(StrEnum):
-    """How the map is made."""
-
-    TSNE = "tsne"
-    UMAP = "umap"
-    """Needs the extra `report`."""
 
 
 def map_layout(

@@ -89,10 +89,8 @@ def test_a_like_medoid_does_not_make_another_cluster_the_same() -> None:
     new[1] = NewCluster(medoid="b0", members=[*new[1].members, *moved])
     vectors = {member: vector(member) for cluster in new for member in cluster.members}
     # Nine of ten old members are in the other cluster now, whose medoid is far: the members win.
-    assert ((2, 1), (False, True)) == (
-        (matched := match_ids(old, new, vectors, next_id=2)).ids,
-        matched.known,
-    )
+    matched = match_ids(old, new, vectors, next_id=2)
+    assert ((2, 1), (False, True)) == (matched.ids, matched.known)
 
 
 def test_the_medoid_alone_is_believed_only_when_it_is_very_near() -> None:

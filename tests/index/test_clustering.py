@@ -8,7 +8,8 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from searchctl.index.clustering import ClusterSettings, Method, by_size, cluster, needed_memory
+from searchctl.index.cluster_settings import ClusterSettings, Method
+from searchctl.index.clustering import by_size, cluster, needed_memory
 from searchctl.index.communities import neighbor_graph
 from searchctl.index.errors import ClusteringError, NotEnoughMemoryError, TooFewGroupsError
 from searchctl.index.kmeans import means, spherical_kmeans

@@ -9,8 +9,9 @@ import pytest
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
+from searchctl.index.cluster_settings import Layout
 from searchctl.index.errors import MissingPackageError
-from searchctl.index.map_layout import Layout, map_layout
+from searchctl.index.map_layout import map_layout
 from searchctl.index.principal import principal_components
 from searchctl.index.protocol import Vectors
 

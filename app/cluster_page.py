@@ -197,8 +197,7 @@ def _sizes(report: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        '<div class="charts two"><figure id="sizes"><figcaption>Sizes of clusters</figcaption></figure>'
-        f"{choice}</div>"
+        f'<div class="charts two"><figure id="sizes"><figcaption>Sizes of clusters</figcaption></figure>{choice}</div>'
     )
 
 

@@ -20,7 +20,13 @@ def safe(text: str) -> str:
 
 
 def document(
-    title: str, head: str, sections: Sequence[tuple[str, str, str]], *, style: str = "", data: str = "", script: str = ""
+    title: str,
+    head: str,
+    sections: Sequence[tuple[str, str, str]],
+    *,
+    style: str = "",
+    data: str = "",
+    script: str = "",
 ) -> str:
     """Return the page: its head, links, and of the sections (id, title, content) those with a content.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .console import harmless
 from .page_cards import SCRIPTLESS, byte_datum, card, cut_note, datum, facts, share
 from .page_data import asset, data_block, page_item, room_for_texts, script, text_limit
 from .page_parts import document, heading, safe
@@ -59,8 +60,9 @@ def _items(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _data(report: Mapping[str, Any], limit: int) -> dict[str, Any]:
     """Return what the page's script reads, each text cut to `limit`."""
-    copied = ("collection", "against", "level", "threshold", "near_threshold", "floor", "curve", "histogram")
+    copied = ("level", "threshold", "near_threshold", "floor", "curve", "histogram")
     return {key: report[key] for key in copied} | {
+        "against": None if report["against"] is None else harmless(report["against"]),
         "groups": [_group(group, limit) for group in report["groups"]],
         "border": {side: [_pair(pair, limit) for pair in pairs] for side, pairs in report["border"].items()},
     }
@@ -173,8 +175,8 @@ def _groups_words(report: Mapping[str, Any], leaks: bool) -> str:
 
 def _border(report: Mapping[str, Any]) -> str:
     return (
-        f"<p>The pairs on both sides of the threshold {report['threshold']:g}: where the first of one list should be in "
-        f"the other, another threshold is better.</p>{_LEGEND.format(left='the left text', right='the right text')}"
+        f"<p>The pairs on both sides of the threshold {report['threshold']:g}: where the first of one list should be "
+        f"in the other, another threshold is better.</p>{_LEGEND.format(left='the left text', right='the right text')}"
         '<h3>Least similar that were accepted</h3><div id="accepted"></div>'
         '<h3>Most similar that were rejected</h3><div id="rejected"></div>'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -122,3 +123,14 @@ def words() -> Callable[[int, int], str]:
         return " ".join(f"word{(seed * 7919 + position * 104729) % 997}" for position in range(count))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def made_up() -> Any:
+    """The module that makes up documents of `dedup --format json` and `cluster --format json`."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "report_documents.py"
+    spec = importlib.util.spec_from_file_location("report_documents", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -25,6 +25,7 @@ from .catalogue import (
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
 from .filters import Candidate, matching_documents
 from .integrity import repair, verify
+from .keeper import Keeper
 from .lock import write_lock
 from .protocol import (
     CollectionSettings,
@@ -32,7 +33,6 @@ from .protocol import (
     FileRecord,
     Filter,
     Ids,
-    Keeper,
     Problem,
     RepairReport,
     Scored,

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..index.cluster_settings import ClusterSettings
 from ..index.cluster_shape import ClusterShape
-from ..index.clustering import Clustering, ClusterSettings
+from ..index.clustering import Clustering
 from ..index.items import Item, Items
 from ..index.protocol import Vectors
 from .item_json import item_json, place

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ..index.cluster_ids import MatchedIds, NamedCluster, NewCluster, match_ids
+from ..index.cluster_settings import ClusterSettings, Layout
 from ..index.cluster_shape import describe_clusters
-from ..index.clustering import ClusterSettings, cluster
-from ..index.items import Items, Level
+from ..index.clustering import cluster
+from ..index.dedup_settings import Level
+from ..index.items import Items
 from ..index.keywords import keywords
-from ..index.map_layout import Layout
 from ..index.protocol import Filter
 from ..index.steps import StepProgress
 from .cluster_formats import render

@@ -13,7 +13,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from ..index.collection import FolderCollection
-from ..index.protocol import Keeper
+from ..index.keeper import Keeper
 from ..training.whole_files import sync
 from .dedup_checks import Checked, check_collection, check_plan
 from .dedup_plan import Plan, plan_to_json
@@ -238,7 +238,9 @@ def target_of(path: str) -> str:
 def does_not_fit(checked: Checked) -> AppError:
     """Return the error that lists every action that cannot be done."""
     total = len(checked.fits) + len(checked.misfits)
-    reasons = "".join(f"\n  {misfit.action.path}: {misfit.reason}" for misfit in checked.misfits)
+    # A line break in a name would look like the next reason.
+    named = [(misfit.action.path.replace("\n", "\\n"), misfit.reason) for misfit in checked.misfits]
+    reasons = "".join(f"\n  {path}: {reason}" for path, reason in named)
     return AppError(
         f"{len(checked.misfits)} of {total} actions do not fit what is there now, and nothing was changed:{reasons}\n"
         "Bring the index up to date with `searchctl index` and make a new plan, or leave these out with --skip-changed",

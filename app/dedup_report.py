@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..index.duplicate_groups import Dropped, DuplicateGraph, Group, Keep, Thresholds, Tier
-from ..index.items import Item, Level
+from ..index.dedup_settings import Keep, Level, Thresholds, Tier
+from ..index.duplicate_groups import Dropped, DuplicateGraph, Group
+from ..index.items import Item
 from .item_json import item_json
 
 SCHEMA = 1

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..index.collection import FolderCollection
-from ..index.duplicate_groups import DuplicateGraph, Keep, Thresholds
+from ..index.dedup_settings import Keep, Level, Thresholds
+from ..index.duplicate_groups import DuplicateGraph
 from ..index.errors import EncoderMismatchError
-from ..index.items import Items, Level, needed_memory
+from ..index.items import Items, needed_memory
 from ..index.memory import check_memory
 from ..index.near_pairs import NEAR_FLOOR
 from ..index.protocol import Filter

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ..index.duplicate_groups import Group, Tier
-from ..index.items import Level
+from ..index.dedup_settings import Level, Tier
+from ..index.duplicate_groups import Group
 from .console import Terminal, harmless, printable
 from .dedup_report import CurvePoint, DedupReport
 from .item_json import place

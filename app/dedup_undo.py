@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..index.collection import FolderCollection
-from ..index.protocol import Keeper
+from ..index.keeper import Keeper
 from ..training.whole_files import sync
 from .dedup_checks import hash_file
 from .engine import Talk

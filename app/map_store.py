@@ -10,8 +10,9 @@ from zipfile import BadZipFile
 import numpy as np
 from blake3 import blake3
 
+from ..index.cluster_settings import Layout
 from ..index.items import Items
-from ..index.map_layout import Layout, map_layout
+from ..index.map_layout import map_layout
 from ..index.protocol import Vectors
 from ..index.steps import ProgressCallback
 from ..training.whole_files import write_whole

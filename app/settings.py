@@ -60,22 +60,6 @@ class GroupFormat(StrEnum):
     CSV = "csv"
 
 
-class ClusterMethod(StrEnum):
-    """`index.clustering.Method` by value: that module needs numpy, which --help does not."""
-
-    KMEANS = "kmeans"
-    HDBSCAN = "hdbscan"
-    AGGLOMERATIVE = "agglomerative"
-    LEIDEN = "leiden"
-
-
-class MapLayout(StrEnum):
-    """`index.map_layout.Layout` by value."""
-
-    TSNE = "tsne"
-    UMAP = "umap"
-
-
 class VectorFormat(StrEnum):
     NPY = "npy"
     JSONL = "jsonl"

@@ -27,7 +27,8 @@ import numpy as np
 
 from searchctl.app.collection_contents import embedded_texts
 from searchctl.index.collection import FolderCollection
-from searchctl.index.items import Items, Level, with_vectors
+from searchctl.index.dedup_settings import Level
+from searchctl.index.items import Items, with_vectors
 from searchctl.index.text_pairs import TextPairs, find_text_pairs
 
 Pair = tuple[int, int]

@@ -22,10 +22,12 @@ from .catalogue import (
     transaction,
     write_state,
 )
+from .dedup_settings import Level
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
 from .filters import Candidate, matching_documents
 from .integrity import repair, verify
-from .items import Items, Level, read_items
+from .items import Items, read_items
+from .keeper import Keeper
 from .lock import write_lock
 from .protocol import (
     CollectionSettings,
@@ -33,7 +35,6 @@ from .protocol import (
     FileRecord,
     Filter,
     Ids,
-    Keeper,
     Problem,
     RepairReport,
     Scored,

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from blake3 import blake3
 
 from .catalogue import read_state
+from .dedup_settings import Level
 from .errors import CollectionDamagedError, IndexRoomError
 from .filters import matching_documents
 from .protocol import Filter, Ids, Vectors
@@ -24,11 +24,6 @@ from .rows import read_candidates
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_OVERLAP = 4096
 """Characters that two chunks in a row are searched for in common, where their places in the source are unknown."""
-
-
-class Level(StrEnum):
-    CHUNK = "chunk"
-    DOCUMENT = "document"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

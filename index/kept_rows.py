@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from .catalogue import bump, read_state, sqlite_errors, vector_ids
 from .errors import IndexRoomError
-from .protocol import PutBack
+from .keeper import PutBack
 from .publish import Notice
 from .rows import drop_documents, index_words
 
@@ -70,7 +71,7 @@ def kept_paths(file: Path) -> dict[str, str]:
         return dict(kept.execute("SELECT path, content_hash FROM documents ORDER BY id"))
 
 
-def drop_kept(connection: sqlite3.Connection, file: Path, paths: Collection[str]) -> int:
+def drop_kept(connection: sqlite3.Connection, file: Path, paths: AbstractSet[str]) -> int:
     """Drop those of `paths` that are in `file` and indexed as they are there, and return how many were.
 
     A vector of theirs goes with them when no other chunk uses it; other unused vectors stay.
@@ -92,7 +93,7 @@ def drop_kept(connection: sqlite3.Connection, file: Path, paths: Collection[str]
     return dropped
 
 
-def put_back(connection: sqlite3.Connection, file: Path, paths: Collection[str]) -> PutBack:
+def put_back(connection: sqlite3.Connection, file: Path, paths: AbstractSet[str]) -> PutBack:
     """Put back those documents of `file` that are among `paths`; see `Keeper.put_back`."""
     indexed = dict(connection.execute("SELECT path, content_hash FROM documents"))
     here = _source(connection)

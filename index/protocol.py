@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as Collection_
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .documents import Anchor, Chunk
+from .keeper import Keeper
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -206,19 +206,6 @@ class RepairReport:
     left: tuple[Problem, ...] = field(default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutBack:
-    """What became of documents that were to be put back, by path."""
-
-    restored: tuple[str, ...]
-    present: tuple[str, ...]
-    """Indexed again meanwhile with the same content: left as they are."""
-    conflicting: tuple[str, ...]
-    """Indexed again meanwhile with other content: left as they are."""
-    foreign: tuple[str, ...]
-    """Not put back, as the collection has another encoder or chunks of another size now: to be indexed again."""
-
-
 class Writer(Protocol):
     """The single writer of a collection, alive inside `Collection.writer()`."""
 
@@ -260,37 +247,6 @@ class Writer(Protocol):
         ...
 
 
-class Keeper(Protocol):
-    """Takes documents out of a collection and puts them back, alive inside `Collection.keeper()`.
-
-    Each method is one transaction, on the disk when it returns, after which the generation is raised and the FAISS
-    file published. What is complete or incomplete, skipped or unused stays as it is.
-    """
-
-    def files(self) -> Mapping[str, FileRecord]:
-        """Return all indexed files by path."""
-        ...
-
-    def keep(self, paths: Iterable[str], file: Path) -> int:
-        """Copy the rows of the documents at these paths into `file` and return how many there are.
-
-        The file is whole and on the disk, or not there; one that is there already stays as it is."""
-        ...
-
-    def set_aside(self, paths: Collection_[str], file: Path) -> int:
-        """Drop documents that `file` has and that are indexed as they are there, and return how many were.
-
-        With them go their vectors that no other chunk uses."""
-        ...
-
-    def put_back(self, paths: Collection_[str], file: Path) -> PutBack:
-        """Put documents back from `file` with the ids they had, as far as their paths are not indexed meanwhile.
-
-        A vector whose hash has come back under another id is used under that. Raises IndexRoomError when the file is
-        missing or damaged."""
-        ...
-
-
 class Collection(Protocol):
     """Documents, chunks, vectors and lexical search under one crash contract."""
 
@@ -316,7 +272,6 @@ class Collection(Protocol):
 
     def keeper(self) -> AbstractContextManager[Keeper]:
         """Take the write lock as `writer` does, to set documents aside and put them back."""
-        ...
 
     def lexical(self, query: str, k: int, *, where: Filter | None = None) -> Scored:
         """Return the k best chunks by BM25 over any of the query's words; punctuation is never syntax."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -25,8 +26,9 @@ from .catalogue import (
 )
 from .cosine import check_unit
 from .errors import EncoderMismatchError, IndexRoomError
+from .keeper import PutBack
 from .kept_rows import drop_kept, put_back, save_rows
-from .protocol import Batch, CollectionSettings, FileRecord, PutBack, Vectors
+from .protocol import Batch, CollectionSettings, FileRecord, Vectors
 from .publish import Notice, is_published, leftovers, publish
 from .rows import drop_documents, forget_words, index_words, replace_document
 
@@ -199,7 +201,7 @@ class FolderWriter:
         with self._transaction():
             return save_rows(self._connection, paths, file, step=self._step)
 
-    def set_aside(self, paths: Collection[str], file: Path) -> int:
+    def set_aside(self, paths: AbstractSet[str], file: Path) -> int:
         with self._transaction():
             dropped = drop_kept(self._connection, file, paths)
             self._step("rows:dropped")
@@ -207,7 +209,7 @@ class FolderWriter:
         self._settle()
         return dropped
 
-    def put_back(self, paths: Collection[str], file: Path) -> PutBack:
+    def put_back(self, paths: AbstractSet[str], file: Path) -> PutBack:
         with self._transaction():
             found = put_back(self._connection, file, paths)
             self._step("rows:inserted")

@@ -8,17 +8,16 @@ from typing import Annotated
 import typer
 
 from ...encoder.config import Precision
-from ...index.items import Level
+from ...index.cluster_settings import ClusterSettings, Layout, Method
+from ...index.dedup_settings import Level
 from ..invocation import file_types, terminal_of
 from ..settings import (
     BatchTokens,
-    ClusterMethod,
     Collection,
     Color,
     Debug,
     Device,
     GroupFormat,
-    MapLayout,
     PrecisionOption,
     Quiet,
     Verbose,
@@ -31,7 +30,7 @@ LevelOption = Annotated[
     Level, typer.Option("--level", envvar="SEARCHCTL_LEVEL", help="Cluster passages, or whole documents.")
 ]
 MethodOption = Annotated[
-    ClusterMethod, typer.Option("--method", envvar="SEARCHCTL_CLUSTER_METHOD", help="How clusters are found.")
+    Method, typer.Option("--method", envvar="SEARCHCTL_CLUSTER_METHOD", help="How clusters are found.")
 ]
 Count = Annotated[
     int | None,
@@ -87,7 +86,6 @@ Html = Annotated[
     ),
 ]
 LayoutOption = Annotated[
-    MapLayout,
     typer.Option("--map", rich_help_panel=OUTPUT, help="How the map of --html is made; umap needs the extra report."),
 ]
 
@@ -96,7 +94,7 @@ def cluster(
     ctx: typer.Context,
     *,
     level: LevelOption = Level.CHUNK,
-    method: MethodOption = ClusterMethod.KMEANS,
+    method: MethodOption = Method.KMEANS,
     n: Count = None,
     resolution: Resolution = None,
     min_size: MinSize = None,
@@ -108,7 +106,7 @@ def cluster(
     form: Form = GroupFormat.TABLE,
     limit: Limit = 20,
     html: Html = None,
-    layout: LayoutOption = MapLayout.TSNE,
+    layout: LayoutOption = Layout.TSNE,
     precision: PrecisionOption = Precision.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
@@ -131,8 +129,6 @@ def cluster(
       searchctl cluster --instruction "Identify the sentiment of the text" -n 3
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from ...index.clustering import ClusterSettings, Method
-    from ...index.map_layout import Layout
     from ...index.protocol import Filter
     from ..cluster_run import ClusterRequest, present, run_cluster
     from ..encoders import EncoderChoice
@@ -147,10 +143,10 @@ def cluster(
         check_target("--html", html, drawn=False)
     request = ClusterRequest(
         level=level,
-        settings=ClusterSettings(method=Method(method.value), n=n, seed=seed, resolution=resolution, min_size=min_size),
+        settings=ClusterSettings(method=method, n=n, seed=seed, resolution=resolution, min_size=min_size),
         instruction=instruction,
         where=Filter(types=file_types(types), paths=tuple(paths or ()), exclude=tuple(exclude or ())),
-        layout=None if html is None else Layout(layout.value),
+        layout=None if html is None else layout,
         choice=EncoderChoice(precision=precision, device=device, batch_tokens=batch_tokens),
     )
     talk = Talk(notice=terminal.notice, detail=terminal.detail, cache=cache_folder())

@@ -54,8 +54,8 @@ def apply(
 ) -> None:
     """Take away the files that a plan names: shows what would happen, and does it with --yes.
 
-    Nothing is deleted: files are moved to .searchctl-trash/ beside the collection, with a manifest that
-    `searchctl dedup undo` takes everything back by. Each file, and the one that is kept for it, is
+    Nothing is deleted: files are moved to .searchctl-trash/ beside the collection, and
+    `searchctl dedup undo` takes everything back. Each file, and the one that is kept for it, is
     compared with the plan first; if anything has changed, nothing is done. A killed run is
     continued by the same command.
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...index.duplicate_groups import Keep
-from ...index.items import Level
+from ...index.dedup_settings import Keep, Level
 from ..invocation import file_types, terminal_of
 from ..settings import (
     DEDUP_NEAR_THRESHOLD,

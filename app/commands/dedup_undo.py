@@ -12,7 +12,7 @@ from ..settings import Collection, Color, Debug, Quiet, Report, ReportFormat, Ve
 
 Id = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", help="Which apply, as --list names it. [dim]Default: the latest not undone.[/dim]"),
+    typer.Argument(metavar="ID", help="Which apply, as --list names it. [dim]Default: the latest not undone.[/dim]"),
 ]
 ListAll = Annotated[bool, typer.Option("--list", "-l", help="List what was applied, and whether it is undone.")]
 
@@ -31,9 +31,9 @@ def undo(
 ) -> None:
     """Take back what `searchctl dedup apply` did: the files to their places, the documents into the index.
 
-    Nothing is embedded again. Also takes back an apply that was killed; an undo that was killed is
-    continued by the same command. A file that something else has taken the place of stays in the trash,
-    and is named.
+    Nothing is embedded again. Also takes back an apply that was killed; an undo that was killed
+    is continued by the same command. A file whose place is taken by something else stays in the
+    trash, and is named.
 
     [bold]Examples[/bold]
 

@@ -408,6 +408,7 @@ def test_read_only_folder_is_said_before_anything_moves(twice: Any) -> None:
     before = tree(twice.folder)
     code = (
         "import os, sys, searchctl.app.dedup_apply_run, searchctl.app.cli as cli, blake3, zoneinfo, sqlite_utils;"
+        "import encodings.utf_8_sig, rich.progress, rich.status, charset_normalizer;"
         "import searchctl.index.faiss_store as f; f.load_faiss(); os.setuid(65534); os.chdir(sys.argv[1]);"
         "sys.exit(cli.run(sys.argv[2:]))"
     )

@@ -154,8 +154,9 @@ def points(steps):
 
 for at in points(applied):
     told("undo", applied, at, [lambda: child(lambda: apply(the_plan, at)), undo])
-    runs = [lambda: child(lambda: apply(the_plan, at)), lambda: child(lambda: apply(the_plan)), undo]
-    told("again", applied, at, runs)
+    if not applied[at - 1].startswith("publish:"):  # to go on from there is for the tests of `index`
+        runs = [lambda: child(lambda: apply(the_plan, at)), lambda: child(lambda: apply(the_plan)), undo]
+        told("again", applied, at, runs)
 for at in points(undone):
     child(lambda: apply(the_plan))
     told("undo", undone, at, [lambda: child(lambda: undo(at)), undo])
@@ -215,6 +216,7 @@ def check(whole: dict[str, Any], points: list[dict[str, Any]]) -> None:
         counters = point["state"]["counters"]
 
 
+@pytest.mark.timeout(1500)  # a hundred runs, which on a machine that is busy with other things take minutes
 def test_kill_9_at_every_step_of_moving_files(tmp_path: Path) -> None:
     make(tmp_path)
     outside = str(tmp_path / "beside" / "twin\nof heron.md")
@@ -225,7 +227,8 @@ def test_kill_9_at_every_step_of_moving_files(tmp_path: Path) -> None:
     assert 4 == whole["applied"].count("apply:moved")
     assert {"trash:begun", "keep:synced", "rows:dropped", "settle:committed", "publish:renamed"} < set(whole["applied"])
     assert {"undo:begun", "back:linked", "rows:inserted", "publish:recorded", "undo:marked"} < set(whole["undone"])
-    assert len(points) == 2 * len(whole["applied"]) + len(whole["undone"])
+    published = sum(step.startswith("publish:") for step in whole["applied"])
+    assert len(points) == 2 * len(whole["applied"]) - published + len(whole["undone"])
 
 
 def test_kill_9_at_every_step_of_leaving_the_index(tmp_path: Path) -> None:
@@ -252,7 +255,7 @@ def test_kill_9_while_copying_from_another_file_system(tmp_path: Path) -> None:
         (tmp_path / "beside").rmdir()
         (tmp_path / "beside").symlink_to(folder)
         outside = Path(folder) / "twin.md"
-        outside.write_text((tmp_path / "root/docs/heron.md").read_text())
+        outside.write_text((tmp_path / "root/docs/heron.md").read_text() + "\nA line of its own.\n")
         os.utime(outside, ns=(10**18, 10**18 + 77))
         outside.chmod(0o604)
         whole, points = run_server(tmp_path, {str(outside): "docs/heron.md"}, "files", "copy:")

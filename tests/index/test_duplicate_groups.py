@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchctl.index.duplicate_groups import DuplicateGraph, Group, Keep, Thresholds, Tier
+from searchctl.index.dedup_settings import Keep, Thresholds, Tier
+from searchctl.index.duplicate_groups import DuplicateGraph, Group
 from searchctl.index.items import Item
 from searchctl.index.text_pairs import TextPairs
 

@@ -14,7 +14,8 @@ import pytest
 from searchctl.index.collection import FolderCollection
 from searchctl.index.documents import Chunk
 from searchctl.index.errors import CollectionLockedError, IndexRoomError, StorageError
-from searchctl.index.protocol import Batch, Collection, CollectionSettings, DocumentRecord, FileRecord, Keeper, Vectors
+from searchctl.index.keeper import Keeper
+from searchctl.index.protocol import Batch, Collection, CollectionSettings, DocumentRecord, FileRecord, Vectors
 
 DIM = 16
 SETTINGS = CollectionSettings(
@@ -109,7 +110,7 @@ def test_it_is_what_the_protocol_says(collection: FolderCollection) -> None:
     as_collection: Collection = collection
     with as_collection.keeper() as keeper:
         as_keeper: Keeper = keeper
-        assert set(as_keeper.files()) == set(TEXTS)
+        assert 4 == as_keeper.keep(TEXTS, collection.path / "rows.db")
 
 
 def test_there_and_back_is_row_for_row_the_same(collection: FolderCollection, tmp_path: Path) -> None:

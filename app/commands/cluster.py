@@ -86,6 +86,7 @@ Html = Annotated[
     ),
 ]
 LayoutOption = Annotated[
+    Layout,
     typer.Option("--map", rich_help_panel=OUTPUT, help="How the map of --html is made; umap needs the extra report."),
 ]
 
@@ -94,7 +95,7 @@ def cluster(
     ctx: typer.Context,
     *,
     level: LevelOption = Level.CHUNK,
-    method: MethodOption = Method.KMEANS,
+    method: MethodOption = Method.LEIDEN,
     n: Count = None,
     resolution: Resolution = None,
     min_size: MinSize = None,
@@ -124,9 +125,9 @@ def cluster(
     [bold]Examples[/bold]
 
       searchctl cluster
-      searchctl cluster --level document -n 12 --html topics.html
-      searchctl cluster --method leiden --resolution 2 --format csv
-      searchctl cluster --instruction "Identify the sentiment of the text" -n 3
+      searchctl cluster --level document --html topics.html
+      searchctl cluster --method kmeans -n 12 --format csv
+      searchctl cluster --instruction "Identify the sentiment of the text"
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter

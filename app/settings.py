@@ -41,6 +41,10 @@ class HitFormat(StrEnum):
     FILES = "files"
 
 
+class Collapse(StrEnum):
+    DUPLICATES = "duplicates"
+
+
 class ReportFormat(StrEnum):
     TABLE = "table"
     JSON = "json"

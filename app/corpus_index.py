@@ -21,7 +21,8 @@ from ..training.errors import EvaluationError
 from .collection_contents import ChunkPlace, chunk_places
 from .embedding import EmbedQueue
 from .encoders import config_to_json
-from .searching import QueryEncoder, Question, Searcher, SearchRequest
+from .hit_snippets import QueryEncoder
+from .searching import Question, Searcher, SearchRequest
 from .settings import CHUNK_OVERLAP, CHUNK_TOKENS, SearchMode
 
 if TYPE_CHECKING:

@@ -37,6 +37,10 @@ class AppError(Exception):
         self.code = code
 
 
+class ResultNotStoredError(AppError):
+    """What a command found could not be kept for later commands; the caller may show it and go on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """An exception as a person or a program reads it."""

@@ -20,7 +20,7 @@ SCHEMA = 1
 CSV_COLUMNS = (
     *("query_id", "query", "rank", "score", "lexical", "dense", "path", "file", "format", "title"),
     *("line_start", "line_end", "char_start", "char_end", "anchor_kind", "anchor_value", "headings"),
-    *("docid", "chunk", "date", "freshness", "snippet"),
+    *("docid", "chunk", "date", "freshness", "snippet", "duplicates"),
 )
 
 
@@ -101,12 +101,31 @@ def hit_to_json(hit: Hit, context: ResultContext) -> dict[str, Any]:
         "freshness": hit.freshness.value,
         "snippet": None if hit.snippet is None else _snippet(hit, hit.snippet),
         "text": chunk.text if context.full else None,
+        "duplicates": [
+            {
+                "path": duplicate.path,
+                "file": str(duplicate.file),
+                "lines": None if duplicate.lines is None else list(duplicate.lines),
+                "chunk": duplicate.chunk,
+                "score": duplicate.score,
+            }
+            for duplicate in hit.duplicates
+        ],
     }
 
 
 def docid(hit: Hit) -> str:
     """Return a short name of a document's content: the same after a move, another after a change."""
     return hit.chunk.content_hash[:8]
+
+
+def duplicate_words(hit: Hit) -> str:
+    """Return e.g. "+2 duplicates: notes/a.md:12, b.md:3": what hangs on a hit that has any."""
+    noun = "duplicate" if len(hit.duplicates) == 1 else "duplicates"
+    places = (
+        shown_path(other.file) + ("" if other.lines is None else f":{other.lines[0]}") for other in hit.duplicates
+    )
+    return f"+{len(hit.duplicates):,} {noun}: {', '.join(places)}"
 
 
 def _snippet(hit: Hit, snippet: Snippet) -> dict[str, Any]:
@@ -154,6 +173,7 @@ def _csv(answers: Sequence[Answer]) -> str:
                     chunk.date.isoformat(),
                     hit.freshness.value,
                     hit.snippet.text if hit.snippet else None,
+                    len(hit.duplicates),
                 ]
             )
     return text.getvalue()
@@ -179,6 +199,8 @@ def _markdown(answers: Sequence[Answer], context: ResultContext) -> str:
             if body:
                 lines = harmless(body).strip().split("\n")
                 parts.append("\n".join(f"   > {line}".rstrip() for line in lines) + "\n")
+            if hit.duplicates:
+                parts.append(f"   {duplicate_words(hit)}\n")
         if not answer.hits:
             parts.append("No hit.\n")
     return "\n".join(parts) if parts else ""

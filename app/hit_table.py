@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..index.readers.languages import LANGUAGES
 from .console import UNBOUNDED_WIDTH, harmless, printable
+from .hit_formats import duplicate_words
 from .places import shown_path
 from .searching import Answer, Freshness, Hit
 from .settings import SearchMode
@@ -73,6 +74,11 @@ def _show_hit(console: Console, hit: Hit, options: TableOptions, *, top: float) 
     body = _body(hit, options)
     if body.plain:
         _print(console, body, options, is_code=hit.chunk.format in LANGUAGES)
+    if hit.duplicates:
+        others = Text(printable(duplicate_words(hit)), style="dim")
+        if bounded:
+            others.truncate(width - _INDENT, overflow="ellipsis")
+        _print(console, others, options)
 
 
 def _print(console: Console, text: Text, options: TableOptions, *, is_code: bool = False) -> None:

@@ -9,12 +9,13 @@ from ..index.catalogue import CATALOGUE_FILE
 from ..index.collection import COLLECTION_FOLDER
 from ..index.errors import CollectionNotFoundError
 from .errors import AppError
+from .stored_groups import CLUSTERS_FILE, DUPLICATES_FILE
 from .swap import companions, is_collection, promotion_folders, swap_lock_file
 
 _OURS = frozenset(
     {
         *(".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "sources.json.tmp"),
-        *("promotion.json", "successor.json"),
+        *("promotion.json", "successor.json", DUPLICATES_FILE, CLUSTERS_FILE),
     }
 )
 

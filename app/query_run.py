@@ -18,6 +18,7 @@ from .hit_table import TableOptions, show_answer
 from .path_globs import rooted_globs
 from .places import existing_collection
 from .pulling import pull_bar
+from .query_groups import grouping_notices, read_grouping
 from .searching import FUSION_DEPTH, Answer, Freshness, Question, SearchRequest
 from .settings import HitFormat, SearchMode, cache_folder
 from .texts import decoded_lines, parsed_json, require_unicode
@@ -32,6 +33,14 @@ class QueryOutput:
     explain: bool
     full: bool
     strict: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedGroups:
+    """What --cluster and --collapse were given."""
+
+    clusters: tuple[str, ...] = ()
+    collapse: bool = False
 
 
 def read_questions(words: Sequence[str], file: Path | None) -> list[Question]:
@@ -94,6 +103,7 @@ def run_query(
     choice: EncoderChoice,
     output: QueryOutput,
     given: Path | None,
+    asked: AskedGroups,
 ) -> ExitCode:
     """Search, print, and return how to exit."""
     began = time.monotonic()
@@ -107,13 +117,15 @@ def run_query(
         )
         engine = Engine(existing_collection(given), talk)
         collection = engine.open()
-        paths = rooted_globs(request.where.paths, collection.root)
-        request = replace(request, where=replace(request.where, paths=paths))
         try:
+            grouping = read_grouping(engine.path, asked.clusters, collapse=asked.collapse, given=given)
+            paths = rooted_globs(request.where.paths, collection.root)
+            request = replace(request, where=replace(request.where, paths=paths))
             with naming_collection(given):
                 searcher = engine.searcher(collection, choice)
-            answers = searcher.search(questions, request)
+            answers = searcher.search(questions, request, within=grouping.within, duplicates=grouping.duplicates)
             status = collection.status()
+            notices = grouping_notices(grouping, collection, given=given)
         finally:
             collection.close()
     context = ResultContext(
@@ -125,7 +137,9 @@ def run_query(
     )
     _print(terminal, answers, request, output, context)
     found = sum(len(answer.hits) for answer in answers)
-    _talk(terminal, answers, request, complete=status.complete, seconds=time.monotonic() - began)
+    for notice in notices:
+        terminal.notice(notice)
+    _talk(terminal, answers, request, asked, complete=status.complete, seconds=time.monotonic() - began)
     stale = any(hit.freshness is not Freshness.FRESH for answer in answers for hit in answer.hits)
     if output.strict and (stale or not status.complete):
         return ExitCode.INCOMPLETE
@@ -152,21 +166,38 @@ def _print(
 
 
 def _talk(
-    terminal: Terminal, answers: Sequence[Answer], request: SearchRequest, *, complete: bool, seconds: float
+    terminal: Terminal,
+    answers: Sequence[Answer],
+    request: SearchRequest,
+    asked: AskedGroups,
+    *,
+    complete: bool,
+    seconds: float,
 ) -> None:
     if not complete:
         terminal.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
     if len(answers) == 1 and not answers[0].hits:
-        narrowed = "" if request.where.is_empty else " that passes the filters"
+        narrowed = "" if request.where.is_empty and not asked.clusters else " that passes the filters"
         beyond = f" after the first {request.offset}" if request.offset else ""
         above = "" if request.min_score is None else f" with a score of at least {request.min_score}"
         terminal.say(f"no hit{narrowed}{beyond}{above}")
     changed = {h.chunk.path for a in answers for h in a.hits if h.freshness is not Freshness.FRESH}
     if changed:
         terminal.notice(f"{len(changed)} of these files changed since indexed: run `searchctl index` to follow")
-    if request.mode is SearchMode.HYBRID and request.offset + request.k > FUSION_DEPTH:
+    if request.mode is SearchMode.HYBRID and _may_end_early(answers, request, asked):
         terminal.notice(
             f"a hybrid ranking goes as far as the {FUSION_DEPTH} best by words and by meaning: use --mode dense or "
             "--mode lexical for more"
         )
     terminal.detail(f"{sum(len(a.hits) for a in answers)} hits, {request.mode.value}, {seconds:.2f} s")
+
+
+def _may_end_early(answers: Sequence[Answer], request: SearchRequest, asked: AskedGroups) -> bool:
+    """Return whether a hybrid ranking, of limited depth, may lack hits that the page has room for."""
+    if request.offset + request.k > FUSION_DEPTH:
+        return True
+    if not asked.collapse:
+        return False
+    # Duplicates take places in the ranking and none on the page.
+    short = [answer.hits for answer in answers if len(answer.hits) < request.k]
+    return any(request.offset + sum(1 + len(hit.duplicates) for hit in hits) >= FUSION_DEPTH for hits in short)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from ..index.collection import FolderCollection
 from ..index.errors import CollectionNotFoundError
 from ..index.protocol import Filter, Scored, StoredChunk
-from ..index.readers.languages import LANGUAGES
+from .collapsing import Duplicate, Ranking, Sameness, collapsed_page
+from .hit_snippets import QueryEncoder, find_snippets
 from .places import absolute_path
 from .settings import DENSE_WEIGHT, SearchMode
-from .snippets import Snippet, best_by_words, candidates, cut_code, cut_snippet, matches_in
+from .snippets import Snippet
+from .stored_groups import Members, StoredDuplicates
 
 if TYPE_CHECKING:
-    from ..encoder.protocol import Encoder, Vectors
+    from ..encoder.protocol import Vectors
 
 FUSION_DEPTH = 1000
 """Candidates from each side of a hybrid search. Fixed: were it to grow with the page, scores would differ from page to
 page, and pages would not add up to one ranking."""
-_MOST_SENTENCES = 24
-"""Sentences of one chunk that are compared with the query for its snippet."""
 
 
 class Freshness(StrEnum):
@@ -85,6 +86,8 @@ class Hit:
     file: Path
     freshness: Freshness
     snippet: Snippet | None
+    duplicates: tuple[Duplicate, ...] = ()
+    """What says the same and is not shown by itself, best first."""
 
     @property
     def line(self) -> int | None:
@@ -108,13 +111,6 @@ class Answer:
     """Share of the dense side in hybrid mode."""
 
 
-class QueryEncoder(Protocol):
-    """What a searcher asks of an encoder; a `LazyEncoder` has it."""
-
-    def open(self) -> Encoder: ...
-    def dense_weight(self) -> float | None: ...
-
-
 class Searcher:
     """Answers questions from one collection; loads the encoder only for modes that need it."""
 
@@ -122,16 +118,35 @@ class Searcher:
         self._collection = collection
         self._encoder = encoder
         self._freshness: dict[str, Freshness] = {}
+        self._members: tuple[int, Members, tuple[int, ...]] | None = None
 
-    def search(self, questions: Sequence[Question], request: SearchRequest) -> list[Answer]:
-        """Return one answer per question, in order. Raises CollectionNotFoundError for an empty collection."""
+    def search(
+        self,
+        questions: Sequence[Question],
+        request: SearchRequest,
+        *,
+        within: Members | None = None,
+        duplicates: StoredDuplicates | None = None,
+    ) -> list[Answer]:
+        """Return one answer per question, in order: of what is `within`, and each of `duplicates` once.
+
+        Raises CollectionNotFoundError for an empty collection."""
         vectors = self._vectors(questions, request)
         weight = self._dense_weight(request)
+        same = None if duplicates is None else Sameness(duplicates)
         answers = []
         for question, vector in zip(questions, vectors, strict=True):
             with self._collection.snapshot():
-                answers.append(self._answer(question, vector, request, weight))
+                narrowed = request if within is None else replace(request, where=self._narrowed(request.where, within))
+                answers.append(self._answer(question, vector, narrowed, weight, same))
         return answers
+
+    def _narrowed(self, where: Filter, within: Members) -> Filter:
+        """Return the filter with the chunks of these members, looked up once per commit; inside a snapshot."""
+        changes = self._collection.changes
+        if self._members is None or self._members[:2] != (changes, within):
+            self._members = (changes, within, tuple(within.find(self._collection).tolist()))
+        return replace(where, chunks=self._members[2])
 
     def rank(self, questions: Sequence[Question], request: SearchRequest) -> list[list[tuple[int, Score]]]:
         """Return per question chunk ids with scores, best first, to offset + k at least; reads no chunk: to measure."""
@@ -171,14 +186,32 @@ class Searcher:
         return list(rows)
 
     def _answer(
-        self, question: Question, vector: Vectors | None, request: SearchRequest, weight: float | None
+        self,
+        question: Question,
+        vector: Vectors | None,
+        request: SearchRequest,
+        weight: float | None,
+        same: Sameness | None,
     ) -> Answer:
         end = request.offset + request.k
-        ranked = self._ranked(question.text, vector, request, weight, depth=end + 1)
-        if request.min_score is not None:
-            ranked = [item for item in ranked if item[1].total >= request.min_score]
-        page = ranked[request.offset : end]
+
+        def rank(depth: int, where: Filter) -> Ranking:
+            found = self._ranked(question.text, vector, replace(request, where=where), weight, depth=depth)
+            least = -math.inf if request.min_score is None else request.min_score
+            good = [item for item in found if item[1].total >= least]
+            return Ranking(items=good, is_whole=request.mode is SearchMode.HYBRID or len(good) < max(depth, len(found)))
+
+        if same is None:
+            ranked = rank(end + 1, request.where).items
+            page, more = ranked[request.offset : end], len(ranked) > end
+            hanging: Sequence[tuple[Duplicate, ...]] = [()] * len(page)
+        else:
+            collapsed = collapsed_page(self._collection, same, rank, request.where, offset=request.offset, end=end)
+            page, more, hanging = collapsed.items, collapsed.more, collapsed.duplicates
         chunks = self._collection.chunks([id_ for id_, _ in page])
+        snippets: Sequence[Snippet | None] = [None] * len(page)
+        if request.snippets:
+            snippets = find_snippets(chunks, question.text, vector, self._encoder)
         hits = tuple(
             Hit(
                 rank=request.offset + position + 1,
@@ -186,13 +219,14 @@ class Searcher:
                 chunk=chunk,
                 file=absolute_path(chunk.path, self._collection.root),
                 freshness=self._fresh(chunk),
-                snippet=None,
+                snippet=snippet,
+                duplicates=duplicates,
             )
-            for position, ((_, score), chunk) in enumerate(zip(page, chunks, strict=True))
+            for position, ((_, score), chunk, snippet, duplicates) in enumerate(
+                zip(page, chunks, snippets, hanging, strict=True)
+            )
         )
-        if request.snippets:
-            hits = self._with_snippets(hits, question.text, vector)
-        return Answer(question=question, hits=hits, more=len(ranked) > end, dense_weight=weight)
+        return Answer(question=question, hits=hits, more=more, dense_weight=weight)
 
     def _ranked(
         self, text: str, vector: Vectors | None, request: SearchRequest, weight: float | None, *, depth: int
@@ -236,40 +270,6 @@ class Searcher:
             )
             for item in fused
         ]
-
-    def _with_snippets(self, hits: Sequence[Hit], query: str, vector: Vectors | None) -> tuple[Hit, ...]:
-        """Return the hits with their best passage: by words, else by meaning where the encoder is at hand."""
-        matches = [matches_in(query, hit.chunk.text) for hit in hits]
-        code = [hit.chunk.format in LANGUAGES for hit in hits]
-        passages = [
-            best_by_words(hit.chunk.text, found, code=lines)
-            for hit, found, lines in zip(hits, matches, code, strict=True)
-        ]
-        if vector is not None:
-            lacking = [row for row, passage in enumerate(passages) if passage is None]
-            near = self._nearest([(hits[row].chunk.text, code[row]) for row in lacking], vector)
-            for row, passage in zip(lacking, near, strict=True):
-                passages[row] = passage
-        return tuple(
-            replace(hit, snippet=(cut_code if lines else cut_snippet)(hit.chunk.text, passage, found))
-            for hit, passage, found, lines in zip(hits, passages, matches, code, strict=True)
-        )
-
-    def _nearest(self, texts: Sequence[tuple[str, bool]], vector: Vectors) -> list[tuple[int, int] | None]:
-        """Return the sentence of each text, of code its line, whose vector is nearest to the query's."""
-        from ..encoder.protocol import Role
-
-        spans = [candidates(text, code=code)[:_MOST_SENTENCES] for text, code in texts]
-        pieces = [text[start:end] for (text, _), found in zip(texts, spans, strict=True) for start, end in found]
-        if not pieces:
-            return [None] * len(texts)
-        cosines = self._encoder.open().encode(pieces, role=Role.DOCUMENT) @ vector
-        best: list[tuple[int, int] | None] = []
-        at = 0
-        for found in spans:
-            best.append(found[int(cosines[at : at + len(found)].argmax())] if found else None)
-            at += len(found)
-        return best
 
     def _fresh(self, chunk: StoredChunk) -> Freshness:
         """Return whether the chunk's file is as it was indexed: by size and time, and by content where they differ."""

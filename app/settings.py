@@ -48,6 +48,10 @@ class HitFormat(StrEnum):
     FILES = "files"
 
 
+class Collapse(StrEnum):
+    DUPLICATES = "duplicates"
+
+
 class ReportFormat(StrEnum):
     TABLE = "table"
     JSON = "json"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import local
 
-from . import dense, lexical, schema
+from . import chunk_keys, dense, lexical, schema
 from .catalogue import (
     CATALOGUE_FILE,
     ReadConnection,
@@ -24,7 +24,6 @@ from .catalogue import (
 )
 from .dedup_settings import Level
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
-from .filters import Candidate, matching_documents
 from .integrity import repair, verify
 from .items import Items, read_items
 from .keeper import Keeper
@@ -42,7 +41,8 @@ from .protocol import (
     Vectors,
 )
 from .publish import Notice
-from .rows import read_candidates, read_chunks
+from .restriction import FilterMemory
+from .rows import read_chunks
 from .writing import FolderWriter
 
 COLLECTION_FOLDER = ".searchctl"
@@ -79,8 +79,7 @@ class FolderCollection:
         self._threads = local()
         self._readers: weakref.WeakSet[ReadConnection] = weakref.WeakSet()
         self._dense = dense.DenseIndex(self._path, self._notice)
-        self._candidates: tuple[int, list[Candidate]] = (-1, [])
-        self._filtered: tuple[int, Filter, Ids] | None = None
+        self._filters = FilterMemory()
         if not self._is_made():
             self._make()
 
@@ -160,6 +159,12 @@ class FolderCollection:
             yield
 
     @property
+    def changes(self) -> int:
+        """Raised by every commit that changes documents or chunks."""
+        with self._reading() as connection:
+            return read_state(connection).changes
+
+    @property
     def settings(self) -> CollectionSettings | None:
         with self._reading() as connection:
             return read_state(connection).settings
@@ -228,11 +233,11 @@ class FolderCollection:
 
     def lexical(self, query: str, k: int, *, where: Filter | None = None) -> Scored:
         with self._reading() as connection:
-            return lexical.search(connection, query, k, documents=self._documents(connection, where))
+            return lexical.search(connection, query, k, only=self._filters.restriction(connection, where))
 
     def dense(self, query: Vectors, k: int, *, where: Filter | None = None) -> Scored:
         with self._reading() as connection:
-            return self._dense.search(connection, query, k, documents=self._documents(connection, where))
+            return self._dense.search(connection, query, k, only=self._filters.restriction(connection, where))
 
     def cosines(self, query: Vectors, chunk_ids: Ids) -> Vectors:
         with self._reading() as connection:
@@ -247,21 +252,15 @@ class FolderCollection:
         with self._reading() as connection:
             return read_items(connection, level, where)
 
-    def _documents(self, connection: sqlite3.Connection, where: Filter | None) -> Ids | None:
-        """Return the ids of the documents that pass, None when all do; remembered until the catalogue changes."""
-        if where is None or where.is_empty:
-            return None
-        changes = read_state(connection).changes
-        remembered = self._filtered
-        if remembered is not None and remembered[:2] == (changes, where):
-            return remembered[2]
-        known, candidates = self._candidates
-        if known != changes:
-            candidates = read_candidates(connection)
-            self._candidates = (changes, candidates)
-        documents = matching_documents(candidates, where)
-        self._filtered = (changes, where, documents)
-        return documents
+    def keys(self, chunk_ids: Sequence[int]) -> list[chunk_keys.ChunkKey]:
+        """Return what these chunks are known by outside of the catalogue, in this order."""
+        with self._reading() as connection:
+            return chunk_keys.read_keys(connection, chunk_ids)
+
+    def find_chunks(self, *, hashes: Sequence[str] = (), paths: Sequence[str] = ()) -> Ids:
+        """Return the ascending ids of the chunks with one of these hashes or in one of these documents."""
+        with self._reading() as connection:
+            return chunk_keys.find_chunks(connection, hashes=hashes, paths=paths)
 
     def verify(self) -> list[Problem]:
         """Check everything against everything; takes the write lock, as FTS5 checks itself only for a writer."""

@@ -16,6 +16,7 @@ from .faiss_store import FaissStore
 from .oracle import check_k
 from .protocol import Ids, Scored, Vectors
 from .publish import Notice, catch_up, load_store, vector_blocks
+from .restriction import Restriction
 
 _SPARE = 16
 """Vectors asked for beyond k: some belong to no chunk yet, or to chunks the filter excludes."""
@@ -30,23 +31,25 @@ class DenseIndex:
         self._lock = Lock()
         self._store: FaissStore | None = None
         self._vector_changes = -1
-        self._allowed: tuple[Ids, Ids] | None = None
+        self._allowed: tuple[Restriction, Ids] | None = None
 
-    def search(self, connection: sqlite3.Connection, query: Vectors, k: int, *, documents: Ids | None = None) -> Scored:
-        """Return the k best chunks by cosine in the connection's snapshot, of these documents only when given.
+    def search(
+        self, connection: sqlite3.Connection, query: Vectors, k: int, *, only: Restriction | None = None
+    ) -> Scored:
+        """Return the k best chunks by cosine in the connection's snapshot, of those the restriction lets through.
 
         Equal to comparing every chunk: chunks with the same text share a vector and follow each other by id.
         """
         check_k(k)
         row = one_query(connection, query)
-        allowed = None if documents is None else self._vectors_of(connection, documents)
+        allowed = None if only is None else self._vectors_of(connection, only)
         with self._lock:  # a store must not grow while it is searched; one scan uses all cores anyway
             store = self._current(connection, row.shape[1])
             fetch = k + _SPARE
             while True:
                 near = store.search(row, min(fetch, max(store.info.count, 1)), allowed=allowed)
                 found = near.ids[0] >= 0
-                ids, scores = _chunks_of(connection, near.ids[0][found], near.scores[0][found], documents)
+                ids, scores = _chunks_of(connection, near.ids[0][found], near.scores[0][found], only)
                 ids, scores = ranked(ids, scores, k)
                 all_seen = not found.all() or fetch >= store.info.count
                 # Only when the k-th chunk is nearer than the last vector can no unseen one tie with it.
@@ -64,11 +67,11 @@ class DenseIndex:
             self._vector_changes = changes
         return self._store
 
-    def _vectors_of(self, connection: sqlite3.Connection, documents: Ids) -> Ids:
-        """Return the vectors of these documents, remembered for this very array: it is one filter at one commit."""
+    def _vectors_of(self, connection: sqlite3.Connection, only: Restriction) -> Ids:
+        """Return the vectors of what is let through, remembered for this very object: one filter at one commit."""
         remembered = self._allowed
-        if remembered is None or remembered[0] is not documents:
-            remembered = (documents, _vectors_of(connection, documents))
+        if remembered is None or remembered[0] is not only:
+            remembered = (only, _vectors_of(connection, only))
             self._allowed = remembered
         return remembered[1]
 
@@ -112,16 +115,14 @@ def cosines(connection: sqlite3.Connection, query: Vectors, chunk_ids: Ids) -> V
     return np.array([score_of[vector_of[id_]] for id_ in wanted], dtype=np.float32)
 
 
-def _vectors_of(connection: sqlite3.Connection, documents: Ids) -> Ids:
-    rows = connection.execute(
-        "SELECT DISTINCT vector_id FROM chunks WHERE document_id IN (SELECT value FROM json_each(?))",
-        [json.dumps(documents.tolist())],
-    ).fetchall()
+def _vectors_of(connection: sqlite3.Connection, only: Restriction) -> Ids:
+    condition, arguments = only.sql("id")
+    rows = connection.execute(f"SELECT DISTINCT vector_id FROM chunks WHERE TRUE{condition}", arguments).fetchall()
     return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
 
 
 def _chunks_of(
-    connection: sqlite3.Connection, vectors: Ids, scores: Vectors, documents: Ids | None
+    connection: sqlite3.Connection, vectors: Ids, scores: Vectors, only: Restriction | None
 ) -> tuple[Ids, Vectors]:
     """Return the chunks that have these vectors, each with its vector's score, in no order."""
     rows = connection.execute(
@@ -129,8 +130,9 @@ def _chunks_of(
         [json.dumps(vectors.tolist())],
     ).fetchall()
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    if documents is not None:
-        table = table[np.isin(table[:, 2], documents)]
+    for column, allowed in () if only is None else ((2, only.documents), (0, only.chunks)):
+        if allowed is not None:
+            table = table[np.isin(table[:, column], allowed)]
     order = np.argsort(vectors)
     places = order[np.searchsorted(vectors[order], table[:, 1])] if len(table) else np.empty(0, dtype=np.int64)
     return table[:, 0], scores[places]

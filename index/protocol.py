@@ -116,7 +116,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which documents qualify; an empty field means all. Applied before top-k."""
+    """Which documents and chunks qualify; an empty field means all. Applied before top-k."""
 
     types: tuple[str, ...] = ()
     """File extensions without dot ("md") or format names ("markdown"), case-insensitive; any may match."""
@@ -127,6 +127,8 @@ class Filter:
     after: datetime | None = None
     before: datetime | None = None
     """On the document's date, else the file's mtime; aware; after inclusive, before exclusive."""
+    chunks: tuple[int, ...] | None = None
+    """Only chunks with these ids; () lets none through, None all. Ids that are gone are no error."""
 
     @property
     def is_empty(self) -> bool:

@@ -13,6 +13,7 @@ from ..errors import AppError
 from ..invocation import file_types, terminal_of
 from ..settings import (
     BatchTokens,
+    Collapse,
     Collection,
     Color,
     Debug,
@@ -119,6 +120,25 @@ Before = Annotated[
     str | None,
     typer.Option("--before", envvar="SEARCHCTL_BEFORE", metavar="DATE", rich_help_panel=FILTER, help="Only before it."),
 ]
+Clusters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster",
+        envvar="SEARCHCTL_CLUSTER",
+        metavar="ID",
+        rich_help_panel=FILTER,
+        help="Only this cluster of `searchctl cluster`, or noise: what is in none; repeatable, or with commas.",
+    ),
+]
+Collapsed = Annotated[
+    Collapse | None,
+    typer.Option(
+        "--collapse",
+        envvar="SEARCHCTL_COLLAPSE",
+        rich_help_panel=RANK,
+        help="Show hits that say the same once, by what `searchctl dedup` found.",
+    ),
+]
 Format = Annotated[
     HitFormat,
     typer.Option("--format", "-f", envvar="SEARCHCTL_FORMAT", rich_help_panel=OUTPUT, help="How to print hits."),
@@ -161,6 +181,8 @@ def query(
     exclude: Exclude = None,
     after: After = None,
     before: Before = None,
+    clusters: Clusters = None,
+    collapse: Collapsed = None,
     form: Format = HitFormat.TABLE,
     files_only: FilesOnly = False,
     nul: Nul = False,
@@ -187,6 +209,7 @@ def query(
       searchctl query "how do I undo a commit"
       searchctl query "kill -9" --mode lexical --type md -k 3
       searchctl query "open questions" --path notes/ --after 2w
+      searchctl query "open questions" --cluster 3 --collapse duplicates
       searchctl query crash -l | xargs grep -n WAL
       cat questions.txt | searchctl query - --format jsonl
     """
@@ -196,7 +219,7 @@ def query(
     from ...index.protocol import Filter
     from ..dates import parse_date
     from ..encoders import EncoderChoice, require_model
-    from ..query_run import QueryOutput, read_questions, run_query
+    from ..query_run import AskedGroups, QueryOutput, read_questions, run_query
     from ..searching import SearchRequest
     from ..texts import require_unicode
 
@@ -227,4 +250,6 @@ def query(
     )
     choice = EncoderChoice(model=model, precision=precision, device=device, batch_tokens=batch_tokens)
     questions = read_questions(text or [], queries)
-    raise typer.Exit(run_query(terminal, questions, request, choice=choice, output=output, given=collection))
+    asked = AskedGroups(clusters=tuple(clusters or ()), collapse=collapse is not None)
+    code = run_query(terminal, questions, request, choice=choice, output=output, given=collection, asked=asked)
+    raise typer.Exit(code)

@@ -13,7 +13,7 @@ import pytest
 FORMATS = ("table", "json", "jsonl", "csv", "md", "files")
 HIT_KEYS = {
     *("rank", "score", "parts", "path", "file", "format", "title", "headings", "anchor", "lines", "chars"),
-    *("docid", "chunk", "date", "freshness", "snippet", "text"),
+    *("docid", "chunk", "date", "freshness", "snippet", "text", "duplicates"),
 }
 
 
@@ -49,7 +49,7 @@ def test_every_format_without_a_hit(library: Any, form: str) -> None:
     assert ended.code == 1
     assert parse(form, ended.out) == []
     if form == "csv":
-        assert len(ended.out.strip().split(",")) == 22
+        assert len(ended.out.strip().split(",")) == 23
     if form == "json":
         assert ended.json["results"] == [
             {"query": "heron", "id": None, "dense_weight": 0.05, "more": False, "hits": []}

@@ -143,7 +143,7 @@ def _ids(path: Path, items: Items, clusters: list[tuple[int, tuple[int, ...]]], 
         NamedCluster(id=one.id, medoid=one.medoid, members=one.members) for one in before.clusters
     ]  # fmt: skip
     new = [NewCluster(medoid=members[medoid], members=[members[row] for row in rows]) for medoid, rows in clusters]
-    medoids = {one.medoid for one in [*old, *new]}
+    medoids = {one.medoid for one in old} | {one.medoid for one in new}
     vectors = {
         member: items.vectors[node]
         for member, node in zip(members, items.nodes.tolist(), strict=True)

@@ -27,7 +27,7 @@ from .dedup_plan import Action, Kept, Plan
 from .dedup_report import DedupReport, to_json
 from .dedup_table import show_curve, show_dedup
 from .engine import Engine, Talk
-from .errors import AppError
+from .errors import AppError, ResultNotStoredError
 from .page_files import write_whole
 from .pair_store import StoredPairs, pairs_file, read_pairs, write_pairs
 from .path_globs import rooted_globs
@@ -35,6 +35,7 @@ from .places import existing_collection, shown_path
 from .score_words import many
 from .settings import GroupFormat
 from .status_report import size
+from .stored_groups import StoredDuplicates, write_duplicates
 
 PAIR_FLOOR = 0.7
 """Cosine down to which pairs are found and kept, so that any threshold from it on is answered at once."""
@@ -99,7 +100,7 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
         own=None if other is None else own,
     )
     thresholds = Thresholds(near=request.near_threshold, semantic=request.threshold)
-    return DedupReport(
+    report = DedupReport(
         collection=path,
         against=other_path,
         root=root,
@@ -113,6 +114,31 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
         changes=items.changes,
         filtered=not where.is_empty,
     )
+    _store(report, talk)
+    return report
+
+
+def _store(report: DedupReport, talk: Talk) -> None:
+    """Keep the groups of a whole collection for `query --collapse`; those of a part would hide what they leave out."""
+    if report.filtered or report.against is not None:
+        return
+    groups = []
+    for group in report.groups:
+        rows = [group.kept, *(found.item for found in group.dropped)]
+        members = tuple(dict.fromkeys(report.items[row].member for row in rows))
+        if len(members) > 1:  # equal chunks share one member, and always count as duplicates
+            groups.append(members)
+    stored = StoredDuplicates(
+        level=report.level.value,
+        threshold=report.thresholds.semantic,
+        near_threshold=report.thresholds.near,
+        changes=report.changes,
+        groups=tuple(groups),
+    )
+    try:
+        write_duplicates(report.collection, stored)
+    except ResultNotStoredError as error:
+        talk.notice(str(error))
 
 
 def check_room(collection: FolderCollection, instead: str) -> None:

@@ -227,7 +227,6 @@ class Writer(Protocol):
         """Store a batch in one transaction; a document replaces the one at its path. Durable on return.
 
         Raises ValueError when a document's chunk has no vector, or a vector is not finite or of the wrong width."""
-        ...
 
     def touch(self, files: Sequence[FileRecord]) -> None:
         """Renew size, mtime and inode of files whose content is unchanged."""
@@ -235,7 +234,6 @@ class Writer(Protocol):
 
     def move(self, old: str, new: FileRecord) -> None:
         """Give a document a new path, keeping chunks and vectors."""
-        ...
 
     def remove(self, paths: Iterable[str]) -> int:
         """Drop documents in one transaction and return how many were there."""
@@ -293,7 +291,6 @@ class Collection(Protocol):
 
     def verify(self) -> list[Problem]:
         """Check SQLite, foreign keys, vectors, FTS and the FAISS file against each other; [] when clean."""
-        ...
 
     def repair(self) -> RepairReport:
         """Rebuild everything derived (FAISS, FTS, orphans) from SQLite; embeds nothing."""

@@ -224,3 +224,56 @@ def test_what_is_kept_of_a_scan_is_what_numpy_wrote(twice: Any) -> None:
     with np.load(file, allow_pickle=False) as held:
         assert (held["first"] < held["second"]).all()
         assert 10 - 0 == held["histogram"].sum()  # five chunks that are embedded in five ways
+
+
+def test_a_query_shows_once_what_was_found_to_say_the_same(twice: Any) -> None:
+    asked = ("heron shallow", "--mode", "lexical")
+    assert {"a/heron.txt", "b/copy.txt", "b/near.txt"} == {hit["path"] for hit in twice.hits(*asked)}
+    report(twice)
+    (hit,) = twice.hits(*asked, "--collapse", "duplicates")
+    assert {"a/heron.txt", "b/copy.txt", "b/near.txt"} == {hit["path"], *(one["path"] for one in hit["duplicates"])}
+
+
+def test_a_part_or_another_collection_does_not_change_what_queries_know(twice: Any) -> None:
+    report(twice)
+    stored = (twice.folder / ".searchctl/duplicates.json").read_bytes()
+    twice.write("other/test.txt", LINES[0] + "\n")
+    twice.index("other", "--collection", "test")
+    report(twice, "--path", "c/")
+    report(twice, "--against", "test")
+    assert stored == (twice.folder / ".searchctl/duplicates.json").read_bytes()
+
+
+def test_a_plan_takes_away_and_undo_brings_back(twice: Any) -> None:
+    before = report(twice, "--level", "document")
+    assert 0 == twice("dedup", "plan", "-o", "plan.json").code
+    plan = json.loads((twice.folder / "plan.json").read_text())
+    assert ["a/heron.txt", "b/copy.txt"] == [action["path"] for action in plan["actions"]]
+    assert {"b/near.txt"} == {action["kept"]["path"] for action in plan["actions"]}
+    assert 0 == twice("dedup", "apply", "--plan", "plan.json").code
+    assert (twice.folder / "a/heron.txt").exists()
+    ended = twice("dedup", "apply", "--plan", "plan.json", "--yes")
+    assert 0 == ended.code, ended.err
+    assert not (twice.folder / "a/heron.txt").exists()
+    assert {} == grouped(report(twice, "--level", "document"))
+    assert 0 == twice("dedup", "undo").code
+    assert before == report(twice, "--level", "document")
+
+
+def test_a_plan_against_another_collection_names_its_files(twice: Any) -> None:
+    twice.write("other/test.txt", LINES[0] + "\n")
+    twice.index("other", "--collection", "test")
+    assert 0 == twice("dedup", "plan", "--against", "test", "-o", "plan.json").code
+    plan = json.loads((twice.folder / "plan.json").read_text())
+    assert {str(twice.folder / "other/test.txt")} == {action["kept"]["path"] for action in plan["actions"]}
+    ended = twice("dedup", "apply", "--plan", "plan.json", "--yes")
+    assert 0 == ended.code, ended.err
+    assert (twice.folder / "other/test.txt").exists()
+    assert not (twice.folder / "b/near.txt").exists()
+
+
+def test_the_page_has_the_numbers_of_the_report(twice: Any) -> None:
+    ended = twice("dedup", "--html", "duplicates.html", "--format", "json")
+    page = (twice.folder / "duplicates.html").read_text(encoding="utf-8")
+    assert f'value="{ended.json["summary"]["bytes_saved"]}"' in page
+    assert "a/heron.txt" in page

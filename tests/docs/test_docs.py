@@ -38,7 +38,7 @@ def command_line() -> dict[str, frozenset[str]]:
                 visit(child, (*words, name))
 
     visit(get_command(app), ())
-    for group in ("eval", "train"):
+    for group in ("eval", "train", "dedup"):
         found[group] |= found[f"{group} run"]  # `searchctl eval TASK` is short for it
     return found
 

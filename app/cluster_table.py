@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -12,7 +13,8 @@ from .item_json import place
 from .score_words import many
 
 _BAR = 12
-_PREVIEW = 76
+_COLUMNS = 38
+"""Of the table, beside what a cluster is about."""
 
 
 def show_clusters(terminal: Terminal, report: ClusterReport, *, most: int) -> None:
@@ -28,7 +30,7 @@ def show_clusters(terminal: Terminal, report: ClusterReport, *, most: int) -> No
             f"{len(cluster.rows):,}",
             Text("\u2588" * max(1, round(_BAR * len(cluster.rows) / largest)), "cyan"),
             f"{cluster.shape.cohesion:.2f}",
-            _about(report, cluster),
+            _about(terminal, report, cluster),
         )
     if report.clusters:
         terminal.show(Text(""))
@@ -59,12 +61,14 @@ def _summary(report: ClusterReport) -> Text:
     return line
 
 
-def _about(report: ClusterReport, cluster: ReportedCluster) -> Text:
+def _about(terminal: Terminal, report: ClusterReport, cluster: ReportedCluster) -> Text:
     item = report.items.items[cluster.shape.medoid]
     words = ", ".join(word for word, _ in cluster.keywords) or cluster.title
+    where = f"{printable(place(item, report.root))}  "
+    beside = _COLUMNS + cell_len(where)
     return Text.assemble(
         (printable(words), "green"),
         "\n",
-        (f"{printable(place(item, report.root))}  ", "dim"),
-        (preview(item.text), "dim"),
+        (where, "dim"),
+        (preview(item.text, terminal, beside=beside), "dim"),
     )

@@ -11,14 +11,14 @@ from ..index.dedup_settings import Level, Tier
 from ..index.duplicate_groups import Group
 from .console import Terminal, harmless, printable
 from .dedup_report import CurvePoint, DedupReport
+from .hit_table import WIDEST
 from .item_json import place
 from .score_words import many
 from .status_report import size
 
 _SHOWN_ITEMS = 6
 _BORDER = 3
-_PREVIEW = 76
-_WIDEST = 110
+_NARROWEST = 20
 _TIER_STYLE = {Tier.EXACT: "green", Tier.NEAR: "cyan", Tier.SEMANTIC: "yellow"}
 
 
@@ -111,7 +111,7 @@ def _group(terminal: Terminal, report: DedupReport, group: Group, number: int) -
         )
     )
     if report.level is Level.CHUNK:
-        terminal.show(Text(f"     {preview(kept.text)}", "dim"))
+        terminal.show(Text(f"     {preview(kept.text, terminal, beside=5)}", "dim"))
     for found in group.dropped[:_SHOWN_ITEMS]:
         item = report.items[found.item]
         terminal.show(
@@ -136,10 +136,12 @@ def _border(terminal: Terminal, report: DedupReport) -> None:
             first, second = report.graph.first_items(row)
             for at, item in enumerate((first, second)):
                 head = f"{word:<6} {float(report.graph.pairs.cosines[row]):.3f}  " if not at else " " * 14
-                terminal.show(Text.assemble((head, style), preview(report.items[item].text)))
+                terminal.show(Text.assemble((head, style), preview(report.items[item].text, terminal, beside=14)))
 
 
-def preview(text: str) -> str:
-    """Return the beginning of a text on one line, with a mark where it is cut."""
-    line = harmless(" ".join(text[: 4 * _PREVIEW].split()))
-    return line if len(line) <= _PREVIEW else f"{line[: _PREVIEW - 3]}..."
+def preview(text: str, terminal: Terminal, *, beside: int) -> str:
+    """Return the beginning of a text that fits on one line beside so many columns, with a mark where it is cut."""
+    room = max(min(terminal.width, WIDEST) - beside, _NARROWEST)
+    line = Text(harmless(" ".join(text[: 4 * room].split())))
+    line.truncate(room, overflow="ellipsis")
+    return line.plain

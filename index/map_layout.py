@@ -10,6 +10,7 @@ from .cluster_settings import Layout
 from .cosine import check_unit
 from .density import WIDTH
 from .errors import MissingPackageError
+from .memory import MIB, check_memory
 from .principal import principal_components, unit_rows
 from .protocol import Vectors
 from .steps import ProgressCallback, StepProgress, ignore_progress, one_thread
@@ -21,15 +22,25 @@ _LEAST = 5
 
 
 def map_layout(
-    vectors: Vectors, *, layout: Layout = Layout.TSNE, seed: int = 0, progress: ProgressCallback = ignore_progress
+    vectors: Vectors,
+    *,
+    layout: Layout = Layout.TSNE,
+    seed: int = 0,
+    progress: ProgressCallback = ignore_progress,
+    available: int | None = None,
 ) -> Vectors:
     """Return float32 (n, 2) in [-1, 1], of unit rows (n, dim): the wider side fills it, the other keeps its scale.
 
     Equal vectors only: all at (0, 0). The same rows and seed give the same map; t-SNE starts from the principal
     components and draws nothing, so the seed is UMAP's. Raises MissingPackageError when umap-learn is wanted and not
-    there.
+    there, NotEnoughMemoryError before the start when memory would not suffice (`available` bytes; None asks).
     """
-    rows = check_unit(vectors, vectors.shape[1], what="vectors")
+    items, dim = vectors.shape
+    rows = check_unit(vectors, dim, what="vectors")
+    check_memory(
+        f"a map of {items:,} vectors", layout_memory(items, dim), available=available,
+        instead="cluster documents instead of chunks, or leave the map out",
+    )  # fmt: skip
     reducer = _umap() if layout is Layout.UMAP else None
     if not len(rows):
         return np.empty((0, 2), dtype=np.float32)
@@ -40,6 +51,11 @@ def map_layout(
         places = _places(rows, reducer, seed)
     progress(StepProgress(step="drawing the map", done=1, total=1))
     return _scaled(places)
+
+
+def layout_memory(items: int, dim: int) -> int:
+    """Return about how many bytes a map needs at its peak beside the vectors: some 90 neighbours of each."""
+    return 128 * MIB + items * (4 * dim + 6000)
 
 
 def _places(rows: Vectors, umap: Any, seed: int) -> Vectors:

@@ -13,6 +13,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 T = TypeVar("T")
 R = TypeVar("R")
 
+MAX_WORKERS = 4
+"""Threads at work at once: each holds a block of cosines, and from here on memory is slower than they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProgress:
@@ -45,10 +48,11 @@ def one_thread() -> Iterator[int]:
 
 
 def each(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
-    """Yield function(item) for each item, in order, computed in up to `workers` threads; call it inside one_thread().
+    """Yield function(item) for each item, in order, computed in up to `workers` threads, MAX_WORKERS at most.
 
-    At most twice as many results as workers are held at once.
+    Call it inside one_thread(). At most twice as many results as workers are held at once.
     """
+    workers = min(workers, MAX_WORKERS)
     if workers < 2:
         yield from map(function, items)
         return

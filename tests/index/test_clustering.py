@@ -12,7 +12,7 @@ from searchctl.index.cluster_settings import ClusterSettings, Method
 from searchctl.index.clustering import by_size, cluster, needed_memory
 from searchctl.index.communities import neighbor_graph
 from searchctl.index.errors import ClusteringError, NotEnoughMemoryError, TooFewGroupsError
-from searchctl.index.kmeans import means, spherical_kmeans
+from searchctl.index.kmeans import means, nearest, spherical_kmeans
 from searchctl.index.linkage import average_linkage
 from searchctl.index.protocol import Vectors
 from searchctl.index.steps import StepProgress
@@ -71,6 +71,16 @@ def test_the_same_seed_gives_the_same_labels_on_any_number_of_threads(settings: 
     assert (expected.silhouette, expected.choice) == (found.silhouette, found.choice)
 
 
+def test_the_number_of_threads_does_not_change_the_last_bit_of_a_neighbour() -> None:
+    rows = random_rows(2500, dim=128)  # large enough for a BLAS to split, which changes thousands of last bits
+    with threadpool_limits(limits=1):
+        expected = neighbor_graph(rows, 15)
+    with threadpool_limits(limits=3):
+        found = neighbor_graph(rows, 15)
+    assert expected.indices.tolist() == found.indices.tolist()
+    assert expected.data.tobytes() == found.data.tobytes()
+
+
 @pytest.mark.parametrize("method", [Method.KMEANS, Method.LEIDEN])
 def test_another_seed_is_used(method: Method) -> None:
     rows = random_rows(700)
@@ -90,6 +100,17 @@ def test_kmeans_puts_each_item_to_the_nearest_center() -> None:
     assert 12 == len(set(labels.tolist()))
     cosines = rows.astype(np.float64) @ means(rows, labels, 12).astype(np.float64).T
     assert labels.tolist() == cosines.argmax(axis=1).tolist()
+
+
+def test_of_centers_that_float32_cannot_tell_apart_the_nearer_is_found_and_of_equal_ones_the_first() -> None:
+    row = random_rows(1, dim=64)
+    near = row.copy()
+    near[0, np.argmin(np.abs(row))] += 0.002
+    near = (near / np.linalg.norm(near)).astype(np.float32)
+    for centers, expected in (([near, row], 1), ([row, near], 0), ([near, row, row], 1), ([row, row], 0)):
+        labels, cosines = nearest(row, np.concatenate(centers))
+        assert [expected] == labels.tolist()
+        assert 1.0 == pytest.approx(float(cosines[0]), abs=1e-6)
 
 
 def test_kmeans_keeps_equal_vectors_together_and_leaves_no_cluster_empty() -> None:

@@ -10,8 +10,8 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from searchctl.index.cluster_settings import Layout
-from searchctl.index.errors import MissingPackageError
-from searchctl.index.map_layout import map_layout
+from searchctl.index.errors import MissingPackageError, NotEnoughMemoryError
+from searchctl.index.map_layout import layout_memory, map_layout
 from searchctl.index.principal import principal_components
 from searchctl.index.protocol import Vectors
 
@@ -79,6 +79,12 @@ def test_components_are_those_of_a_singular_value_decomposition_with_fixed_signs
     np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
     assert (80, 24) == principal_components(rows, 50).shape
     assert (80, 0) == principal_components(np.repeat(rows[:1], 80, axis=0), 50).shape
+
+
+def test_memory_is_checked_before_the_start(make_blobs: Blobs) -> None:
+    needed = layout_memory(20, 24)
+    with pytest.raises(NotEnoughMemoryError, match=r"a map of 20 vectors needs about .* or leave the map out"):
+        map_layout(make_blobs(20, 2)[0], available=needed - 1)
 
 
 def test_umap_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,6 +348,7 @@ def test_page_fits_a_phone_and_turns_dark(browser: Browser, dedup: Any, cluster:
     browser.click("tbody .opener")
 
     assert PHONE[0] == browser.js("return document.documentElement.scrollWidth")
+    assert all(width > 120 for width in browser.all("tbody tr:not(.detail) > td:first-child", "each.clientWidth"))
     assert ["Light colours"] == browser.all(".theme")
     ground = "return getComputedStyle(document.body).backgroundColor"
     dark = browser.js(ground)

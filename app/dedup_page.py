@@ -18,8 +18,8 @@ _TIERS = {
     "semantic": ("Semantic", "the same meaning", "--s2"),
 }
 _LEGEND = (
-    '<p class="note">In the texts, <del>dashed and struck through</del> are words of {left} only, '
-    "<ins>bold and underlined</ins> are words of {right} only.</p>"
+    '<p class="note">In the texts, <del>words with a dashed line</del> are in {left} only, '
+    "<ins>words with a solid line</ins> in {right} only.</p>"
 )
 
 

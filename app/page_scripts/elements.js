@@ -63,7 +63,9 @@ const inSteps = ({ into, total, step, fill, what }) => {
 // columns: { key: (row) => string | number | null }; line(row): cells; detail(row): what an opened line shows.
 const growingTable = ({ table, rows, columns, line, detail, step, prefix, what, status }) => {
   const heads = [...table.tHead.querySelectorAll("button[data-by]")];
-  const width = table.tHead.rows[0].cells.length;
+  // A cell over more columns than are seen would make room for the unseen ones: on a phone some are.
+  const width = () => [...table.tHead.rows[0].cells].filter((cell) => getComputedStyle(cell).display !== "none").length;
+  addEventListener("resize", () => { for (const cell of table.querySelectorAll(".detail > td")) cell.colSpan = width(); });
   const open = new Set();
   let kept = rows;
   let shown = step;
@@ -77,7 +79,7 @@ const growingTable = ({ table, rows, columns, line, detail, step, prefix, what, 
     if (now) tr.after(opened(row)); else tr.nextElementSibling.remove();
   };
   const opened = (row) =>
-    make("tr", { class: "detail", id: `${prefix}-${row.id}-detail` }, make("td", { colspan: width }, detail(row)));
+    make("tr", { class: "detail", id: `${prefix}-${row.id}-detail` }, make("td", { colspan: width() }, detail(row)));
   const drawn = (row) => {
     const tr = make("tr", { id: `${prefix}-${row.id}` });
     const opener = make("button", {

@@ -212,6 +212,25 @@ def test_a_collection_made_anew_gives_its_own_ids(collection: FolderCollection, 
     other.close()
 
 
+def test_a_free_id_of_another_collection_is_not_taken(collection: FolderCollection, tmp_path: Path) -> None:
+    """A reader that was open all along would take it for the vector it knows under that id."""
+    file = tmp_path / "rows.db"
+    set_aside(collection, "a.txt", file=file)
+    other = FolderCollection.create(tmp_path / "anew")
+    store(other, {"x.txt": ["ex", "why", "zed"], "c.txt": TEXTS["c.txt"]})
+    reader = FolderCollection.open(other.path)
+    answers(reader)
+    with other.writer() as writer:
+        writer.remove(["x.txt"])
+        writer.finish(skipped={})
+    with other.keeper() as keeper:
+        keeper.put_back({"a.txt"}, file)
+    fresh = FolderCollection.open(other.path)
+    assert answers(fresh) == answers(reader)
+    for one in (fresh, reader, other):
+        one.close()
+
+
 def test_another_encoder_takes_nothing_back(collection: FolderCollection, tmp_path: Path) -> None:
     file = tmp_path / "rows.db"
     set_aside(collection, "a.txt", file=file)

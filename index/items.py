@@ -68,6 +68,8 @@ class Items:
     """(m,) hex digest of what each node embeds: equal nodes of two collections have equal names"""
     parts: tuple[tuple[tuple[str, int], ...], ...]
     """(m,) the chunks of each node: the hash of what is embedded, and its weight in the mean"""
+    encoder: str
+    """Fingerprint of the encoder that made the stored vectors."""
     changes: int
     """`State.changes` of the catalogue they were read from."""
 
@@ -117,6 +119,7 @@ def read_items(connection: sqlite3.Connection, level: Level, where: Filter | Non
         vectors=_means(parts, *_vectors(connection, ids, state.settings.dim)),
         names=names,
         parts=parts,
+        encoder=state.settings.encoder_fingerprint,
         changes=state.changes,
     )
 

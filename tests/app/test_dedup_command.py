@@ -101,6 +101,18 @@ def test_pairs_of_other_texts_are_not_taken_for_these(twice: Any) -> None:
     assert {"c/bees.txt": {"c/bees2.txt": "exact"}}.items() <= grouped(report(twice)).items()
 
 
+def test_pairs_of_another_encoder_are_not_taken_for_these(twice: Any) -> None:
+    wide = report(twice)
+    for folder in "abc":
+        (twice.folder / folder).rename(twice.folder / f"{folder}.away")
+    twice.index("--prune")
+    for folder in "abc":
+        (twice.folder / f"{folder}.away").rename(twice.folder / folder)
+    ended = twice("index", "a", "b", "c", "--model", "hashing", "--dim", "32")
+    assert 0 == ended.code, ended.err
+    assert wide["histogram"] != report(twice)["histogram"]
+
+
 def test_the_curve_agrees_with_a_run_at_each_of_its_thresholds(twice: Any) -> None:
     found = report(twice, "--threshold", "0.7")
     assert [round(0.7 + step / 100, 2) for step in range(31)] == [point["threshold"] for point in found["curve"]]

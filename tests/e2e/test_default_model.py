@@ -90,3 +90,31 @@ def test_bidirectional_and_causal_vectors_differ(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         made[attention] = np.load(out)[0]
     assert float(made["bidirectional"] @ made["causal"]) < 0.999
+
+
+def test_duplicates_and_clusters_of_real_vectors(tmp_path: Path) -> None:
+    texts = {
+        "guitar.txt": "A man is playing a guitar on the street.\n",
+        "guitar2.txt": "On the street, a man plays the guitar.\n",
+        "guitar3.txt": "Somebody sings a song at the piano.\n",
+        "stocks.txt": "Stocks fell sharply on Monday after the central bank raised its rates.\n",
+        "stocks2.txt": "Shares dropped on Monday when the central bank put up interest rates.\n",
+        "stocks3.txt": "The currency lost a tenth of its value against the dollar.\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert searchctl("index", ".", cwd=tmp_path).returncode == 0
+    done = searchctl("dedup", "--threshold", "0.8", "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    groups = [
+        {group["kept"]["path"], *(gone["path"] for gone in group["dropped"])}
+        for group in json.loads(done.stdout)["groups"]
+    ]
+    assert {"guitar.txt", "guitar2.txt"} in groups
+    assert not any("guitar.txt" in group and "stocks.txt" in group for group in groups)
+    done = searchctl("cluster", "--method", "kmeans", "-n", "2", "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    clusters: dict[int, set[str]] = {}
+    for item in json.loads(done.stdout)["assignments"]:
+        clusters.setdefault(item["cluster"], set()).add(item["path"].split(".")[0].rstrip("23"))
+    assert sorted(map(sorted, clusters.values())) == [["guitar"], ["stocks"]]

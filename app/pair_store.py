@@ -32,7 +32,7 @@ class StoredPairs:
 
 
 def pairs_file(collection: Path, items: Items, other: Items | None) -> Path:
-    """Return where the pairs of these very items are kept: named after the encoder, what they embed and who shares it."""
+    """Return where the pairs of these very items are kept, named after encoder, texts and who shares them."""
     digest = blake3(f"{_VERSION} {items.level} {items.encoder} {items.vectors.shape[1]}".encode())
     for part in (items,) if other is None else (items, other):
         digest.update("\n".join(part.names).encode())

@@ -369,14 +369,14 @@ def test_duplicates_that_fill_the_first_places_are_passed_over(shell: Any, mode:
     assert (2, False) == (len(rest["hits"]), rest["more"])
 
 
-def test_documents_in_one_group_are_shown_by_the_best(shell: Any) -> None:
+def test_documents_in_one_group_are_shown_by_the_best(shell: Any, words: Any) -> None:
     text = "# Part {1}\n\nThe {0} heron stands in water {1}.\n\n"
     part = {name: "".join(text.format(name, n) for n in range(3)) for name in "ab"}
     shell.write("a.md", part["a"])
-    shell.write("b.md", part["b"] + text.format("a", 0))
+    shell.write("b.md", part["b"] + text.format("a", 0) + f"# Far\n\nOne heron, {words(3, 60)}.\n")
     shell.write("c.md", text.format("a", 0))
     for number in range(12):
-        shell.write(f"d{number}.md", text.format(f"{'other ' * number}heron in the water", number))
+        shell.write(f"d{number}.md", f"# Part\n\nA heron by the water, {words(number + 5, 12)}.\n")
     shell.index(".")
     store(shell, groups=[["a.md", "b.md"]], level="document")
     for mode in MODES:
@@ -385,6 +385,8 @@ def test_documents_in_one_group_are_shown_by_the_best(shell: Any) -> None:
         assert 1 == len({hit["path"] for hit in whole} & {"a.md", "b.md"})
         assert any(len(hit["duplicates"]) > 2 for hit in whole)
         assert [hit for at in (0, 2, 4) for hit in shell.hits(*ask, "-k", "2", "--offset", str(at))] == whole[:6]
+        at = next(hit["rank"] - 1 for hit in whole if len(hit["duplicates"]) > 2)
+        assert whole[at] == shell.hits(*ask, "-k", "1", "--offset", str(at))[0]  # the others are further down
         everything = shell.hits("heron water", "--mode", mode, "-k", "60")
         assert len(everything) == sum(1 + len(hit["duplicates"]) for hit in whole)
 

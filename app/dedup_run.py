@@ -100,7 +100,7 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
         own=None if other is None else own,
     )
     thresholds = Thresholds(near=request.near_threshold, semantic=request.threshold)
-    report = DedupReport(
+    return DedupReport(
         collection=path,
         against=other_path,
         root=root,
@@ -114,26 +114,27 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
         changes=items.changes,
         filtered=not where.is_empty,
     )
-    _store(report, talk)
-    return report
 
 
-def _store(report: DedupReport, talk: Talk) -> None:
+def store_groups(report: DedupReport, talk: Talk) -> None:
     """Keep the groups of a whole collection for `query --collapse`; those of a part would hide what they leave out."""
     if report.filtered or report.against is not None:
         return
-    groups = []
+    groups, contents = [], {}
     for group in report.groups:
-        rows = [group.kept, *(found.item for found in group.dropped)]
-        members = tuple(dict.fromkeys(report.items[row].member for row in rows))
+        items = [report.items[row] for row in (group.kept, *(found.item for found in group.dropped))]
+        members = tuple(dict.fromkeys(item.member for item in items))
         if len(members) > 1:  # equal chunks share one member, and always count as duplicates
             groups.append(members)
+            if report.level is Level.DOCUMENT:
+                contents.update({item.path: item.content_hash for item in items})
     stored = StoredDuplicates(
         level=report.level.value,
         threshold=report.thresholds.semantic,
         near_threshold=report.thresholds.near,
         changes=report.changes,
         groups=tuple(groups),
+        contents=contents,
     )
     try:
         write_duplicates(report.collection, stored)

@@ -16,6 +16,8 @@ _OURS = frozenset(
     {
         *(".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "sources.json.tmp"),
         *("promotion.json", "successor.json", DUPLICATES_FILE, CLUSTERS_FILE),
+        # Of dedup and cluster, named where they are made (app/pair_store.py, map_store.py, cluster_vectors.py).
+        *("pairs", "maps", "instructed.sqlite", "instructed.sqlite-wal", "instructed.sqlite-shm"),
     }
 )
 

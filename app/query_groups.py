@@ -109,8 +109,8 @@ def grouping_notices(grouping: Grouping, collection: FolderCollection, *, given:
         said.append("no passage is noise in these clusters")
     if grouping.duplicates is not None and grouping.duplicates.changes != changes:
         said.append(
-            "the collection has changed since `searchctl dedup`: of what is new only word-for-word copies are taken "
-            "for duplicates. Run `searchctl dedup` to compare it"
+            "the collection has changed since `searchctl dedup`: of what is new or changed only word-for-word copies "
+            "are taken for duplicates. Run `searchctl dedup` to compare it"
         )
     return [_naming(message, given) for message in said]
 

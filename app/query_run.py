@@ -123,7 +123,8 @@ def run_query(
             request = replace(request, where=replace(request.where, paths=paths))
             with naming_collection(given):
                 searcher = engine.searcher(collection, choice)
-            answers = searcher.search(questions, request, within=grouping.within, duplicates=grouping.duplicates)
+            duplicates = None if grouping.duplicates is None else grouping.duplicates.still(collection)
+            answers = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
             status = collection.status()
             notices = grouping_notices(grouping, collection, given=given)
         finally:

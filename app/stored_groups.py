@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -44,6 +44,17 @@ class StoredDuplicates:
     """`FolderCollection.changes` of the commit that was compared."""
     groups: tuple[tuple[str, ...], ...]
     """Two members or more each; no member is in two."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Of documents, the content hash of each as it was compared; chunks are named after theirs."""
+
+    def still(self, collection: FolderCollection) -> StoredDuplicates:
+        """Return what holds for the documents that are as they were."""
+        if self.level == "chunk":
+            return self
+        files = collection.files()
+        same = {path for path, hash_ in self.contents.items() if path in files and files[path].content_hash == hash_}
+        groups = (tuple(path for path in group if path in same) for group in self.groups)
+        return replace(self, groups=tuple(group for group in groups if len(group) > 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +178,7 @@ def _duplicates(data: dict[str, Any]) -> StoredDuplicates:
         near_threshold=_number(data, "near_threshold"),
         changes=_take(data, "changes", int),
         groups=tuple(_texts(group, "a group") for group in _take(data, "groups", list)),
+        contents=_take(data, "contents", dict),
     )
     _check_duplicates(found)
     return found
@@ -203,6 +215,9 @@ def _check_duplicates(found: StoredDuplicates) -> None:
     """Raise ValueError for groups that cannot be."""
     if any(len(group) < 2 for group in found.groups):
         raise ValueError("a group has fewer than two members")
+    named = {path for group in found.groups for path in group} if found.level == "document" else set()
+    if named != set(found.contents) or not all(isinstance(hash_, str) for hash_ in found.contents.values()):
+        raise ValueError("contents are not those of the documents in the groups")
     _check_apart(found.groups)
 
 

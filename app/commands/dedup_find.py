@@ -133,7 +133,7 @@ def run(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..dedup_run import DedupRequest, present, run_dedup
+    from ..dedup_run import DedupRequest, present, run_dedup, store_groups
     from ..engine import Talk
     from ..page_files import check_target
 
@@ -150,4 +150,6 @@ def run(
     )
     talk = Talk(notice=terminal.notice, detail=terminal.detail)
     report = run_dedup(collection, request, talk=talk, bar=terminal.progress)
+    if not curve:
+        store_groups(report, talk)
     present(terminal, report, form, most=limit, curve=curve, html=html)

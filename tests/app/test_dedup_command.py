@@ -246,6 +246,24 @@ def test_a_query_shows_once_what_was_found_to_say_the_same(twice: Any) -> None:
     assert {"a/heron.txt", "b/copy.txt", "b/near.txt"} == {hit["path"], *(one["path"] for one in hit["duplicates"])}
 
 
+def test_a_document_that_changed_since_is_no_duplicate(twice: Any) -> None:
+    report(twice, "--level", "document")
+    twice.write("b/near.txt", "A steam engine turns heat into motion, which is of another kind altogether.\n")
+    twice.index("b")
+    (hit,) = twice.hits("steam engine", "--mode", "lexical", "--collapse", "duplicates")
+    assert ("b/near.txt", []) == (hit["path"], hit["duplicates"])
+    (hit,) = twice.hits("heron shallow", "--mode", "lexical", "--collapse", "duplicates")
+    assert {"a/heron.txt", "b/copy.txt"} == {hit["path"], *(one["path"] for one in hit["duplicates"])}
+
+
+def test_a_plan_or_a_curve_does_not_change_what_queries_know(twice: Any) -> None:
+    report(twice)
+    stored = (twice.folder / ".searchctl/duplicates.json").read_bytes()
+    assert 0 == twice("dedup", "plan", "-o", "plan.json").code
+    assert 0 == twice("dedup", "--curve", "--threshold", "0.75").code
+    assert stored == (twice.folder / ".searchctl/duplicates.json").read_bytes()
+
+
 def test_a_part_or_another_collection_does_not_change_what_queries_know(twice: Any) -> None:
     report(twice)
     stored = (twice.folder / ".searchctl/duplicates.json").read_bytes()

@@ -62,7 +62,7 @@ def test_stored_groups_come_back_as_they_were(tmp_path: Path) -> None:
     data = json.loads((tmp_path / DUPLICATES_FILE).read_bytes())
     assert {
         "schema": 1, "level": "chunk", "threshold": 0.95, "near_threshold": 0.7, "changes": 4,
-        "groups": [["a", "b"], ["c", "d", "\u00e9"]],
+        "groups": [["a", "b"], ["c", "d", "\u00e9"]], "contents": {},
     } == data  # fmt: skip
     data = json.loads((tmp_path / CLUSTERS_FILE).read_bytes())
     assert {"id": 3, "title": "garden, tomato", "medoid": "b", "members": ["a", "b"]} == data["clusters"][0]
@@ -210,7 +210,12 @@ def store(shell: Any, *, groups: list[list[str]] | None = None, clusters: dict[i
 
     if groups is not None:
         made = tuple(named(group) for group in groups)
-        write_duplicates(collection.path, replace(DUPLICATES, level=level, changes=collection.changes, groups=made))
+        files = collection.files()
+        contents = {path: files[path].content_hash for group in groups for path in group if level == "document"}
+        write_duplicates(
+            collection.path,
+            replace(DUPLICATES, level=level, changes=collection.changes, groups=made, contents=contents),
+        )
     if clusters is not None:
         found = tuple(
             StoredCluster(id=id_, title=f"about {id_}", medoid=named(paths)[0], members=named(paths))
@@ -434,4 +439,4 @@ def test_every_format_shows_what_hangs_on_a_hit(shelf: Any) -> None:
 
 def test_written_form_is_that_of_the_dataclass() -> None:
     """A field that is added must be read too."""
-    assert {"level", "threshold", "near_threshold", "changes", "groups"} == set(asdict(DUPLICATES))
+    assert {"level", "threshold", "near_threshold", "changes", "groups", "contents"} == set(asdict(DUPLICATES))

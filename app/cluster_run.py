@@ -14,10 +14,11 @@ import numpy as np
 from ..index.cluster_ids import MatchedIds, NamedCluster, NewCluster, match_ids
 from ..index.cluster_settings import ClusterSettings, Layout
 from ..index.cluster_shape import describe_clusters
-from ..index.clustering import cluster
+from ..index.clustering import by_size, check_settings, cluster
 from ..index.dedup_settings import Level
 from ..index.items import Items
 from ..index.keywords import keywords
+from ..index.map_layout import check_layout
 from ..index.protocol import Filter
 from ..index.steps import StepProgress
 from .cluster_formats import render
@@ -62,12 +63,15 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
     collection = engine.open()
     try:
         where = replace(request.where, paths=rooted_globs(request.where.paths, collection.root))
-        check_room(collection, "free memory")
+        check_room(collection, talk)
         items = collection.items(request.level, where)
         complete = collection.status().complete
         if not items.items:
             narrowed = "" if where.is_empty else " that passes the filters"
             raise AppError(f"{path} holds no {request.level.value}{narrowed}: expected some to cluster")
+        check_settings(request.settings, *items.vectors.shape)
+        if request.layout is not None:
+            check_layout(request.layout, *items.vectors.shape)
         if request.instruction is not None:
             with naming_collection(given), bar("encoding") as show:
                 lazy = engine.encoder(collection, request.choice)
@@ -83,25 +87,27 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
         )
     else:
         _store(report, talk)
-    return report
+    if request.layout is None:
+        return report
+    with bar("drawing the map") as show, _steps(show) as progress:
+        places = places_of(
+            path, items, request.layout, seed=request.settings.seed, progress=progress, notice=talk.notice
+        )
+    return replace(report, places=places)
 
 
 def _clustered(
     path: Path, items: Items, request: ClusterRequest, *, talk: Talk, bar: Bar, filtered: bool
 ) -> ClusterReport:
-    vectors = items.vectors[items.nodes]
     with bar("clustering") as show, _steps(show) as progress:
-        found = cluster(vectors, request.settings, progress=progress)
+        # What is said many times counts once: copies have the same neighbours, and must not be parted by chance.
+        found = cluster(items.vectors, request.settings, progress=progress)
+    found = replace(found, labels=by_size(found.labels[items.nodes]))
+    vectors = items.vectors[items.nodes]
     shapes, to_center = describe_clusters(vectors, found.labels)
     words = keywords([item.text for item in items.items], found.labels, top=KEYWORDS)
     rows = [tuple(np.flatnonzero(found.labels == label).tolist()) for label in range(found.n)]
     ids = _ids(path, items, [(shape.medoid, members) for shape, members in zip(shapes, rows, strict=True)], talk)
-    places = None
-    if request.layout is not None:
-        with bar("drawing the map") as show, _steps(show) as progress:
-            places = places_of(
-                path, items, request.layout, seed=request.settings.seed, progress=progress, notice=talk.notice
-            )
     return ClusterReport(
         collection=path,
         root=path.parent,
@@ -114,7 +120,7 @@ def _clustered(
             for id_, known, members, its, shape in zip(ids.ids, ids.known, rows, words, shapes, strict=True)
         ),
         to_center=to_center,
-        places=places,
+        places=None,
         next_id=ids.next_id,
         filtered=filtered,
     )

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from .dedup_report import SCHEMA, DedupReport, as_text, group_json, to_json
+from .dedup_report import SCHEMA, DedupReport, as_text, group_json, rounded, to_json
 from .item_json import place
 from .settings import GroupFormat
 
@@ -32,7 +32,15 @@ def render(report: DedupReport, form: GroupFormat) -> str:
         writer.writerow([number, size, "kept", None, None, None, *_cells(report, group.kept)])
         for found in group.dropped:
             writer.writerow(
-                [number, size, "dropped", found.tier.value, found.score, found.cosine, *_cells(report, found.item)]
+                [
+                    number,
+                    size,
+                    "dropped",
+                    found.tier.value,
+                    rounded(found.score),
+                    None if found.cosine is None else rounded(found.cosine),
+                    *_cells(report, found.item),
+                ]
             )
     return text.getvalue()
 

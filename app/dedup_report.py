@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..index.dedup_settings import Keep, Level, Thresholds, Tier
 from ..index.duplicate_groups import Dropped, DuplicateGraph, Group
 from ..index.items import Item
@@ -118,6 +120,11 @@ def to_json(report: DedupReport) -> dict[str, Any]:
     }
 
 
+def rounded(score: float) -> float:
+    """Return a similarity without the noise of float32, so that 0.7 is 0.7 and at its threshold."""
+    return round(score, 6)
+
+
 def as_text(document: dict[str, Any]) -> str:
     """Return a JSON document as text."""
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
@@ -150,7 +157,7 @@ def group_json(report: DedupReport, group: Group, number: int) -> dict[str, Any]
         "id": number,
         "size": len(group.dropped) + 1,
         "bytes_saved": report.saved([group]),
-        "lowest": min(found.score for found in group.dropped),
+        "lowest": rounded(min(found.score for found in group.dropped)),
         "tiers": {tier.value: sum(found.tier is tier for found in group.dropped) for tier in Tier},
         "kept": item_json(kept, report.root_of(group.kept)),
         "dropped": [_dropped(report, found) for found in group.dropped],
@@ -161,22 +168,21 @@ def _dropped(report: DedupReport, found: Dropped) -> dict[str, Any]:
     return {
         **item_json(report.items[found.item], report.root_of(found.item)),
         "tier": found.tier.value,
-        "score": found.score,
-        "cosine": found.cosine,
+        "score": rounded(found.score),
+        "cosine": None if found.cosine is None else rounded(found.cosine),
     }
 
 
 def _pair(report: DedupReport, row: int) -> dict[str, Any]:
     pairs = report.graph.pairs
     jaccard, cosine = float(pairs.jaccard[row]), float(pairs.cosines[row])
-    tier = None
-    if cosine >= report.thresholds.semantic:
-        tier = Tier.SEMANTIC.value
+    is_same = pairs.cosines[row] >= np.float32(report.thresholds.semantic)
+    tier = Tier.SEMANTIC.value if is_same else None
     first, second = report.graph.first_items(row)
     return {
         "a": item_json(report.items[first], report.root_of(first)),
         "b": item_json(report.items[second], report.root_of(second)),
-        "cosine": cosine,
-        "jaccard": jaccard if jaccard >= 0 else None,
+        "cosine": rounded(cosine),
+        "jaccard": rounded(jaccard) if jaccard >= 0 else None,
         "tier": tier,
     }

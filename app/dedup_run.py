@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from .console import Terminal
 from .dedup_formats import render
 from .dedup_page import page
 from .dedup_plan import Action, Kept, Plan
-from .dedup_report import DedupReport, to_json
+from .dedup_report import DedupReport, rounded, to_json
 from .dedup_table import show_curve, show_dedup
 from .engine import Engine, Talk
 from .errors import AppError, ResultNotStoredError
@@ -40,6 +41,7 @@ from .stored_groups import StoredDuplicates, write_duplicates
 PAIR_FLOOR = 0.7
 """Cosine down to which pairs are found and kept, so that any threshold from it on is answered at once."""
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _WORDS_SHARE = 0.3
 """Of the bar, for comparing words."""
 
@@ -60,6 +62,8 @@ class DedupRequest:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        if not _DEVICE.fullmatch(self.device):
+            raise AppError(f"--device is {self.device!r}: expected auto, cpu, cuda or cuda:N")
         if not (math.isfinite(self.threshold) and 0 < self.threshold <= 1):
             raise AppError(f"--threshold is {self.threshold}: expected a cosine above 0 and up to 1, such as 0.95")
         if not NEAR_FLOOR <= self.near_threshold <= 1:
@@ -75,7 +79,8 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
         paths = rooted_globs(request.where.paths, collection.root)
         where = Filter(types=request.where.types, paths=paths, exclude=request.where.exclude)
         status = collection.status()
-        check_room(collection, "free memory")
+        others = None if request.against is None else existing_collection(request.against)
+        check_room(collection, talk, against=others)
         items = collection.items(request.level, where)
         other = other_path = None
         if request.against is not None:
@@ -88,6 +93,8 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
             with _opened(other_path, talk) as against:
                 _check_same_encoder(collection, against)
                 other = against.items(request.level)
+        if not items.items and not where.is_empty:
+            raise AppError(f"{path} holds no {request.level.value} that passes the filters: expected some to compare")
         root, other_root = collection.root, None if other_path is None else other_path.parent
     if not status.complete:
         talk.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
@@ -142,14 +149,18 @@ def store_groups(report: DedupReport, talk: Talk) -> None:
         talk.notice(str(error))
 
 
-def check_room(collection: FolderCollection, instead: str) -> None:
+def check_room(collection: FolderCollection, talk: Talk, *, against: Path | None = None) -> None:
     """Raise NotEnoughMemoryError, before anything is read, when the items of a collection need more than there is."""
     status = collection.status()
+    chunks = status.chunks
+    if against is not None:
+        with _opened(against, talk) as other:
+            chunks += other.status().chunks
     if status.settings is not None:
         check_memory(
-            f"comparing {status.chunks:,} chunks of {status.settings.dim} numbers",
-            needed_memory(status.chunks, status.settings.dim),
-            instead=instead,
+            f"comparing {chunks:,} chunks of {status.settings.dim} numbers",
+            needed_memory(chunks, status.settings.dim),
+            instead="free memory, or index less into one collection: `searchctl index PATH --collection FOLDER`",
         )
 
 
@@ -169,7 +180,8 @@ def _check_same_encoder(one: FolderCollection, two: FolderCollection) -> None:
     raise EncoderMismatchError(
         f"{one.path} was filled by encoder {ours.encoder_name} ({ours.encoder_fingerprint[:12]}), {two.path} by "
         f"{theirs.encoder_name} ({theirs.encoder_fingerprint[:12]}): their vectors cannot be compared. Fill one with "
-        f"the other's encoder: `searchctl index --rebuild --model {theirs.encoder_name}`"
+        f"the other's encoder: `searchctl index --rebuild --model {theirs.encoder_name} --collection "
+        f"{shlex.quote(str(one.path))}`"
     )
 
 
@@ -189,12 +201,12 @@ def _pairs(
     else:
         talk.detail(f"pairs of an earlier run: {shown_path(file)}")
     if stored.pairs.floor > request.threshold:
+        least = stored.pairs.floor
         raise AppError(
-            f"--threshold is {request.threshold:g}, and more than {MOST_PAIRS:,} pairs have a cosine below "
-            f"{stored.pairs.floor:g}: expected {stored.pairs.floor:g} or more, as in `searchctl dedup --threshold "
-            f"{max(stored.pairs.floor, 0.95):g}`"
+            f"--threshold is {request.threshold:g}, and more than {MOST_PAIRS:,} pairs have a cosine of at least "
+            f"{least - 0.01:g}: expected {least:g} or more, as in `searchctl dedup --threshold {max(least, 0.95):g}`"
         )
-    return stored.pairs
+    return stored.pairs.above(floor)
 
 
 def _scan(items: Items, other: Items | None, floor: float, device: str, bar: Bar) -> TextPairs:
@@ -243,7 +255,7 @@ def plan_of(report: DedupReport) -> Plan:
                 bytes=report.items[found.item].bytes,
                 kept=Kept(path=path, content_hash=kept.content_hash),
                 tier=found.tier.value,
-                score=found.score,
+                score=rounded(found.score),
             )
             for found in group.dropped
         ]

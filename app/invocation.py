@@ -45,6 +45,12 @@ def file_types(values: Sequence[str] | None) -> tuple[str, ...]:
     return types
 
 
+def was_given(ctx: typer.Context, name: str) -> bool:
+    """Return whether a parameter was given on the command line, be it with its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def terminal_of(ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, color: ColorMode | None) -> Terminal:
     """Return the terminal of this invocation, with the command's own common options counted in."""
     invocation = ctx.ensure_object(Invocation)

@@ -12,7 +12,8 @@ import numpy as np
 from blake3 import blake3
 
 from ..index.items import Items
-from ..index.text_pairs import TextPairs
+from ..index.near_pairs import text_digest
+from ..index.text_pairs import TextPairs, first_texts
 from ..training.whole_files import write_whole
 
 PAIRS_FOLDER = "pairs"
@@ -32,17 +33,19 @@ class StoredPairs:
 
 
 def pairs_file(collection: Path, items: Items, other: Items | None) -> Path:
-    """Return where the pairs of these very items are kept, named after encoder, texts and who shares them."""
-    digest = blake3(f"{_VERSION} {items.level} {items.encoder} {items.vectors.shape[1]}".encode())
+    """Return where the pairs of these very items are kept, named after their texts and vectors."""
+    digest = blake3(f"{_VERSION} {items.level} {items.vectors.shape[1]}".encode())
     for part in (items,) if other is None else (items, other):
         digest.update("\n".join(part.names).encode())
         digest.update(part.nodes.astype("<i8").tobytes())
+        digest.update("\n".join(text_digest(text) for text in first_texts(part)).encode())
+        digest.update(np.ascontiguousarray(part.vectors, dtype="<f4").tobytes())
     return collection / PAIRS_FOLDER / f"{items.level}-{digest.hexdigest()[:24]}.npz"
 
 
 def read_pairs(file: Path) -> StoredPairs | None:
     """Return what is kept in a file; None when there is none or it cannot be read, which costs another scan."""
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+    with suppress(OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         with np.load(file, allow_pickle=False) as held:
             about = json.loads(str(held["about"]))
             arrays = {name: held[name] for name in _ARRAYS}

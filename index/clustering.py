@@ -62,18 +62,7 @@ def cluster(
     """
     items, dim = vectors.shape
     rows = check_unit(vectors, dim, what="vectors")
-    if settings.n is not None and settings.n > items:
-        raise ClusteringError(f"n is {settings.n}, but there are {items} items: ask for at most {items} clusters")
-    if settings.method is Method.AGGLOMERATIVE and items > MAX_ITEMS:
-        raise ClusteringError(
-            f"agglomerative clusters at most {MAX_ITEMS:,} items, there are {items:,}: all pairs would need "
-            f"{in_words(needed_memory(settings.method, items, dim))} of memory. Use kmeans, leiden or hdbscan, or "
-            "cluster documents instead of chunks"
-        )
-    check_memory(
-        f"{settings.method} on {items:,} vectors of {dim} numbers", needed_memory(settings.method, items, dim),
-        instead=_INSTEAD[settings.method], available=available,
-    )  # fmt: skip
+    check_settings(settings, items, dim, available=available)
     choice: Choice | None = None
     if items == 0:
         labels = np.empty(0, dtype=np.int64)
@@ -99,6 +88,22 @@ _INSTEAD = {
     Method.AGGLOMERATIVE: "use kmeans, leiden or hdbscan, or cluster documents instead of chunks",
     Method.LEIDEN: "use kmeans, or cluster documents instead of chunks",
 }
+
+
+def check_settings(settings: ClusterSettings, items: int, dim: int, *, available: int | None = None) -> None:
+    """Raise what `cluster` would raise for so many vectors, before they are made."""
+    if settings.n is not None and settings.n > items:
+        raise ClusteringError(f"n is {settings.n}, but there are {items} items: ask for at most {items} clusters")
+    if settings.method is Method.AGGLOMERATIVE and items > MAX_ITEMS:
+        raise ClusteringError(
+            f"agglomerative clusters at most {MAX_ITEMS:,} items, there are {items:,}: all pairs would need "
+            f"{in_words(needed_memory(settings.method, items, dim))} of memory. Use kmeans, leiden or hdbscan, or "
+            "cluster documents instead of chunks"
+        )
+    check_memory(
+        f"{settings.method} on {items:,} vectors of {dim} numbers", needed_memory(settings.method, items, dim),
+        instead=_INSTEAD[settings.method], available=available,
+    )  # fmt: skip
 
 
 def needed_memory(method: Method, items: int, dim: int) -> int:

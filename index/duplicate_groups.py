@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,14 @@ class Group:
     dropped: tuple[Dropped, ...]
 
 
+_KEYS: dict[Keep, Callable[[Item], float]] = {
+    Keep.LONGEST: lambda item: -len(" ".join(item.text.split())),  # blanks say nothing
+    Keep.NEWEST: lambda item: -item.date.timestamp(),
+    Keep.OLDEST: lambda item: item.date.timestamp(),
+    Keep.SHORTEST_PATH: lambda item: len(item.path),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Edges:
     """The pairs of texts that are duplicates at some thresholds."""
@@ -59,6 +67,7 @@ class DuplicateGraph:
         self._guarded = own is not None
         self._count = int(pairs.texts.max(initial=-1)) + 1
         self._sizes = np.bincount(pairs.texts, minlength=self._count)
+        self._fixed_order = None if keep is Keep.MEDOID else self._ordered(_KEYS[keep](item) for item in items)
 
     def groups(self, at: Thresholds) -> list[Group]:
         """Return the groups, the largest first, then by the kept item.
@@ -130,24 +139,17 @@ class DuplicateGraph:
 
     def _order(self, edges: _Edges) -> list[int]:
         """Return the items in the order in which they are to be kept."""
-        items = self.items
-        keys: list[float]
-        if self._keep is Keep.LONGEST:
-            keys = [-len(" ".join(item.text.split())) for item in items]  # blanks say nothing
-        elif self._keep is Keep.NEWEST:
-            keys = [-item.date.timestamp() for item in items]
-        elif self._keep is Keep.OLDEST:
-            keys = [item.date.timestamp() for item in items]
-        elif self._keep is Keep.SHORTEST_PATH:
-            keys = [len(item.path) for item in items]
-        else:
-            weight = self._sizes.astype(np.float64)
-            wide = edges.cosines.astype(np.float64)
-            np.add.at(weight, edges.first, wide * self._sizes[edges.second])
-            np.add.at(weight, edges.second, wide * self._sizes[edges.first])
-            keys = (-weight[self.pairs.texts]).tolist()
-        # Items ascend by key: the row breaks every tie.
-        return sorted(range(len(items)), key=lambda row: (keys[row], row))
+        if self._fixed_order is not None:
+            return self._fixed_order
+        weight = self._sizes.astype(np.float64)
+        wide = edges.cosines.astype(np.float64)
+        np.add.at(weight, edges.first, wide * self._sizes[edges.second])
+        np.add.at(weight, edges.second, wide * self._sizes[edges.first])
+        return self._ordered((-weight[self.pairs.texts]).tolist())
+
+    def _ordered(self, keys: Iterable[float]) -> list[int]:
+        """Return the items by key; they ascend, and the row breaks every tie."""
+        return [row for _, row in sorted((key, row) for row, key in enumerate(keys))]
 
     def _guarded_texts(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         kept = np.zeros(self._count, dtype=np.bool_)

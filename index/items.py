@@ -22,8 +22,6 @@ from .publish import vector_blocks
 from .rows import read_candidates
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_OVERLAP = 4096
-"""Characters that two chunks in a row are searched for in common, where their places in the source are unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +66,6 @@ class Items:
     """(m,) hex digest of what each node embeds: equal nodes of two collections have equal names"""
     parts: tuple[tuple[tuple[str, int], ...], ...]
     """(m,) the chunks of each node: the hash of what is embedded, and its weight in the mean"""
-    encoder: str
-    """Fingerprint of the encoder that made the stored vectors."""
     changes: int
     """`State.changes` of the catalogue they were read from."""
 
@@ -119,7 +115,6 @@ def read_items(connection: sqlite3.Connection, level: Level, where: Filter | Non
         vectors=_means(parts, *_vectors(connection, ids, state.settings.dim)),
         names=names,
         parts=parts,
-        encoder=state.settings.encoder_fingerprint,
         changes=state.changes,
     )
 
@@ -251,26 +246,15 @@ def _document_item(group: Sequence[_Piece]) -> Item:
 
 
 def _joined(group: Sequence[_Piece]) -> str:
-    """Return the text of a document: chunks in a row without what they share, on lines of their own where apart."""
+    """Return the text of a document: chunks in a row without what they share, on lines of their own where apart.
+
+    Where a format has no places in its source, what they share stays: whether a chunk repeats the end of the one before
+    or the document does cannot be told.
+    """
     text = group[0].text
     for before, piece in pairwise(group):
-        shared = _shared(before, piece)
+        shared = 0
+        if before.chars is not None and piece.chars is not None:
+            shared = max(0, min(before.chars[1] - piece.chars[0], len(piece.text)))
         text += piece.text[shared:] if shared else f"\n{piece.text}"
     return text
-
-
-def _shared(before: _Piece, piece: _Piece) -> int:
-    """Return how many characters a chunk begins with that the chunk before it ends with."""
-    if before.chars is not None and piece.chars is not None:
-        return max(0, min(before.chars[1] - piece.chars[0], len(piece.text)))
-    if before.anchor != piece.anchor:
-        return 0
-    longest = min(len(before.text), len(piece.text), _LONGEST_OVERLAP)
-    tail = before.text[len(before.text) - longest :]
-    # A chunk begins within the one before it: the first word of it that goes on to its end is where.
-    start = tail.find(piece.text[:8])
-    while start >= 0:
-        if piece.text.startswith(tail[start:]):
-            return len(tail) - start
-        start = tail.find(piece.text[:8], start + 1)
-    return 0

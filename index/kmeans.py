@@ -32,8 +32,8 @@ def spherical_kmeans(
     """Return labels (n items,) of n clusters, none empty; equal vectors share one.
 
     vectors: (items, dim) float32 unit rows. Each item is in the cluster whose normalised mean is nearest by cosine,
-    ties to the lowest number. The same seed gives the same labels on any number of threads. Raises TooFewGroupsError
-    when the vectors cannot fill n clusters.
+    ties to the lowest number; after 20 rounds a few may still be where the round before put them. The same seed gives
+    the same labels on any number of threads. Raises TooFewGroupsError when the vectors cannot fill n clusters.
     """
     load_faiss()  # before one_thread(), which covers only libraries that are loaded
     best: tuple[float, Labels] | None = None

@@ -37,10 +37,7 @@ def map_layout(
     """
     items, dim = vectors.shape
     rows = check_unit(vectors, dim, what="vectors")
-    check_memory(
-        f"a map of {items:,} vectors", layout_memory(items, dim), available=available,
-        instead="cluster documents instead of chunks, or leave the map out",
-    )  # fmt: skip
+    check_layout(layout, items, dim, available=available)
     reducer = _umap() if layout is Layout.UMAP else None
     if not len(rows):
         return np.empty((0, 2), dtype=np.float32)
@@ -51,6 +48,16 @@ def map_layout(
         places = _places(rows, reducer, seed)
     progress(StepProgress(step="drawing the map", done=1, total=1))
     return _scaled(places)
+
+
+def check_layout(layout: Layout, items: int, dim: int, *, available: int | None = None) -> None:
+    """Raise what `map_layout` would raise for so many vectors: MissingPackageError, NotEnoughMemoryError."""
+    check_memory(
+        f"a map of {items:,} vectors", layout_memory(items, dim), available=available,
+        instead="cluster documents instead of chunks, or leave the map out",
+    )  # fmt: skip
+    if layout is Layout.UMAP:
+        _umap()
 
 
 def layout_memory(items: int, dim: int) -> int:

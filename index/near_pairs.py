@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +24,9 @@ _BAND = 3
 with 1 - 2e-8 (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4.2)."""
 _SEED = 1
 _BATCH = 4096
-_MOST_CANDIDATES = 20_000_000
+_BATCH_CHARS = 2_000_000
+MOST_CANDIDATES = 2_000_000
+"""Pairs that are compared at most: about a minute, and 100 MB."""
 _WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
 
 Progress = Callable[[int, int], None]
@@ -74,69 +75,90 @@ def near_pairs(
 
     What shares a band is compared exactly, so no pair is there by chance; one may be missed with the probability that
     `_BAND` states. With two `sides`, sets of rows that may overlap, only pairs of a text of the one with a text of the
-    other. Texts should be distinct: equal ones are pairs like any other. Raises IndexRoomError when more candidates
-    share a band than can be compared.
+    other. Texts should be distinct: equal ones are pairs like any other. Raises IndexRoomError, before they are
+    compared, when more than MOST_CANDIDATES pairs share a band. `progress` counts texts, then pairs.
     """
     hashes, digests = _sketches(texts, progress)
-    found: dict[tuple[int, int], float] = {}
-    for first, second in _candidates(digests, sides):
-        a, b = hashes[first], hashes[second]
+    codes = _candidates(digests, sides)
+    first, second = np.divmod(codes, max(len(texts), 1))
+    jaccard = np.empty(len(codes), dtype=np.float32)
+    for row, (one, two) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        a, b = hashes[one], hashes[two]
         shared = len(np.intersect1d(a, b, assume_unique=True))
-        jaccard = shared / (len(a) + len(b) - shared)
-        if jaccard >= NEAR_FLOOR:
-            found[first, second] = jaccard
-    order = sorted(found)
-    return NearPairs(
-        first=np.array([first for first, _ in order], dtype=np.int64),
-        second=np.array([second for _, second in order], dtype=np.int64),
-        jaccard=np.array([found[pair] for pair in order], dtype=np.float32),
-    )
+        jaccard[row] = shared / (len(a) + len(b) - shared)
+        if progress is not None and row % _BATCH == 0:
+            progress(row, len(codes))
+    keep = jaccard >= np.float32(NEAR_FLOOR)
+    return NearPairs(first=first[keep], second=second[keep], jaccard=jaccard[keep])
 
 
 def _sketches(texts: Sequence[str], progress: Progress | None) -> tuple[list[NDArray[np.uint64]], NDArray[np.uint32]]:
-    """Return the hashed shingles of each text, and its MinHash values (n, 126)."""
+    """Return the hashed shingles of each text, sorted, and its MinHash values (n, 126)."""
     from rensa import RMinHash
 
     hashes: list[NDArray[np.uint64]] = []
     digests = np.empty((len(texts), _PERMUTATIONS), dtype=np.uint32)
-    for at in range(0, len(texts), _BATCH):
+    for at, end in _batches(texts):
         # Sorted: what is hashed must not depend on the order in which Python happens to walk a set.
-        sets = [sorted(shingles(text)) for text in texts[at : at + _BATCH]]
-        hashed = RMinHash.hash_token_sets(sets)
+        hashed = RMinHash.hash_token_sets([sorted(shingles(text)) for text in texts[at:end]])
         hashes += [np.unique(np.array(row, dtype=np.uint64)) for row in hashed]
         rows = RMinHash.digest_matrix_from_token_hash_sets(hashed, _PERMUTATIONS, _SEED).to_rows()
-        digests[at : at + len(sets)] = np.array(rows, dtype=np.uint32)
+        digests[at:end] = np.array(rows, dtype=np.uint32)
         if progress is not None:
-            progress(at + len(sets), len(texts))
+            progress(end, len(texts))
     return hashes, digests
 
 
-def _candidates(digests: NDArray[np.uint32], sides: Sequence[set[int]] | None) -> Iterator[tuple[int, int]]:
-    """Yield each pair of rows that share a band, once."""
+def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield where batches begin and end: a few thousand texts, or a few long ones: shingles take 30 times as much."""
+    start = size = 0
+    for row, text in enumerate(texts):
+        if row > start and (row - start == _BATCH or size + len(text) > _BATCH_CHARS):
+            yield start, row
+            start, size = row, 0
+        size += len(text)
+    if start < len(texts):
+        yield start, len(texts)
+
+
+def _candidates(digests: NDArray[np.uint32], sides: Sequence[set[int]] | None) -> NDArray[np.int64]:
+    """Return the pairs of rows that share a band, ascending, as first * n + second."""
     count = len(digests)
-    seen: set[int] = set()
+    found = np.empty(0, dtype=np.int64)
     for band in range(0, _PERMUTATIONS, _BAND):
-        buckets: dict[bytes, list[int]] = defaultdict(list)
-        for row, key in enumerate(np.ascontiguousarray(digests[:, band : band + _BAND])):
-            buckets[key.tobytes()].append(row)
-        for rows in buckets.values():
-            if len(rows) < 2:
-                continue
-            for at, first in enumerate(rows):
-                for second in rows[at + 1 :]:
-                    if sides is not None and not _across(sides, first, second):
-                        continue
-                    code = first * count + second
-                    if code not in seen:
-                        seen.add(code)
-                        yield first, second
-            if len(seen) > _MOST_CANDIDATES:
-                raise IndexRoomError(
-                    f"more than {_MOST_CANDIDATES:,} pairs of texts share many words: they cannot be compared one by "
-                    "one. Narrow the run with --path or --type"
-                )
+        keys = np.ascontiguousarray(digests[:, band : band + _BAND]).view(f"V{4 * _BAND}").ravel()
+        order = np.argsort(keys, kind="stable")
+        borders = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
+        buckets = [bucket for bucket in np.split(order, borders) if len(bucket) > 1]
+        if sum(_pairs_in(bucket, sides) for bucket in buckets) > MOST_CANDIDATES:
+            raise _too_many()
+        found = np.union1d(found, np.concatenate([found[:0], *(_codes(bucket, sides, count) for bucket in buckets)]))
+        if len(found) > MOST_CANDIDATES:
+            raise _too_many()
+    return found
 
 
-def _across(sides: Sequence[set[int]], first: int, second: int) -> bool:
-    left, right = sides
-    return (first in left and second in right) or (second in left and first in right)
+def _too_many() -> IndexRoomError:
+    return IndexRoomError(
+        f"more than {MOST_CANDIDATES:,} pairs of texts share many words, as texts made from one template do: too many "
+        "to compare one by one. Look at a part: `searchctl dedup run --path FOLDER/`, or `--exclude`"
+    )
+
+
+def _pairs_in(bucket: Ids, sides: Sequence[set[int]] | None) -> int:
+    """Return how many pairs a bucket has; with two sides at most as many."""
+    if sides is None:
+        return len(bucket) * (len(bucket) - 1) // 2
+    left, right = (sum(row in side for row in bucket.tolist()) for side in sides)
+    return left * right
+
+
+def _codes(bucket: Ids, sides: Sequence[set[int]] | None, count: int) -> NDArray[np.int64]:
+    if sides is None:
+        one, two = (bucket[rows] for rows in np.triu_indices(len(bucket), k=1))
+    else:
+        left, right = (np.array([row for row in bucket.tolist() if row in side], dtype=np.int64) for side in sides)
+        one, two = np.repeat(left, len(right)), np.tile(right, len(left))
+        one, two = one[one != two], two[one != two]
+    codes: NDArray[np.int64] = np.minimum(one, two) * count + np.maximum(one, two)
+    return codes

@@ -17,8 +17,9 @@ MOST_PAIRS = 2_000_000
 BINS = 200
 """Of the histogram: hundredths from -1 to 1."""
 
+_EXACT_FROM = 0.7
 _BLOCK = 2048
-_GPU_BLOCK = 8192
+_GPU_BLOCK = 4096
 _GPU_FROM = 20_000
 """Vectors from which a GPU is worth the seconds that importing torch takes."""
 
@@ -39,7 +40,7 @@ class SimilarPairs:
     floor: float
     """Every pair with a cosine of at least this is here, and no other."""
     histogram: NDArray[np.int64]
-    """(200,) cosines of all pairs by hundredths from -1; below the floor as float32 has them"""
+    """(200,) cosines of all pairs by hundredths from -1; below the floor, and below 0.7, as float32 has them"""
 
 
 class TooManyPairsError(IndexRoomError, ValueError):
@@ -115,6 +116,8 @@ class _Found:
         first, second, cosines = self._joined()
         border = np.partition(cosines, len(cosines) - self._most - 1)[len(cosines) - self._most - 1]
         floor = (np.floor(float(border) * 100) + 1) / 100
+        if np.float32(floor) <= border:  # a border that is a hundredth itself, rounded down
+            floor = (round(floor * 100) + 1) / 100
         keep = cosines >= np.float32(floor)
         if floor > 1.0 or (keep.sum() == 0 and border >= 1.0):
             raise TooManyPairsError(
@@ -136,8 +139,8 @@ class _Found:
             self._raise_floor()
         first, second, cosines = self._joined()
         order = np.lexsort((second, first))
-        # Bins that the pairs cover wholly are counted from their exact cosines.
-        whole = int(np.ceil((self._floor + 1) * (BINS / 2) - 1e-9))
+        # Bins that the pairs cover wholly are counted from their exact cosines, from one place on for any lower floor.
+        whole = int(np.ceil((max(self._floor, _EXACT_FROM) + 1) * (BINS / 2) - 1e-9))
         self._histogram[whole:] = _binned(cosines)[whole:]
         return SimilarPairs(
             first=first[order],

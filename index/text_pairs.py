@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from .items import Items
 from .near_pairs import Progress, near_pairs, text_digest
 from .protocol import Ids, Vectors
 from .similar_pairs import MOST_PAIRS, pair_cosines, similar_pairs
+
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,21 @@ class TextPairs:
     floor: float
     """A pair that is not near is here if and only if its cosine is at least this."""
     histogram: Ids
-    """(200,) cosines of all pairs of different embedded texts, by hundredths from -1"""
+    """(200,) cosines of all pairs of embedded texts, by hundredths from -1; within one collection of different ones"""
+
+    def above(self, floor: float) -> TextPairs:
+        """Return the pairs as a scan down to `floor` would have found them; that of these is lower or the same."""
+        if floor <= self.floor:
+            return self
+        keep = (self.cosines >= np.float32(floor)) | (self.jaccard >= 0)
+        return replace(
+            self,
+            first=self.first[keep],
+            second=self.second[keep],
+            cosines=self.cosines[keep],
+            jaccard=self.jaccard[keep],
+            floor=floor,
+        )
 
 
 def find_text_pairs(
@@ -72,6 +88,7 @@ def find_text_pairs(
     firsts, seconds = np.divmod(every, max(len(numbers), 1))
     lacking = np.flatnonzero(all_cosines < -1.5)
     all_cosines[lacking] = _highest(parts, node_texts, firsts[lacking], seconds[lacking])
+    all_cosines[all_cosines > 1 - _ROUNDING] = 1.0  # equal vectors: what is left is the rounding of their norms
     return TextPairs(
         texts=np.concatenate([node_texts[: len(items.names)][items.nodes]]
                              + ([] if other is None else [node_texts[shift:][other.nodes]])),
@@ -132,7 +149,9 @@ def _highest(parts: list[Items], node_texts: Ids, first: Ids, second: Ids) -> Ve
     vectors = parts[0].vectors if len(parts) == 1 else np.concatenate([part.vectors for part in parts])
     highest = np.empty(len(first), dtype=np.float32)
     for row, (one, two) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        pairs = [(a, b) for a in nodes[one] for b in nodes[two] if len(parts) == 1 or (a < own) != (b < own)]
-        a, b = np.array(pairs, dtype=np.int64).T
-        highest[row] = pair_cosines(vectors, a, b).max()
+        highest[row] = max(
+            float(pair_cosines(vectors, np.full(len(others), a), np.array(others, dtype=np.int64)).max())
+            for a in nodes[one]
+            if (others := [b for b in nodes[two] if len(parts) == 1 or (a < own) != (b < own)])
+        )
     return highest

@@ -10,7 +10,8 @@ import typer
 from ...encoder.config import Precision
 from ...index.cluster_settings import ClusterSettings, Layout, Method
 from ...index.dedup_settings import Level
-from ..invocation import file_types, terminal_of
+from ..errors import AppError
+from ..invocation import file_types, terminal_of, was_given
 from ..settings import (
     BatchTokens,
     Collection,
@@ -142,6 +143,18 @@ def cluster(
         require_unicode(instruction, "--instruction")
     if html is not None:
         check_target("--html", html, drawn=False)
+    if form is not GroupFormat.TABLE and was_given(ctx, "limit"):
+        raise AppError(f"--limit is for the table, and --format is {form}, which holds all: leave one of them out")
+    if html is None and was_given(ctx, "layout"):
+        raise AppError("--map is for the report: name its file with --html FILE")
+    for name, option in (("precision", "--precision"), ("device", "--device"), ("batch_tokens", "--batch-tokens")):
+        if instruction is None and was_given(ctx, name):
+            raise AppError(f"{option} is for encoding, which only --instruction asks for: leave it out")
+    if n is not None and method not in (Method.KMEANS, Method.AGGLOMERATIVE):
+        raise AppError(
+            f"--clusters is {n}, and {method} finds the number itself: leave it out, or give a method that takes it: "
+            f"`searchctl cluster --method kmeans -n {n}`"
+        )
     request = ClusterRequest(
         level=level,
         settings=ClusterSettings(method=method, n=n, seed=seed, resolution=resolution, min_size=min_size),

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ...index.dedup_settings import Keep, Level
-from ..invocation import file_types, terminal_of
+from ..errors import AppError
+from ..invocation import file_types, terminal_of, was_given
 from ..settings import (
     DEDUP_NEAR_THRESHOLD,
     DEDUP_THRESHOLD,
@@ -139,6 +140,14 @@ def run(
 
     if html is not None:
         check_target("--html", html, drawn=False)
+    if form is not GroupFormat.TABLE and (curve or was_given(ctx, "limit")):
+        said = "--curve" if curve else "--limit"
+        raise AppError(
+            f"{said} is for the table, and --format is {form}, which holds all groups"
+            f"{' and the curve' if form is GroupFormat.JSON else ''}: leave one of them out"
+        )
+    if curve and was_given(ctx, "limit"):
+        raise AppError("--limit counts groups, and --curve shows none: leave one of them out")
     request = DedupRequest(
         level=level,
         threshold=threshold,

@@ -216,7 +216,7 @@ def test_the_page_has_a_map_that_is_drawn_once(themes: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--method", "hdbscan", "-n", "3"), "hdbscan does not use it"),
+        (("--method", "hdbscan", "-n", "3"), "hdbscan finds the number itself"),
         (("--method", "kmeans", "--resolution", "2"), "kmeans does not use it"),
         (("--method", "kmeans", "-n", "400"), "n is 400, but there are 36 items"),
         (("--path", "nowhere/"), "holds no chunk that passes the filters"),
@@ -230,3 +230,37 @@ def test_mistakes_are_explained(themes: Any, args: tuple[str, ...], message: str
     assert 2 == ended.code, ended.out
     assert message in " ".join(ended.err.split())
     assert "bug" not in ended.err
+
+
+@pytest.mark.parametrize("method", ["leiden", "kmeans", "hdbscan"])
+def test_what_is_said_hundreds_of_times_stays_together_and_counts_once(themes: Any, method: str) -> None:
+    copies = ["sea/00.txt", *(f"copies/{number:03}.txt" for number in random.Random(3).sample(range(1000), 300))]
+    for path in copies[1:]:
+        themes.write(path, text("sea", 0) + "\n")
+    themes.index("copies")
+    found = report(themes, "--method", method)
+    homes = {one["cluster"] for one in found["assignments"] if one["path"] in copies}
+    assert 1 == len(homes)
+    assert found["clusters"] == sorted(found["clusters"], key=lambda one: -one["size"])
+    assert sum(one["size"] for one in found["clusters"]) + (found["noise"] or {"size": 0})["size"] == 336
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("-f", "csv", "-k", "3"), "--limit is for the table"),
+        (("--map", "umap"), "--html FILE"),
+        (("--precision", "fp32"), "--precision is for encoding"),
+        (("-n", "3"), "searchctl cluster --method kmeans -n 3"),
+    ],
+)
+def test_no_option_is_ignored(themes: Any, args: tuple[str, ...], message: str) -> None:
+    ended = themes("cluster", *args)
+    assert 2 == ended.code
+    assert message in " ".join(ended.err.split())
+
+
+def test_an_instruction_is_not_embedded_for_what_cannot_be_clustered(themes: Any) -> None:
+    ended = themes("cluster", "--method", "kmeans", "-n", "99", "--instruction", "Identify the theme")
+    assert 2 == ended.code
+    assert not (themes.folder / ".searchctl/instructed.sqlite").exists()

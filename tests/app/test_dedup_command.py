@@ -81,8 +81,11 @@ def test_any_threshold_is_answered_from_one_scan_and_equals_a_scan_of_its_own(tw
 
 def test_a_lower_threshold_than_was_scanned_for_scans_again(twice: Any) -> None:
     assert 0.7 == report(twice)["floor"]
+    (file,) = (twice.folder / ".searchctl/pairs").iterdir()
+    size = file.stat().st_size
     assert 0.2 == report(twice, "--threshold", "0.2")["floor"]
-    assert 0.2 == report(twice)["floor"]
+    assert size < file.stat().st_size
+    assert 0.7 == report(twice)["floor"]
 
 
 def test_a_damaged_file_of_pairs_costs_another_scan_only(twice: Any) -> None:
@@ -155,7 +158,6 @@ def test_leaks_are_what_another_collection_has_too(twice: Any) -> None:
 def test_a_filter_narrows_what_is_compared(twice: Any) -> None:
     assert {} == grouped(report(twice, "--exclude", "b/"))
     assert {"b/near.txt": {"b/copy.txt": "near"}} == grouped(report(twice, "--path", "b/"))
-    assert 0 == report(twice, "--type", "md")["items"]
 
 
 def test_jsonl_has_a_group_and_csv_an_item_a_line(twice: Any) -> None:
@@ -307,3 +309,43 @@ def test_the_page_has_the_numbers_of_the_report(twice: Any) -> None:
     page = (twice.folder / "duplicates.html").read_text(encoding="utf-8")
     assert f'value="{ended.json["summary"]["bytes_saved"]}"' in page
     assert "a/heron.txt" in page
+
+
+def test_a_section_that_stands_there_more_often_makes_another_text(shell: Any) -> None:
+    part = "<h2>Status</h2><p>Total: 0 of all the runs that were ever made by anybody here.</p>"
+    for name, times in (("three", 3), ("five", 5)):
+        shell.write(f"{name}.html", f"<html><body><h1>Log</h1>{part * times}</body></html>")
+    shell.index(".")
+    found = report(shell, "--level", "document", "--near-threshold", "1", "--threshold", "1")
+    assert 0 == found["summary"]["tiers"]["exact"]["dropped"]
+
+
+def test_what_was_run_before_does_not_change_a_byte(twice: Any) -> None:
+    first = twice("dedup", "--format", "json").out
+    report(twice, "--threshold", "0.2")
+    assert first == twice("dedup", "--format", "json").out
+
+
+def test_no_score_is_below_its_threshold(shell: Any) -> None:
+    words = [f"w{number}" for number in range(21)]
+    shell.write("a.txt", " ".join(words))  # 17 runs of five
+    shell.write("b.txt", " ".join([*words[:-3], "x", "y", "z"]))  # 14 of them, and 3 others: 14 of 20
+    shell.index(".")
+    (group,) = report(shell, "--threshold", "1")["groups"]
+    assert ("near", 0.7) == (group["dropped"][0]["tier"], group["dropped"][0]["score"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--curve", "-f", "csv"), "--curve is for the table"),
+        (("-k", "3", "-f", "json"), "--limit is for the table"),
+        (("-k", "3", "--curve"), "--curve shows none"),
+        (("--device", "gpu"), "--device is 'gpu'"),
+        (("--path", "nowhere/"), "holds no chunk that passes the filters"),
+    ],
+)
+def test_no_option_is_ignored(twice: Any, args: tuple[str, ...], message: str) -> None:
+    ended = twice("dedup", *args)
+    assert 2 == ended.code
+    assert message in " ".join(ended.err.split())

@@ -111,7 +111,11 @@ def test_groups_are_those_of_taking_items_one_by_one(case: Case, keep: Keep, ran
     for row in order:
         if not any(says_the_same(case, row, other) for other in kept):
             kept.append(row)
-    assert set(kept) == set(rows) - {gone.item for group in graph.groups(AT) for gone in group.dropped}
+    dropped = {gone.item: group.kept for group in graph.groups(AT) for gone in group.dropped}
+    assert set(kept) == set(rows) - set(dropped)
+    for row, keeper in dropped.items():
+        best = max((_evidence(case, row, other), -order.index(other), other) for other in kept)
+        assert best[2] == keeper
 
 
 @settings(max_examples=200, deadline=None)
@@ -123,6 +127,18 @@ def test_with_another_collection_only_its_items_are_kept_and_only_ours_dropped(c
     others = range(own, len(case[0]))
     assert set(dropped) == {row for row in range(own) if any(says_the_same(case, row, other) for other in others)}
     assert all(kept >= own and says_the_same(case, row, kept) for row, kept in dropped.items())
+
+
+def _evidence(case: Case, one: int, two: int) -> tuple[int, float, float]:
+    """Return how strong the evidence is that two items say the same: tier, score, cosine."""
+    texts, found, _ = case
+    key = (min(texts[one], texts[two]), max(texts[one], texts[two]))
+    if key[0] == key[1]:
+        return (3, 1.0, 1.0)
+    cosine, jaccard = found.get(key, (0.0, -1.0))
+    if jaccard >= AT.near:
+        return (2, jaccard, cosine)
+    return (1, cosine, cosine) if cosine >= AT.semantic else (0, 0.0, 0.0)
 
 
 def test_a_chain_is_not_one_group() -> None:

@@ -80,7 +80,7 @@ def test_documents_are_joined_without_what_their_chunks_share(tmp_path: Path) ->
         "other words",
         "the quick brown fox jumps",
         "the quick brown fox jumps",
-        "ends with shared words begin this\napart",
+        "ends with shared words\nshared words begin this\napart",
     ] == [item.text for item in items.items]
     assert [0, 1, 1, 2] == items.nodes.tolist()
     assert [101, 102, 102, 103] == [item.bytes for item in items.items]

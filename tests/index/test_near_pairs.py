@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from searchctl.index import near_pairs as module
+from searchctl.index.errors import IndexRoomError
 from searchctl.index.near_pairs import NEAR_FLOOR, near_pairs, normalised, shingles, text_digest
 
 WORDS = [f"w{number}" for number in range(3000)]
@@ -103,3 +105,33 @@ def test_no_text_and_one_text_have_no_pair() -> None:
 
 def test_normalised_is_one_line() -> None:
     assert "a b c" == normalised(" A\n\nb\u00a0C ")
+
+
+@pytest.mark.parametrize("sides", [None, [set(range(60)), set(range(40, 80))]])
+def test_too_many_texts_of_one_template_are_refused_before_they_are_compared(
+    sides: list[set[int]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [changed(text(1), 1, seed) for seed in range(80)]
+    monkeypatch.setattr(module, "MOST_CANDIDATES", 500)
+    told: list[tuple[int, int]] = []
+    with pytest.raises(IndexRoomError, match="more than 500 pairs"):
+        near_pairs(texts, sides=sides, progress=lambda done, total: told.append((done, total)))
+    assert {80} == {total for _, total in told}  # texts, and no pair
+
+
+def test_texts_of_one_side_alone_cost_no_pair() -> None:
+    texts = [changed(text(1), 1, seed) for seed in range(60)]
+    told: list[tuple[int, int]] = []
+    pairs = near_pairs(texts, sides=[set(range(60)), {0}], progress=lambda done, total: told.append((done, total)))
+    assert [(0, row) for row in range(1, 60)] == list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert 59 == told[-1][1]
+
+
+def test_long_texts_are_hashed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text(seed, 100) for seed in range(20)]
+    whole = near_pairs([*texts, *texts])
+    monkeypatch.setattr(module, "_BATCH_CHARS", 1500)
+    told: list[tuple[int, int]] = []
+    again = near_pairs([*texts, *texts], progress=lambda done, total: told.append((done, total)))
+    assert len([one for one in told if one[1] == 40]) > 5
+    assert whole.first.tolist() == again.first.tolist() == list(range(20))

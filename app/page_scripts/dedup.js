@@ -91,7 +91,7 @@ const droppedItem = (group, item) =>
   make("li", { class: "item" },
     make("div", { class: "item-head" },
       make("span", { class: `badge ${item.tier}` }, item.tier), number("score", item.score, score(item)),
-      item.tier === "semantic" ? null : number("cosine", item.cosine, `cosine ${cosine(item.cosine)}`),
+      item.tier === "semantic" || item.cosine == null ? null : number("cosine", item.cosine, `cosine ${cosine(item.cosine)}`),
       number("bytes", item.bytes, size(item.bytes)), make("span", {}, item.date)),
     placed(item), unifiedDiff(group.kept, item));
 

@@ -119,11 +119,17 @@ def rival_items(items: Items, work: Path, model: str) -> Items:
     return with_vectors(items, hashes, np.asarray(vectors, dtype=np.float32))
 
 
-def item_pairs(pairs: TextPairs, rows: np.ndarray) -> set[Pair]:
-    """Return the pairs of items whose texts are these pairs of texts."""
+def members_of(pairs: TextPairs) -> dict[int, list[int]]:
+    """Return the items of each text."""
     members: dict[int, list[int]] = defaultdict(list)
     for item, text in enumerate(pairs.texts.tolist()):
         members[text].append(item)
+    return members
+
+
+def item_pairs(pairs: TextPairs, rows: np.ndarray, members: dict[int, list[int]] | None = None) -> set[Pair]:
+    """Return the pairs of items whose texts are these pairs of texts."""
+    members = members_of(pairs) if members is None else members
     return {
         (min(a, b), max(a, b))
         for row in rows.tolist()
@@ -133,9 +139,7 @@ def item_pairs(pairs: TextPairs, rows: np.ndarray) -> set[Pair]:
 
 
 def equal_pairs(pairs: TextPairs) -> set[Pair]:
-    members: dict[int, list[int]] = defaultdict(list)
-    for item, text in enumerate(pairs.texts.tolist()):
-        members[text].append(item)
+    members = members_of(pairs)
     return {(a, b) for rows in members.values() for at, a in enumerate(rows) for b in rows[at + 1 :]}
 
 
@@ -149,8 +153,9 @@ def line(name: str, found: set[Pair], planted: dict[Pair, str]) -> str:
 def average_precision(pairs: TextPairs, planted: dict[Pair, str]) -> float:
     """Return AP of the pairs by cosine, equal texts first; planted pairs below the floor count as missed."""
     ranked = [(2.0, pair) for pair in sorted(equal_pairs(pairs))]
+    members = members_of(pairs)
     for row in np.argsort(-pairs.cosines, kind="stable"):
-        ranked += [(float(pairs.cosines[row]), pair) for pair in item_pairs(pairs, np.array([row]))]
+        ranked += [(float(pairs.cosines[row]), pair) for pair in item_pairs(pairs, np.array([row]), members)]
     places = [place for place, (_, pair) in enumerate(ranked, start=1) if pair in planted]
     return sum(hits / place for hits, place in enumerate(places, start=1)) / len(planted)
 

@@ -12,7 +12,7 @@ from .cosine import check_unit
 from .density import MIN_SIZE, WIDTH, hdbscan
 from .errors import ClusteringError, TooFewGroupsError
 from .kmeans import spherical_kmeans
-from .linkage import MAX_ITEMS, average_linkage
+from .linkage import MAX_ITEMS, ward_linkage
 from .memory import MIB, check_memory, in_words
 from .protocol import Vectors
 from .silhouette import Choice, Labels, candidates, choose_n, silhouette
@@ -161,7 +161,7 @@ def _agglomerative(
             f"n is {settings.n}, but only {different} of the {len(rows)} vectors are different: "
             f"ask for at most {different}"
         )
-    tree = average_linkage(rows, progress=progress)
+    tree = ward_linkage(rows, progress=progress)
     if settings.n is not None:
         return tree.cut(settings.n), None
     choice = choose_n(rows, tree.cut, candidates(len(rows), different), progress=progress)

@@ -1,4 +1,4 @@
-"""Agglomerative clustering by average linkage: the whole tree once, cut at any number of clusters."""
+"""Agglomerative clustering by Ward's linkage: the whole tree once, cut at any number of clusters."""
 
 from __future__ import annotations
 
@@ -34,29 +34,30 @@ class Tree:
         return np.unique(top[: self.items], return_inverse=True)[1].astype(np.int64)
 
 
-def average_linkage(vectors: Vectors, *, progress: ProgressCallback = ignore_progress) -> Tree:
-    """Return the tree of average linkage (UPGMA) on 1 - cosine, of at least two unit rows (n, dim).
+def ward_linkage(vectors: Vectors, *, progress: ProgressCallback = ignore_progress) -> Tree:
+    """Return the tree of Ward's linkage, of at least two unit rows (n, dim), whose distances are of their cosines.
 
-    What scikit-learn's AgglomerativeClustering(metric="cosine", linkage="average") computes for one number of
-    clusters, by the same scipy routine; here all numbers share it. 8 * n * n bytes.
+    What scikit-learn's AgglomerativeClustering(linkage="ward") computes for one number of clusters; here all numbers
+    share it. 8 * n * n bytes. Average linkage on 1 - cosine, measured first, put nearly all texts into one cluster
+    (stackoverflow with the default encoder: V-measure 2.6).
     """
     from scipy.cluster.hierarchy import linkage
 
     with one_thread() as threads:
         distances = _distances(vectors, threads, progress)
-        merges = linkage(distances, method="average")
+        merges = linkage(distances, method="ward")
     progress(StepProgress(step="joining", done=1, total=1))
     return Tree(joined=merges[:, :2].astype(np.int64), items=len(vectors))
 
 
 def _distances(vectors: Vectors, workers: int, progress: ProgressCallback) -> NDArray[np.float64]:
-    """Return 1 - cosine of all pairs in scipy's condensed order: (0, 1), (0, 2) ... (1, 2) ..."""
+    """Return the Euclidean distance, sqrt(2 - 2 cosine), of all pairs in the condensed order of scipy."""
     n = len(vectors)
     distances = np.empty(n * (n - 1) // 2)
 
     def fill(start: int) -> int:
         stop = min(start + _BLOCK_ROWS, n)
-        block = np.clip(1 - vectors[start:stop] @ vectors[start:].T, 0, 2)
+        block = np.sqrt(np.clip(2 - 2 * (vectors[start:stop] @ vectors[start:].T), 0, 4))
         for row in range(start, stop):
             first = row * n - row * (row + 1) // 2
             distances[first : first + n - row - 1] = block[row - start, row - start + 1 :]

@@ -13,7 +13,7 @@ from searchctl.index.clustering import by_size, cluster, needed_memory
 from searchctl.index.communities import neighbor_graph
 from searchctl.index.errors import ClusteringError, NotEnoughMemoryError, TooFewGroupsError
 from searchctl.index.kmeans import means, nearest, spherical_kmeans
-from searchctl.index.linkage import average_linkage
+from searchctl.index.linkage import ward_linkage
 from searchctl.index.protocol import Vectors
 from searchctl.index.steps import StepProgress
 
@@ -122,9 +122,9 @@ def test_kmeans_keeps_equal_vectors_together_and_leaves_no_cluster_empty() -> No
 
 def test_agglomerative_cuts_as_scikit_learn_does() -> None:
     rows = random_rows(120)
-    tree = average_linkage(rows)
+    tree = ward_linkage(rows)
     for n in (1, 2, 7, 40, 119, 120):
-        theirs = AgglomerativeClustering(n_clusters=n, metric="cosine", linkage="average").fit(rows.astype(np.float64))
+        theirs = AgglomerativeClustering(n_clusters=n, linkage="ward").fit(rows.astype(np.float64))
         assert n == len(set(tree.cut(n).tolist()))
         assert 1.0 == adjusted_rand_score(theirs.labels_, tree.cut(n)), n
 

@@ -68,7 +68,7 @@ def chosen(trash: Trash, id_: str | None, named: str = "") -> Manifest:
     if not left:
         raise AppError(
             f"there is nothing to take back in {trash.folder}: {'all is undone' if found else 'nothing was applied'}. "
-            "See `searchctl dedup undo --list`"
+            f"See `searchctl dedup undo --list{named}`"
         )
     return left[-1]
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
+from unicodedata import normalize
 
 from blake3 import blake3
 
 from ..index.collection import FolderCollection
+from ..index.errors import StorageError
 from ..index.keeper import Keeper
-from ..training.whole_files import sync
+from ..index.lock import writers_kept_out
 from .dedup_checks import Checked, check_collection, check_plan
+from .dedup_files import KeptFiles
+from .dedup_move import Moving
 from .dedup_plan import Plan, plan_to_json
 from .engine import Talk
 from .errors import AppError, ExitCode
 from .ignore_change import plan_change, read_ignore, write_change
-from .places import absolute_path
 from .swap import is_collection
-from .trash import FILES_FOLDER, OUTSIDE_FOLDER, PART_FILE, ROWS_FILE, Manifest, Moved, Origin, State, Step, Trash
-from .trash_files import as_noted, is_there, move_in
+from .trash import FILES_FOLDER, OUTSIDE_FOLDER, ROWS_FILE, Manifest, Moved, Origin, State, Step, Trash
 
 Told = Callable[[float, str], None]
 
@@ -33,9 +37,11 @@ class Outlook:
     """What an apply would do now."""
 
     checked: Checked
-    """Empty when there is an earlier apply of the plan."""
+    """Of what earlier applies did not take; empty when there is one to go on with, or nothing to do."""
     earlier: Manifest | None
-    """An apply of this very plan that was begun or is done, and not undone."""
+    """An apply of this very plan that was begun, or after which nothing is left to do; not undone."""
+    before: frozenset[str] = frozenset()
+    """Paths that earlier applies of the plan, ended and not undone, took away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +52,10 @@ class Applied:
     folder: Path
     moved: tuple[str, ...]
     """Paths taken away, by this run and the ones it goes on with."""
-    left: tuple[str, ...]
-    """Paths not taken away, as their files changed after the run was begun."""
+    left: Mapping[str, str]
+    """Paths not taken away, with the reason, after everything had fitted when the run was begun."""
+    before: frozenset[str]
+    """Paths that earlier applies of the plan took away."""
     continued: bool
     """An apply that was begun before was finished."""
     repeated: bool = False
@@ -66,9 +74,13 @@ class Application:
         *,
         skip_changed: bool = False,
         told: Told = lambda share, words: None,
+        named: str = "",
     ) -> None:
-        """`path` is the collection's own folder; `told` hears the share of the files done and a word."""
+        """`path` is the collection's own folder; `told` hears the share of the files done and a word.
+
+        `named` is the option that names the collection in the commands of messages."""
         self._path = path
+        self._named = named
         self._plan = plan
         self._origin = origin
         self._talk = talk
@@ -91,50 +103,74 @@ class Application:
         when another apply is unfinished.
         """
         check_collection(self._plan, self._path)
-        with closing(self._open()) as collection, collection.keeper() as keeper:
+        with closing(self._open()) as collection, self._kept_out(), collection.keeper() as keeper:
             outlook = self._outlook(collection)
             self._refuse(outlook)
             manifest = outlook.earlier
             if manifest is not None and manifest.state is State.APPLIED:
-                return self._applied(manifest, [], repeated=True)
+                return self._applied(manifest, outlook, {}, repeated=True)
             self._step("apply:checked")
-            continued = manifest is not None
-            if manifest is None:
-                manifest = self._begin(outlook.checked)
-            return self._finish(manifest, keeper, continued=continued)
+            return self._finish(manifest or self._begin(outlook.checked), outlook, keeper)
+
+    @contextmanager
+    def _kept_out(self) -> Iterator[None]:
+        """Keep an apply in the collection of the kept files from taking those away for the sake of what goes here."""
+        other = None if self._plan.against is None else Path(os.path.realpath(self._plan.against))
+        if other is None or other == Path(os.path.realpath(self._path)) or not other.is_dir():
+            yield
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(writers_kept_out(other))
+            except StorageError as error:
+                self._talk.notice(
+                    f"{other}, which the kept files are in, cannot be locked ({error.__cause__}): going on without. "
+                    "Take nothing out of it until this has ended"
+                )
+            yield
 
     def _open(self) -> FolderCollection:
         is_collection(self._path)  # waits for a swap that another process is in the middle of
         return FolderCollection.open(self._path, notice=self._talk.notice, step=self._talk.step)
 
     def _outlook(self, collection: FolderCollection) -> Outlook:
-        earlier = None
+        before: set[str] = set()
+        begun = done = None
         for manifest in self._trash.manifests():
-            if manifest.state is State.UNDOING or (manifest.state is State.APPLYING and manifest.plan != self._digest):
-                raise _unfinished(manifest)
-            if manifest.plan == self._digest and manifest.state in (State.APPLYING, State.APPLIED):
-                earlier = manifest
+            same = manifest.plan == self._digest
+            if manifest.state is State.UNDOING or (manifest.state is State.APPLYING and not same):
+                raise _unfinished(manifest, self._named)
+            if same and manifest.state is State.APPLYING:
+                begun = manifest
+            elif same and manifest.state is State.APPLIED:
+                done = manifest
+                before |= {file.path for file in manifest.files}
+        rest = tuple(action for action in self._plan.actions if action.path not in before)
+        earlier = begun if begun is not None or rest else done
         if earlier is not None:
-            return Outlook(checked=Checked(fits=(), misfits=()), earlier=earlier)
-        if self._origin is Origin.INDEX:
-            read_ignore(self._trash.root)  # one that cannot be added to is said before anything is written
-        return Outlook(checked=check_plan(self._plan, collection, self._origin), earlier=None)
+            return Outlook(checked=Checked(), earlier=earlier, before=frozenset(before))
+        # An ignore file that cannot be added to is said before anything is written.
+        ignored = (read_ignore(self._trash.root) or "") if self._origin is Origin.INDEX else ""
+        checked = check_plan(replace(self._plan, actions=rest), collection, self._origin, ignored=ignored)
+        return Outlook(checked=checked, earlier=None, before=frozenset(before))
 
     def _refuse(self, outlook: Outlook) -> None:
         if outlook.checked.misfits and not self._skip_changed:
-            raise does_not_fit(outlook.checked)
+            raise does_not_fit(outlook.checked, self._named)
         if outlook.earlier is None and not outlook.checked.fits:
             raise AppError(
-                "no action of the plan can be done: nothing was changed. Make a new one with `searchctl dedup plan`",
+                "no action of the plan can be done: nothing was changed. Make a new one with "
+                f"`searchctl dedup plan{self._named}`",
                 code=ExitCode.INCOMPLETE,
             )
 
     def _begin(self, checked: Checked) -> Manifest:
         """Put the manifest on the disk: from here on, what is done can be undone."""
+        targets = targets_of([fit.action.path for fit in checked.fits])
         files = tuple(
             Moved(
                 path=fit.action.path,
-                target=target_of(fit.action.path),
+                target=targets[fit.action.path],
                 size=fit.info.st_size,
                 mtime_ns=fit.info.st_mtime_ns,
                 mode=stat.S_IMODE(fit.info.st_mode),
@@ -147,7 +183,7 @@ class Application:
         )
         manifest = Manifest(
             id="",
-            made=datetime.now().astimezone().replace(microsecond=0),
+            made=datetime.now().astimezone(),
             state=State.APPLYING,
             origin=self._origin,
             collection=self._path.name,
@@ -157,50 +193,31 @@ class Application:
         )
         return self._trash.begin(manifest, step=self._step)
 
-    def _finish(self, manifest: Manifest, keeper: Keeper, *, continued: bool) -> Applied:
+    def _finish(self, manifest: Manifest, outlook: Outlook, keeper: Keeper) -> Applied:
         """Do what is left of an apply whose manifest is on the disk."""
         rows = self._trash.path_of(manifest) / ROWS_FILE
         keeper.keep([file.path for file in manifest.files], rows)
         self._step("apply:kept")
+        left: Mapping[str, str] = {}
         if manifest.origin is Origin.FILES:
-            moved = self._move(manifest)
+            kept = KeptFiles(self._trash.root, outlook.checked.kept)
+            goes = {action.path: action.kept for action in self._plan.actions}
+            continued = outlook.earlier is not None
+            moving = Moving(self._trash, manifest, kept, goes, continued=continued, step=self._step, told=self._told)
+            left = moving.run()
         else:
-            moved = [file.path for file in manifest.files]
             manifest = self._ignore(manifest)
-        keeper.set_aside(set(moved), rows)
+        taken = tuple(file for file in manifest.files if file.path not in left)
+        keeper.set_aside({file.path for file in taken}, rows)
         self._step("apply:set-aside")
-        manifest = self._trash.update(manifest, state=State.APPLIED)
+        # Of what was not taken there is nothing to take back.
+        manifest = self._trash.update(manifest, state=State.APPLIED if taken else State.UNDONE, files=taken)
         self._step("apply:done")
-        return self._applied(manifest, moved, continued=continued)
-
-    def _move(self, manifest: Manifest) -> list[str]:
-        """Move the files that are not moved yet, and return the paths of all that are."""
-        folder = self._trash.path_of(manifest)
-        part = folder / PART_FILE
-        part.unlink(missing_ok=True)
-        moved: list[str] = []
-        touched: set[Path] = set()
-        for number, file in enumerate(manifest.files, start=1):
-            source, target = absolute_path(file.path, self._trash.root), folder / file.target
-            if is_there(target):
-                _drop_copied(source, target, file)
-                moved.append(file.path)
-            elif as_noted(source, file):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._step("apply:move")
-                move_in(source, target, part, file.content_hash, step=self._step)
-                self._step("apply:moved")
-                moved.append(file.path)
-            touched |= {source.parent, target.parent}
-            self._told(number / len(manifest.files), f"{number:,} of {len(manifest.files):,} files")
-        for parent in sorted(touched):
-            if parent.is_dir():
-                sync(parent)
-        return moved
+        return self._applied(manifest, outlook, left)
 
     def _ignore(self, manifest: Manifest) -> Manifest:
         folder = self._trash.path_of(manifest)
-        change = plan_change(self._trash.root, manifest)
+        change = plan_change(self._trash.root, manifest, self._trash.manifests())
         if change is not None:
             manifest = self._trash.update(manifest, ignore=change)
             self._step("ignore:noted")
@@ -208,19 +225,15 @@ class Application:
         return manifest
 
     def _applied(
-        self, manifest: Manifest, moved: Sequence[str], *, continued: bool = False, repeated: bool = False
+        self, manifest: Manifest, outlook: Outlook, left: Mapping[str, str], *, repeated: bool = False
     ) -> Applied:
-        paths: Collection[str] = moved or [
-            file.path
-            for file in manifest.files
-            if manifest.origin is Origin.INDEX or is_there(self._trash.path_of(manifest) / file.target)
-        ]
         return Applied(
             manifest=manifest,
             folder=self._trash.path_of(manifest),
-            moved=tuple(paths),
-            left=tuple(file.path for file in manifest.files if file.path not in set(paths)),
-            continued=continued,
+            moved=tuple(file.path for file in manifest.files),
+            left=left,
+            before=outlook.before,
+            continued=outlook.earlier is not None and not repeated,
             repeated=repeated,
         )
 
@@ -230,26 +243,42 @@ def plan_digest(plan: Plan, origin: Origin) -> str:
     return blake3(json.dumps([origin.value, plan_to_json(plan)]).encode()).hexdigest()
 
 
-def target_of(path: str) -> str:
-    """Return the place of a file in the folder of its apply."""
-    return f"{OUTSIDE_FOLDER}{path}" if path.startswith("/") else f"{FILES_FOLDER}/{path}"
+def targets_of(paths: Iterable[str]) -> dict[str, str]:
+    """Return the place of each file in the folder of its apply, by path.
+
+    No two places are the same where names are told apart neither by case nor by how an accent is written: the trash
+    may be on such a disk, and the files on another."""
+    taken: set[str] = set()
+    targets: dict[str, str] = {}
+    for path in paths:
+        top, below = (OUTSIDE_FOLDER, path) if path.startswith("/") else (FILES_FOLDER, f"/{path}")
+        tops = (top if number == 1 else f"{top}-{number}" for number in count(1))
+        target = next(target for top in tops if _folded(target := f"{top}{below}") not in taken)
+        taken.add(_folded(target))
+        targets[path] = target
+    return targets
 
 
-def does_not_fit(checked: Checked) -> AppError:
+def _folded(path: str) -> str:
+    return normalize("NFC", normalize("NFC", path).casefold())
+
+
+def does_not_fit(checked: Checked, named: str) -> AppError:
     """Return the error that lists every action that cannot be done."""
     total = len(checked.fits) + len(checked.misfits)
     # A line break in a name would look like the next reason.
-    named = [(misfit.action.path.replace("\n", "\\n"), misfit.reason) for misfit in checked.misfits]
-    reasons = "".join(f"\n  {path}: {reason}" for path, reason in named)
+    lines = [(misfit.action.path.replace("\n", "\\n"), misfit.reason) for misfit in checked.misfits]
+    reasons = "".join(f"\n  {path}: {reason}" for path, reason in lines)
     return AppError(
         f"{len(checked.misfits)} of {total} actions do not fit what is there now, and nothing was changed:{reasons}\n"
-        "Bring the index up to date with `searchctl index` and make a new plan, or leave these out with --skip-changed",
+        f"Bring the index up to date with `searchctl index{named}` and make a new plan, or leave these out with "
+        "--skip-changed",
         code=ExitCode.INCOMPLETE,
     )
 
 
-def _unfinished(manifest: Manifest) -> AppError:
-    undo = f"`searchctl dedup undo {manifest.id}`"
+def _unfinished(manifest: Manifest, named: str) -> AppError:
+    undo = f"`searchctl dedup undo {manifest.id}{named}`"
     if manifest.state is State.UNDOING:
         return AppError(
             f"{manifest.id} is being taken back, and not to its end: finish that with {undo}", code=ExitCode.INCOMPLETE
@@ -259,9 +288,3 @@ def _unfinished(manifest: Manifest) -> AppError:
         f"{undo}, or finish it with the command that began it",
         code=ExitCode.INCOMPLETE,
     )
-
-
-def _drop_copied(source: Path, target: Path, file: Moved) -> None:
-    """Remove what a killed process had copied to the trash and not yet taken away; another file there stays."""
-    if as_noted(source, file) and as_noted(target, file) and not source.samefile(target):
-        source.unlink()

@@ -44,7 +44,7 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
     """Show what the plan would do, or do it, and return how to exit."""
     plan = read_plan(request.plan)
     path = existing_collection(given)
-    undo = f"searchctl dedup undo%s{collection_option(given)}"
+    named = collection_option(given)
     with terminal.progress("Applying") as told:
         application = Application(
             path,
@@ -53,6 +53,7 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
             Talk(notice=terminal.notice, detail=terminal.detail),
             skip_changed=request.skip_changed,
             told=told,
+            named=named,
         )
         if not request.yes:
             outlook = application.look()
@@ -62,29 +63,31 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
             except KeyboardInterrupt:
                 terminal.say(
                     "what was moved is in the trash: run the same command again to go on, or take it back with "
-                    f"`{undo % ''}`"
+                    f"`searchctl dedup undo{named}`"
                 )
                 raise
     if request.yes:
-        return _tell_applied(terminal, request, plan, applied, undo)
-    return _tell_outlook(terminal, request, plan, outlook, undo)
+        return _tell_applied(terminal, request, plan, applied, named)
+    return _tell_outlook(terminal, request, plan, outlook, named)
 
 
-def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook: Outlook, undo: str) -> ExitCode:
+def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook: Outlook, named: str) -> ExitCode:
     checked, earlier = outlook.checked, outlook.earlier
     if request.form is ReportFormat.JSON:
         terminal.write(_outlook_to_json(request, plan, outlook))
     elif earlier is None:
         _show(terminal, request, checked)
+    if outlook.before and (earlier is None or earlier.state is not State.APPLIED):
+        terminal.say(f"{len(outlook.before):,} of the plan's {many(len(plan.actions), 'action')} are done already")
     if earlier is not None:
-        _tell_earlier(terminal, earlier, undo)
+        _tell_earlier(terminal, earlier, named)
         return ExitCode.OK if earlier.state is State.APPLIED else ExitCode.INCOMPLETE
     if checked.misfits and not request.skip_changed:
         terminal.say(
             Text.assemble(
                 (f"{many(len(checked.misfits), 'action')} of {len(plan.actions):,} cannot be done", "red"),
-                ": with --yes nothing would be done. Bring the index up to date with `searchctl index` and make a new "
-                "plan, or leave these out with --skip-changed",
+                f": with --yes nothing would be done. Bring the index up to date with `searchctl index{named}` and "
+                "make a new plan, or leave these out with --skip-changed",
             )
         )
         return ExitCode.INCOMPLETE
@@ -95,17 +98,17 @@ def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook
     return ExitCode.OK
 
 
-def _tell_earlier(terminal: Terminal, manifest: Manifest, undo: str) -> None:
+def _tell_earlier(terminal: Terminal, manifest: Manifest, named: str) -> None:
     when = f"{manifest.made:%Y-%m-%d %H:%M}"
     if manifest.state is State.APPLIED:
         terminal.say(
             f"nothing to do: this plan was applied on {when} as {manifest.id}. To take it back: "
-            f"`{undo % f' {manifest.id}'}`"
+            f"`searchctl dedup undo {manifest.id}{named}`"
         )
     else:
         terminal.say(
             f"applying this plan was begun on {when} as {manifest.id} and has not ended: --yes goes on with it, "
-            f"`{undo % f' {manifest.id}'}` takes it back"
+            f"`searchctl dedup undo {manifest.id}{named}` takes it back"
         )
 
 
@@ -185,17 +188,17 @@ def _action_to_json(action: Action, reason: str | None) -> dict[str, Any]:
     }
 
 
-def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied: Applied, undo: str) -> ExitCode:
+def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied: Applied, named: str) -> ExitCode:
     manifest = applied.manifest
     done = set(applied.moved)
-    known = {file.path for file in manifest.files}
-    # What --skip-changed left out is in no manifest; what changed after it was written is.
-    out = [action for action in plan.actions if action.path not in done]
-    moved = sum(file.size for file in manifest.files if file.path in done)
+    # What --skip-changed left out is in no manifest.
+    reasons = {
+        action.path: applied.left.get(action.path, "it did not fit any more")
+        for action in plan.actions
+        if action.path not in done | applied.before
+    }
+    moved = sum(file.size for file in manifest.files)
     if request.form is ReportFormat.JSON:
-        reasons = {
-            action.path: "it changed meanwhile" if action.path in known else "it did not fit any more" for action in out
-        }
         document = {
             "schema": SCHEMA,
             "applied": True,
@@ -209,15 +212,20 @@ def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied
         }
         terminal.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     if applied.repeated:
-        _tell_earlier(terminal, manifest, undo)
+        _tell_earlier(terminal, manifest, named)
         return ExitCode.OK
-    for action in out:
-        why = "changed meanwhile and stays" if action.path in known else "left out, as it did not fit any more"
-        terminal.say(Text.assemble(("  ", ""), one_line(action.path), (f": {why}", "yellow")))
+    for path, reason in reasons.items():
+        what = "stays" if path in applied.left else "left out"
+        terminal.say(Text.assemble(("  ", ""), one_line(path), (f" {what}: {one_line(reason)}", "yellow")))
     if manifest.origin is Origin.FILES:
         what = f"{many(len(done), 'file')}, {size(moved)}, moved to {shown_path(applied.folder)} and out of the index"
     else:
         what = f"{many(len(done), 'document')} taken out of the index; the files stay, and .searchctlignore names them"
     terminal.say(f"{'finished what was begun: ' if applied.continued else ''}{what}")
-    terminal.say(f"to take it back: `{undo % f' {manifest.id}'}`")
+    if done:
+        terminal.say(f"to take it back: `searchctl dedup undo {manifest.id}{named}`")
+    if applied.left:
+        terminal.say(
+            f"{many(len(applied.left), 'file')} stayed: once the reasons are mended, run the same command again"
+        )
     return ExitCode.INCOMPLETE if applied.left else ExitCode.OK

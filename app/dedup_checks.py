@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from blake3 import blake3
-
 from ..index.collection import FolderCollection
-from ..index.ignore import OWN_IGNORE_FILE, hidden_by_text
+from ..index.ignore import OWN_IGNORE_FILE, hidden_by_text, hides_root
 from ..index.protocol import FileRecord
+from .dedup_files import DoesNotFitError, hash_file, look_at_file, look_at_kept, said
 from .dedup_plan import Action, Kept, Plan
 from .errors import AppError
 from .ignore_block import can_be_ignored, with_block
@@ -42,12 +40,10 @@ class Misfit:
 class Checked:
     """The actions of a plan, in its order."""
 
-    fits: tuple[Fit, ...]
-    misfits: tuple[Misfit, ...]
-
-
-class _DoesNotFitError(Exception):
-    """Why an action cannot be done."""
+    fits: tuple[Fit, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    kept: Mapping[Kept, os.stat_result] = field(default_factory=dict)
+    """The files that stay and fit, as they were when they were read."""
 
 
 def check_collection(plan: Plan, collection: Path) -> None:
@@ -60,54 +56,61 @@ def check_collection(plan: Plan, collection: Path) -> None:
         )
 
 
-def check_plan(plan: Plan, collection: FolderCollection, origin: Origin) -> Checked:
-    """Return which actions of the plan can be done now. Every file is read, those that go and those that stay."""
-    return _Check(plan, collection, origin).run()
+def check_plan(plan: Plan, collection: FolderCollection, origin: Origin, *, ignored: str = "") -> Checked:
+    """Return which actions of the plan can be done now. Every file is read, those that go and those that stay.
+
+    `ignored` is the text of the collection's .searchctlignore, for documents that leave the index alone.
+    """
+    return _Check(plan, collection, origin, ignored).run()
 
 
 class _Check:
     """State of one check."""
 
-    def __init__(self, plan: Plan, collection: FolderCollection, origin: Origin) -> None:
+    def __init__(self, plan: Plan, collection: FolderCollection, origin: Origin, ignored: str) -> None:
         self._plan = plan
         self._base = collection.root
         self._origin = origin
         self._indexed: Mapping[str, FileRecord] = collection.files()
         self._kept: dict[Kept, str | os.stat_result] = {}
         self._sources = read_sources(collection.path)
+        roots = [absolute_path(source.path, self._base) for source in self._sources]
+        # A line that hides what a run names counts for nothing in that run, and so does every other line of its file.
+        self._named = {root for root in roots if hides_root(root, self._base, ignored)}
 
     def run(self) -> Checked:
         found: list[Fit | Misfit] = []
         for action in self._plan.actions:
             try:
                 found.append(Fit(action=action, info=self._file(action)))
-            except _DoesNotFitError as reason:
+            except DoesNotFitError as reason:
                 found.append(Misfit(action=action, reason=str(reason)))
         found = self._together(found)
         return Checked(
             fits=tuple(one for one in found if isinstance(one, Fit)),
             misfits=tuple(one for one in found if isinstance(one, Misfit)),
+            kept={kept: info for kept, info in self._kept.items() if not isinstance(info, str)},
         )
 
     def _file(self, action: Action) -> os.stat_result:
-        """Return what is known of the action's file. Raises _DoesNotFitError."""
+        """Return what is known of the action's file. Raises DoesNotFitError."""
         self._check_indexed(action.path, action.content_hash)
         file = absolute_path(action.path, self._base)
-        info = _regular(file)
+        info = look_at_file(file)
         if self._origin is Origin.FILES:
             if not os.access(file.parent, os.W_OK | os.X_OK):
-                raise _DoesNotFitError(f"its folder {file.parent} is read-only")
+                raise DoesNotFitError(f"its folder {file.parent} is read-only")
         else:
             self._check_ignorable(action.path, file)
         try:
             changed = hash_file(file) != action.content_hash
         except OSError as error:
-            raise _DoesNotFitError(f"it cannot be read ({(error.strerror or str(error)).lower()})") from error
+            raise DoesNotFitError(f"it cannot be read ({said(error)})") from error
         if changed:
-            raise _DoesNotFitError("it has changed since it was indexed")
+            raise DoesNotFitError("it has changed since it was indexed")
         kept = self._kept_file(action.kept)
         if (kept.st_dev, kept.st_ino) == (info.st_dev, info.st_ino) and self._origin is Origin.FILES:
-            raise _DoesNotFitError(
+            raise DoesNotFitError(
                 f"it is the same file as the kept one, {action.kept.path}, under another name: moving it frees "
                 "nothing. Take it out of the index alone, with --from index"
             )
@@ -116,57 +119,48 @@ class _Check:
     def _check_indexed(self, path: str, content_hash: str, what: str = "it") -> None:
         record = self._indexed.get(path)
         if record is None:
-            raise _DoesNotFitError(f"{what} is not in the index any more")
+            raise DoesNotFitError(f"{what} is not in the index any more")
         if record.content_hash != content_hash:
-            raise _DoesNotFitError(f"{what} was indexed again with other content since the plan was made")
+            raise DoesNotFitError(f"{what} was indexed again with other content since the plan was made")
 
     def _kept_file(self, kept: Kept) -> os.stat_result:
         """Return what is known of the file that stays; looked at once, however many go for its sake."""
         if kept not in self._kept:
             try:
                 self._kept[kept] = self._look_at_kept(kept)
-            except _DoesNotFitError as reason:
+            except DoesNotFitError as reason:
                 self._kept[kept] = str(reason)
         found = self._kept[kept]
         if isinstance(found, str):
-            raise _DoesNotFitError(found)
+            raise DoesNotFitError(found)
         return found
 
     def _look_at_kept(self, kept: Kept) -> os.stat_result:
-        what = f"the kept file {kept.path}"
         if self._plan.against is None:
-            self._check_indexed(kept.path, kept.content_hash, what)
-        file = absolute_path(kept.path, self._base)
-        try:
-            info = file.stat()
-            if not stat.S_ISREG(info.st_mode):
-                raise _DoesNotFitError(f"{what} is no file any more")
-            if hash_file(file) != kept.content_hash:
-                raise _DoesNotFitError(f"{what} has changed since it was indexed")
-        except OSError as error:
-            raise _DoesNotFitError(f"{what} cannot be read ({(error.strerror or str(error)).lower()})") from error
-        return info
+            self._check_indexed(kept.path, kept.content_hash, f"the kept file {kept.path}")
+        return look_at_kept(kept, self._base)
 
     def _check_ignorable(self, path: str, file: Path) -> None:
-        """Raise _DoesNotFitError when the next `searchctl index` would take the file in again, whatever is ignored."""
+        """Raise DoesNotFitError when the next `searchctl index` would take the file in again, whatever is ignored."""
         if path.startswith("/"):
-            raise _DoesNotFitError(
+            raise DoesNotFitError(
                 f"it lies outside of {self._base}, whose {OWN_IGNORE_FILE} cannot name it: the next `searchctl index` "
                 "would take it in again. Take it away with --from files"
             )
         if not can_be_ignored(path):
-            raise _DoesNotFitError(
+            raise DoesNotFitError(
                 "its name has a line break, which no ignore file can say. Take it away with --from files"
             )
         for source in self._sources:
             root = absolute_path(source.path, self._base)
             if root == file or root in file.parents or source.path == ".":
                 block = with_block("", "now", [path])
-                if source.options.no_ignore or not hidden_by_text(file, root, self._base, block):
-                    raise _DoesNotFitError(
+                heedless = source.options.no_ignore or root in self._named
+                if heedless or not hidden_by_text(file, root, self._base, block):
+                    raise DoesNotFitError(
                         f"`searchctl index` of {source.path} takes it in whatever {OWN_IGNORE_FILE} says "
-                        "(--no-ignore, an ignore file further down, or a path of its own). Take it away with "
-                        "--from files"
+                        f"(--no-ignore, an ignore file further down, a line there that hides {source.path} itself, or "
+                        "a path of its own). Take it away with --from files"
                     )
 
     def _together(self, found: list[Fit | Misfit]) -> list[Fit | Misfit]:
@@ -187,28 +181,3 @@ def _alone(fit: Fit, names: Mapping[tuple[int, int], int], kept: Mapping[tuple[i
             action=fit.action, reason="another action names the same file (letters of another case, or a mount)"
         )
     return fit
-
-
-def _regular(file: Path) -> os.stat_result:
-    """Return the state of a file. Raises _DoesNotFitError when it is gone, a link, or reached through one."""
-    try:
-        info = file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise _DoesNotFitError("it is gone") from None
-    except OSError as error:
-        raise _DoesNotFitError(f"it cannot be reached ({(error.strerror or str(error)).lower()})") from error
-    if stat.S_ISLNK(info.st_mode):
-        raise _DoesNotFitError(f"it is a symlink to {file.readlink()}: only files themselves are taken away")
-    if not stat.S_ISREG(info.st_mode):
-        raise _DoesNotFitError("it is no regular file")
-    real = os.path.realpath(file)
-    if real != str(file):
-        raise _DoesNotFitError(
-            f"it is reached through a symlink, and lies in {real}: only files themselves are taken away"
-        )
-    return info
-
-
-def hash_file(file: Path) -> str:
-    """Return the blake3 hex of a file's bytes."""
-    return blake3(max_threads=1).update_mmap(file).hexdigest()

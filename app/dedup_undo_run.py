@@ -36,7 +36,8 @@ def run_undo(terminal: Terminal, id_: str | None, given: Path | None, form: Repo
     path = existing_collection(given)
     with terminal.progress("Undoing") as told:
         try:
-            undone = Undoing(path, Talk(notice=terminal.notice, detail=terminal.detail), told=told).undo(id_)
+            talk = Talk(notice=terminal.notice, detail=terminal.detail)
+            undone = Undoing(path, talk, told=told, named=collection_option(given)).undo(id_)
         except KeyboardInterrupt:
             terminal.say("what is back stays: run the same command again to go on")
             raise
@@ -44,12 +45,15 @@ def run_undo(terminal: Terminal, id_: str | None, given: Path | None, form: Repo
         terminal.write(_undone_to_json(undone))
     for name, reason in undone.conflicts.items():
         terminal.say(Text.assemble(("  not as it was ", "red"), one_line(name), f": {one_line(reason)}"))
+    for name in undone.changed:
+        terminal.say(Text.assemble(("  changed ", "yellow"), one_line(name), ": the file is not the one that went"))
     if undone.foreign:
         terminal.say(
-            f"  {many(len(undone.foreign), 'document')} cannot come back into the index, which has another encoder or "
-            f"other chunks now: run `searchctl index{collection_option(given)}`"
+            f"  {many(len(undone.foreign), 'document')} cannot come back into the index: {undone.foreign_reason}"
         )
-    terminal.say(_summary(undone))
+    if undone.changed or undone.foreign:
+        terminal.say(f"take them in with `searchctl index{collection_option(given)}`")
+    terminal.say(_summary(undone, collection_option(given)))
     return ExitCode.OK if undone.whole else ExitCode.INCOMPLETE
 
 
@@ -77,14 +81,17 @@ def run_list(terminal: Terminal, given: Path | None, form: ReportFormat) -> None
     terminal.show(table)
 
 
-def _summary(undone: Undone) -> str:
+def _summary(undone: Undone, named: str) -> str:
     manifest = undone.manifest
     if undone.repeated:
         return f"{manifest.id} is undone already"
     parts = [f"{many(len(undone.documents), 'document')} back in the index"]
     if manifest.origin is Origin.FILES:
         parts.insert(0, f"{many(len(undone.files), 'file')} back in place")
-    end = f"; what is left is in {shown_path(undone.folder)}" if manifest.state is State.PARTLY else ""
+    end = ""
+    if manifest.state is State.PARTLY:
+        again = f"`searchctl dedup undo {manifest.id}{named}`"
+        end = f"; what is left is in {shown_path(undone.folder)}: once the reasons are mended, run {again} again"
     return f"{manifest.id}: {', '.join(parts)}{end}"
 
 
@@ -95,7 +102,7 @@ def _undone_to_json(undone: Undone) -> str:
         "folder": str(undone.folder),
         "moved_back": undone.files,
         "indexed_again": undone.documents,
-        "to_index": undone.foreign,
+        "to_index": [*undone.foreign, *undone.changed],
         "conflicts": undone.conflicts,
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"

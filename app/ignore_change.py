@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from blake3 import blake3
 
 from ..index.ignore import OWN_IGNORE_FILE
 from ..training.whole_files import sync, write_whole
-from .dedup_checks import hash_file
+from .dedup_files import hash_file
 from .errors import AppError
 from .ignore_block import has_block, with_block, without_block
 from .trash import IGNORE_FILE, PART_FILE, IgnoreChange, Manifest, Step
 from .trash_files import copy_whole
-
-_PART = f"{OWN_IGNORE_FILE}.part"
 
 
 def read_ignore(root: Path) -> str | None:
@@ -43,12 +42,18 @@ def read_ignore(root: Path) -> str | None:
         ) from error
 
 
-def plan_change(root: Path, manifest: Manifest) -> IgnoreChange | None:
-    """Return what is to become of the ignore file, None when it has the block of this apply already."""
+def plan_change(root: Path, manifest: Manifest, earlier: Iterable[Manifest]) -> IgnoreChange | None:
+    """Return what is to become of the ignore file, None when it has the block of this apply already.
+
+    `earlier` are the applies to the same collection."""
     text = read_ignore(root)
     if text is not None and has_block(text, manifest.id):
         return None
-    return IgnoreChange(before=None if text is None else _digest(text), written=_digest(_new_text(text, manifest)))
+    made = text is None or any(
+        one.ignore is not None and one.ignore.made and has_block(text, one.id) for one in earlier
+    )
+    before = None if text is None else _digest(text)
+    return IgnoreChange(before=before, written=_digest(_new_text(text, manifest)), made=made)
 
 
 def write_change(root: Path, folder: Path, manifest: Manifest, *, step: Step) -> None:
@@ -59,7 +64,7 @@ def write_change(root: Path, folder: Path, manifest: Manifest, *, step: Step) ->
     if text is not None:
         _keep(path, kept, folder / PART_FILE, step=step)
     step("ignore:kept")
-    _write(path, _new_text(text, manifest), step=step)
+    _write(path, _new_text(text, manifest), manifest, step=step)
     step("ignore:written")
 
 
@@ -68,7 +73,7 @@ def take_back(root: Path, folder: Path, manifest: Manifest, *, step: Step) -> No
     change, path, kept = manifest.ignore, root / OWN_IGNORE_FILE, folder / IGNORE_FILE
     if change is None:
         return
-    path.with_name(_PART).unlink(missing_ok=True)  # of a killed process
+    _part(path, manifest).unlink(missing_ok=True)  # of a killed process
     text = read_ignore(root)
     if text is None or not has_block(text, manifest.id):
         return
@@ -76,11 +81,11 @@ def take_back(root: Path, folder: Path, manifest: Manifest, *, step: Step) -> No
     if _digest(text) == change.written and change.before is not None and kept.is_file():
         kept.replace(path)
         sync(root)
-    elif change.before is None and not rest:
+    elif change.made and not rest:
         path.unlink()
         sync(root)
     else:
-        _write(path, rest, step=step)
+        _write(path, rest, manifest, step=step)
     step("ignore:back")
 
 
@@ -98,9 +103,13 @@ def _keep(path: Path, kept: Path, part: Path, *, step: Step) -> None:
     sync(kept.parent)
 
 
-def _write(path: Path, text: str, *, step: Step) -> None:
+def _part(path: Path, manifest: Manifest) -> Path:
+    return path.with_name(f"{path.name}.{manifest.id}.part")  # a name that no person's file has
+
+
+def _write(path: Path, text: str, manifest: Manifest, *, step: Step) -> None:
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    write_whole(path, text.encode(), part=path.with_name(_PART))
+    write_whole(path, text.encode(), part=_part(path, manifest))
     step("ignore:renamed")
     if mode is not None:
         path.chmod(mode)

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ OUTSIDE_FOLDER = "outside"
 
 _SCHEMA = 1
 _MANIFEST_PART = f"{MANIFEST_FILE}.part"
-_NEW_FOLDER = ".new"
 _ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{6}-[0-9a-f]{6,}")
 
 Step = Callable[[str], None]
@@ -80,6 +79,8 @@ class IgnoreChange:
     before: str | None
     """None: it was not there."""
     written: str
+    made: bool = False
+    """No person made the file: this apply did, or one before whose block was still in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,10 @@ class Manifest:
     plan: str
     """Digest of the plan and of what was left out of it by --skip-changed."""
     files: tuple[Moved, ...]
+    """Once it is applied, only those that were taken."""
     ignore: IgnoreChange | None
+    rows: bool = True
+    """The rows were kept in a file; false when the apply was ended before that, as its undo found."""
 
     @property
     def bytes(self) -> int:
@@ -141,14 +145,19 @@ class Trash:
         self.folder.mkdir(exist_ok=True)
         ignore = self.folder / ".gitignore"
         if not ignore.is_file():
-            write_whole(ignore, b"*\n", part=self.folder / ".gitignore.part")
+            # Other collections beside this one, each with a lock of its own, may be doing the same.
+            write_whole(ignore, b"*\n", part=self.folder / f".gitignore-{self._name}.part")
         sync(self.root)
         step("trash:made")
-        for undone in self.manifests():
+        earlier = self.manifests()
+        for undone in earlier:
             if undone.state is State.UNDONE:
                 self.clean(undone)  # whose undo was killed at its very end
-        new = self.folder / _NEW_FOLDER  # one left by a killed process is empty, or has a manifest that never counted
+        # One left by a killed process is empty, or has a manifest that never counted.
+        new = self.folder / f".new-{self._name}"
         new.mkdir(exist_ok=True)
+        if earlier:  # the latest is told by this, also when the clock was put back
+            manifest = replace(manifest, made=max(manifest.made, earlier[-1].made + timedelta(microseconds=1)))
         made = replace(manifest, id=self._new_id(manifest), collection=self._name)
         self._write(new, made)
         step("trash:manifest")
@@ -182,8 +191,8 @@ class Trash:
         folder = self.path_of(manifest)
         for name in (ROWS_FILE, f"{ROWS_FILE}.part", IGNORE_FILE, PART_FILE, _MANIFEST_PART):
             (folder / name).unlink(missing_ok=True)
-        remove_empty(folder / FILES_FOLDER)
-        remove_empty(folder / OUTSIDE_FOLDER)
+        for entry in folder.iterdir():
+            remove_empty(entry)
 
 
 def remove_empty(top: Path) -> None:
@@ -217,7 +226,8 @@ def read_manifest(path: Path) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AppError(
-            f"{path} cannot be read ({error}): expected what `searchctl dedup apply` wrote. The files that it took "
-            f"away lie in {path.parent}, each under its own path, to be moved back by hand",
+            f"{path} cannot be read ({error}): expected what `searchctl dedup apply` wrote. Move the folder "
+            f"{path.parent} out of the trash, for until then nothing else in it can be applied or undone. The files "
+            "that were taken away lie in it, each under its own path, to be moved back by hand",
             code=ExitCode.INCOMPLETE,
         ) from error

@@ -6,24 +6,35 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from ..training.whole_files import sync
-from .dedup_checks import hash_file
+from .dedup_files import hash_file, state_of
 from .errors import AppError
 from .trash import Moved, Step
+
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that are no file's own: every other one would meet them too."""
 
 
 def as_noted(path: Path, file: Moved) -> bool:
     """Return whether the file is there itself, as the manifest describes it; read only when its time is another."""
+    return _is_like(path, file) and (path.lstat().st_mtime_ns == file.mtime_ns or has_bytes(path, file))
+
+
+def has_bytes(path: Path, file: Moved) -> bool:
+    """Return whether the file is there itself with the bytes that the manifest says; they are read."""
+    return _is_like(path, file) and hash_file(path) == file.content_hash
+
+
+def _is_like(path: Path, file: Moved) -> bool:
     try:
         info = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    if not stat.S_ISREG(info.st_mode) or info.st_size != file.size or os.path.realpath(path) != str(path):
-        return False
-    return info.st_mtime_ns == file.mtime_ns or hash_file(path) == file.content_hash
+    return stat.S_ISREG(info.st_mode) and info.st_size == file.size and os.path.realpath(path) == str(path)
 
 
 def is_there(path: Path) -> bool:
@@ -31,18 +42,59 @@ def is_there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def move_in(source: Path, target: Path, part: Path, content_hash: str, *, step: Step) -> None:
-    """Move a file into the trash, where nothing is at `target`; `part` is its place while it is copied."""
+def make_folder(folder: Path, top: Path) -> None:
+    """Make a folder below `top`, or `top` itself, and those between, their names on the disk when this returns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while folder != top:
+        folder = folder.parent
+        sync(folder)
+
+
+def sync_names(folders: Iterable[Path]) -> None:
+    """Bring the names in these folders to the disk, as far as they are there and may be read."""
+    for folder in sorted(folders):
+        # One that may be written and not read cannot be opened to be synced.
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            sync(folder)
+
+
+def move_in(source: Path, target: Path, part: Path, content_hash: str, *, step: Step) -> bool:
+    """Move a file into the trash, where nothing is at `target`; `part` is its place while it is copied.
+
+    Returns False when it changed while it was copied: it is where it was then, as after an OSError."""
     try:
         source.rename(target)
+        return True
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+    seen = source.lstat()
+    try:
         copy_whole(source, part, content_hash, step=step)
-        part.rename(target)
-        step("copy:named")
+    except AppError:
+        if state_of(source.lstat()) != state_of(seen):
+            return False
+        raise
+    part.rename(target)
+    step("copy:named")
+    return drop_original(source, target, seen)
+
+
+def drop_original(source: Path, target: Path, seen: os.stat_result) -> bool:
+    """Remove a file that was copied to `target`, or the copy when it is not as it was `seen`; return which."""
+    try:
         sync(target.parent)
-        source.unlink()
+        unchanged = state_of(source.lstat()) == state_of(seen)
+        if unchanged:
+            source.unlink()
+    except FileNotFoundError:
+        return True  # somebody else took it away, and the copy is all there is
+    except OSError:
+        target.unlink()
+        raise
+    if not unchanged:
+        target.unlink()
+    return unchanged
 
 
 def move_back(source: Path, place: Path, part: Path, *, step: Step) -> None:
@@ -55,10 +107,13 @@ def move_back(source: Path, place: Path, part: Path, *, step: Step) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        seen = source.lstat()
         copy_whole(source, part, hash_file(source), step=step)
         _name_anew(part, place, step=step)
         sync(place.parent)
         step("copy:named")
+        if state_of(source.lstat()) != state_of(seen):
+            raise OSError(errno.EBUSY, "it was changed in the trash while it was copied", str(source)) from error
         source.unlink()
 
 

@@ -62,3 +62,7 @@ class MissingPackageError(IndexRoomError, ImportError):
 
 class TooFewGroupsError(ClusteringError):
     """There are fewer different vectors than clusters were asked for."""
+
+
+class KeptRowsError(IndexRoomError):
+    """The file of rows that left a collection for a while is gone, damaged, or of another version."""

@@ -83,6 +83,15 @@ def _hides(root: Path, levels: Sequence[IgnoreLevel], *, below: Path) -> bool:
     return any(ignored_by(folder, levels, is_dir=True) is not None for folder in between)
 
 
+def hides_root(root: Path, base: Path, text: str) -> bool:
+    """Return whether a .searchctlignore of `base` with this text hides `root` below it.
+
+    A walk that names `root` pays no heed to that file then."""
+    own = base / OWN_IGNORE_FILE
+    level = IgnoreLevel(base=base, specs=((own, _parsed(text, own)),))
+    return base in root.parents and _hides(root, (level,), below=base)
+
+
 def hidden_by_text(file: Path, root: Path, base: Path, text: str) -> bool:
     """Return whether a walk of `root` leaves out `file` below it once the .searchctlignore of `base` has this text.
 

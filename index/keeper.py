@@ -44,6 +44,6 @@ class Keeper(Protocol):
     def put_back(self, paths: AbstractSet[str], file: Path) -> PutBack:
         """Put documents back from `file` with the ids they had, as far as their paths are not indexed meanwhile.
 
-        A vector whose hash has come back under another id is used under that. Raises IndexRoomError when the file is
-        missing or damaged."""
+        A vector whose hash has come back under another id is used under that. Raises KeptRowsError when the file is
+        missing, damaged or of another version; nothing is changed then."""
         ...

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import bump, read_state, sqlite_errors, vector_ids
-from .errors import IndexRoomError
+from .errors import KeptRowsError
 from .keeper import PutBack
 from .publish import Notice
 from .rows import drop_documents, index_words
@@ -57,6 +57,9 @@ def save_rows(connection: sqlite3.Connection, paths: Iterable[str], file: Path, 
             kept.execute(f"CREATE TABLE {table} ({', '.join(names)})")
             kept.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})", rows)
             step(f"keep:{table}")
+        # Each document is put back by a look at its chunks, and at their vectors.
+        kept.execute("CREATE INDEX chunks_of_document ON chunks (document_id)")
+        kept.execute("CREATE INDEX vectors_by_id ON vectors (id)")
         kept.execute("COMMIT")
     _sync(part)
     step("keep:synced")
@@ -173,12 +176,12 @@ def _rows(
     where: str = "1",
     values: Sequence[Any] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows of a kept table by column. Raises IndexRoomError when the catalogue's table has other columns."""
+    """Yield rows of a kept table by column. Raises KeptRowsError when the catalogue's table has other columns."""
     cursor = kept.execute(f"SELECT * FROM {table} WHERE {where} ORDER BY id", values)
     names = [column[0] for column in cursor.description]
     expected = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     if names != expected:
-        raise IndexRoomError(
+        raise KeptRowsError(
             f"the kept rows of {table} have the columns {', '.join(names)}, this version of searchctl has "
             f"{', '.join(expected)}: put them back with the version that kept them, or index the files again"
         )
@@ -199,17 +202,25 @@ def _source(connection: sqlite3.Connection) -> dict[str, str | None]:
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
     """Open a file of kept rows to read."""
     if not file.is_file():
-        raise IndexRoomError(f"{file} is missing: the rows that were kept in it cannot be put back")
+        raise KeptRowsError(f"{file} is missing: the rows that were kept in it cannot be put back")
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as kept:
         try:
             tables = {name for (name,) in kept.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not tables >= {"source", *_SELECTS}:
-                raise IndexRoomError(f"{file} is damaged (it lacks tables): the rows kept in it cannot be put back")
+                raise KeptRowsError(f"{file} is damaged (it lacks tables): the rows kept in it cannot be put back")
             yield kept
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise IndexRoomError(f"{file} is damaged ({error}): the rows kept in it cannot be put back") from error
+            damage = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            if damage and not _is_sound(kept):  # else it is the catalogue that the caller works on with these rows
+                raise KeptRowsError(f"{file} is damaged ({error}): the rows kept in it cannot be put back") from error
             raise
+
+
+def _is_sound(kept: sqlite3.Connection) -> bool:
+    try:
+        return list(kept.execute("PRAGMA quick_check(1)")) == [("ok",)]
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _sync(path: Path) -> None:

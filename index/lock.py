@@ -44,17 +44,7 @@ def write_lock(folder: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
     The operating system drops the lock with its process, so a killed owner leaves only its owner file behind.
     Raises CollectionLockedError naming the owner when another writer, of this or another process, lives.
     """
-    # thread_local=False: the lock may be released by another thread than the one that took it (a server's shutdown).
-    lock = FileLock(folder / LOCK_FILE, timeout=timeout_s, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise _locked(folder) from None
-    except OSError as error:
-        raise StorageError(
-            f"cannot take the write lock {folder / LOCK_FILE}: {error.strerror or error}. Make the folder writable, "
-            "or name another collection with --collection PATH"
-        ) from error
+    lock = _acquired(folder, timeout_s)
     owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=datetime.now(UTC).isoformat(timespec="seconds"))
     try:
         unclean = (folder / OWNER_FILE).exists()
@@ -66,6 +56,34 @@ def write_lock(folder: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
             with suppress(OSError):
                 (folder / OWNER_FILE).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def writers_kept_out(folder: Path) -> Iterator[None]:
+    """Hold the write lock of a collection's folder for one who changes nothing in it, and leaves no name.
+
+    What a killed owner left stays for the next writer to see. Raises like `write_lock`.
+    """
+    lock = _acquired(folder, 0.0)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquired(folder: Path, timeout_s: float) -> FileLock:
+    # thread_local=False: the lock may be released by another thread than the one that took it (a server's shutdown).
+    lock = FileLock(folder / LOCK_FILE, timeout=timeout_s, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise _locked(folder) from None
+    except OSError as error:
+        raise StorageError(
+            f"cannot take the write lock {folder / LOCK_FILE}: {error.strerror or error}. Make the folder writable, "
+            "or name another collection with --collection PATH"
+        ) from error
+    return lock
 
 
 def _write_owner(folder: Path, owner: Owner) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import PathNotFoundError
+from .errors import IndexRoomError, PathNotFoundError
 from .ignore import IgnoreLevel, ancestor_levels, ignored_by, load_level, parse_patterns
 from .readers import reader_for
 from .readers.decoding import SNIFF_BYTES, looks_binary
@@ -64,12 +64,17 @@ def walk(roots: Sequence[Path], options: WalkOptions, *, base: Path | None = Non
     `.git`, `.searchctl` and `.searchctl-trash` are passed over in silence. The .searchctlignore of `base`, the folder
     that holds the collection, counts for all roots below it. A symlink is followed only to where some root contains
     it, and never to a file already seen. Raises PathNotFoundError, before anything is yielded, when a root does not
-    exist.
+    exist, and IndexRoomError when it lies in a trash folder.
     """
     absolute = [Path(os.path.abspath(root)) for root in roots]  # noqa: PTH100 (Path.resolve would follow symlinks)
     for root in absolute:
         if not root.exists():
             raise PathNotFoundError(f"{root}: no such file or folder. Check the spelling of the path to index.")
+        if any(part.casefold() == TRASH_FOLDER for part in Path(os.path.realpath(root)).parts):
+            raise IndexRoomError(
+                f"{root} lies in a trash folder of `searchctl dedup apply`, which is never indexed: expected a path "
+                "outside of it. Bring files back with `searchctl dedup undo`, or copy them elsewhere"
+            )
     return _Walk(absolute, options, base).run()
 
 

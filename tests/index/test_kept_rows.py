@@ -13,7 +13,7 @@ import pytest
 
 from searchctl.index.collection import FolderCollection
 from searchctl.index.documents import Chunk
-from searchctl.index.errors import CollectionLockedError, IndexRoomError, StorageError
+from searchctl.index.errors import CollectionLockedError, KeptRowsError, StorageError
 from searchctl.index.keeper import Keeper
 from searchctl.index.protocol import Batch, Collection, CollectionSettings, DocumentRecord, FileRecord, Vectors
 
@@ -252,9 +252,24 @@ def test_kept_rows_that_are_gone_or_damaged_are_said(
     if content is not None:
         file.write_bytes(content)
     before = rows(collection)
-    with collection.keeper() as keeper, pytest.raises(IndexRoomError, match=r"rows\.db"):
+    with collection.keeper() as keeper, pytest.raises(KeptRowsError, match=r"rows\.db"):
         keeper.put_back({"a.txt"}, file)
     assert before == rows(collection)
+
+
+def test_each_document_is_found_without_reading_all_rows(collection: FolderCollection, tmp_path: Path) -> None:
+    """Else the time to put back grows with the square of the documents."""
+    file = tmp_path / "rows.db"
+    set_aside(collection, *TEXTS, file=file)
+    queries = (
+        "SELECT * FROM chunks WHERE document_id = 1 ORDER BY id",
+        "SELECT * FROM vectors WHERE id IN (SELECT vector_id FROM chunks WHERE document_id = 1) ORDER BY id",
+    )
+    kept = sqlite3.connect(file)
+    plans = [row[3] for query in queries for row in kept.execute(f"EXPLAIN QUERY PLAN {query}")]
+    kept.close()
+    assert any("USING INDEX" in step for step in plans)
+    assert [] == [step for step in plans if step.startswith("SCAN")]
 
 
 def test_full_disk_leaves_the_rows_as_they_were(collection: FolderCollection, tmp_path: Path) -> None:

@@ -286,3 +286,11 @@ def test_trash_is_never_entered_and_the_collections_own_ignore_file_counts_below
     assert not any("trash" in name for name in names(tmp_path, tmp_path, hidden=True, no_ignore=True))
     (tmp_path / ".git").mkdir()
     assert ["docs/sub/a.md"] == names(docs, tmp_path)
+
+
+def test_a_root_in_a_trash_folder_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, {".searchctl-trash/x/files/a.md": "a", "b.md": "b"})
+    (tmp_path / "link").symlink_to(".searchctl-trash/x")
+    for path in (".searchctl-trash", ".searchctl-trash/x/files", ".searchctl-trash/x/files/a.md", "link"):
+        with pytest.raises(IndexRoomError, match=r"trash folder.*searchctl dedup undo"):
+            walk([tmp_path / "b.md", tmp_path / path], WalkOptions(hidden=True))

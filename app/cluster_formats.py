@@ -6,17 +6,15 @@ import csv
 import io
 import json
 
-from .cluster_report import SCHEMA, ClusterReport, as_text, assignment, to_json
+from .cluster_report import SCHEMA, ClusterReport, assignment
 from .settings import GroupFormat
 
 CSV_COLUMNS = ("cluster", "title", "path", "place", "chunk", "to_center", "x", "y")
 
 
 def render(report: ClusterReport, form: GroupFormat) -> str:
-    """Return the report as text that ends with a newline."""
+    """Return the report as JSONL or CSV, text that ends with a newline."""
     rows = range(len(report.items.items))
-    if form is GroupFormat.JSON:
-        return as_text(to_json(report))
     if form is GroupFormat.JSONL:
         lines = ({"schema": SCHEMA, **assignment(report, row)} for row in rows)
         return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,8 +134,3 @@ def assignment(report: ClusterReport, row: int) -> dict[str, Any]:
         "x": at[0],
         "y": at[1],
     }
-
-
-def as_text(document: dict[str, Any]) -> str:
-    """Return a JSON document as text."""
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"

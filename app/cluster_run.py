@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,15 +25,15 @@ from .cluster_page import page
 from .cluster_report import ClusterReport, ReportedCluster, settings_json, to_json
 from .cluster_table import show_clusters
 from .cluster_vectors import instructed
+from .collection_items import INCOMPLETE, Bar, check_room, write_page
 from .console import Terminal
-from .dedup_run import Bar, check_room
+from .dedup_report import as_text
 from .encoders import EncoderChoice, naming_collection
 from .engine import Engine, Talk
 from .errors import AppError, ResultNotStoredError
 from .map_store import places_of
-from .page_files import write_whole
 from .path_globs import rooted_globs
-from .places import existing_collection, shown_path
+from .places import existing_collection
 from .settings import GroupFormat
 from .stored_groups import StoredCluster, StoredClusters, read_clusters, write_clusters
 
@@ -63,9 +62,9 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
     collection = engine.open()
     try:
         where = replace(request.where, paths=rooted_globs(request.where.paths, collection.root))
-        check_room(collection, talk)
+        status = collection.status()
+        check_room(status)
         items = collection.items(request.level, where)
-        complete = collection.status().complete
         if not items.items:
             narrowed = "" if where.is_empty else " that passes the filters"
             raise AppError(f"{path} holds no {request.level.value}{narrowed}: expected some to cluster")
@@ -78,8 +77,8 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
                 items = instructed(collection, items, request.instruction, lazy, show=show)
     finally:
         collection.close()
-    if not complete:
-        talk.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+    if not status.complete:
+        talk.notice(INCOMPLETE)
     report = _clustered(path, items, request, talk=talk, bar=bar, filtered=not where.is_empty)
     if report.filtered:
         talk.notice(
@@ -89,9 +88,9 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
         _store(report, talk)
     if request.layout is None:
         return report
-    with bar("drawing the map") as show, _steps(show) as progress:
+    with bar("drawing the map") as show:
         places = places_of(
-            path, items, request.layout, seed=request.settings.seed, progress=progress, notice=talk.notice
+            path, items, request.layout, seed=request.settings.seed, progress=_steps(show), notice=talk.notice
         )
     return replace(report, places=places)
 
@@ -99,9 +98,9 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
 def _clustered(
     path: Path, items: Items, request: ClusterRequest, *, talk: Talk, bar: Bar, filtered: bool
 ) -> ClusterReport:
-    with bar("clustering") as show, _steps(show) as progress:
+    with bar("clustering") as show:
         # What is said many times counts once: copies have the same neighbours, and must not be parted by chance.
-        found = cluster(items.vectors, request.settings, progress=progress)
+        found = cluster(items.vectors, request.settings, progress=_steps(show))
     found = replace(found, labels=by_size(found.labels[items.nodes]))
     vectors = items.vectors[items.nodes]
     shapes, to_center = describe_clusters(vectors, found.labels)
@@ -126,14 +125,9 @@ def _clustered(
     )
 
 
-@contextmanager
-def _steps(show: Callable[[float, str], None]) -> Iterator[Callable[[StepProgress], None]]:
+def _steps(show: Callable[[float, str], None]) -> Callable[[StepProgress], None]:
     """Turn the steps of a computation, each with an end of its own, into words beside a bar that never goes back."""
-
-    def progress(event: StepProgress) -> None:
-        show(event.done / max(event.total, 1), f"{event.step}: {event.done:,} of {event.total:,}")
-
-    yield progress
+    return lambda event: show(event.done / max(event.total, 1), f"{event.step}: {event.done:,} of {event.total:,}")
 
 
 def _ids(path: Path, items: Items, clusters: list[tuple[int, tuple[int, ...]]], talk: Talk) -> MatchedIds:
@@ -185,13 +179,13 @@ def _store(report: ClusterReport, talk: Talk) -> None:
 
 def present(terminal: Terminal, report: ClusterReport, form: GroupFormat, *, most: int, html: Path | None) -> None:
     """Print the report, and write its page where one is asked for."""
+    document = to_json(report) if html is not None or form is GroupFormat.JSON else None
     if html is not None:
-        write_whole(
-            html,
-            page(to_json(report), command=shlex.join(["searchctl", *sys.argv[1:]])).encode("utf-8", "backslashreplace"),
-        )
-        terminal.say(f"report: {shown_path(html)}")
-    if form is GroupFormat.TABLE:
+        assert document is not None
+        write_page(terminal, html, page(document, command=shlex.join(["searchctl", *sys.argv[1:]])))
+    if document is not None and form is GroupFormat.JSON:
+        terminal.write(as_text(document))
+    elif form is GroupFormat.TABLE:
         show_clusters(terminal, report, most=most)
     else:
         terminal.write(render(report, form))

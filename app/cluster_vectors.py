@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ..encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role
+from ..encoder.protocol import EncodeProgress, Role
 from ..index.items import Items, with_vectors
 from ..training.vector_cache import CachedEncoder
-from .collection_contents import embedded_texts
+from .collection_contents import StoredVectors, embedded_texts
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from ..index.collection import FolderCollection
-    from ..index.protocol import Vectors
     from .encoders import LazyEncoder
 
 INSTRUCTED_FILE = "instructed.sqlite"
 """In the collection's folder: vectors under instructions, each text once an instruction."""
-
-
-class _Deferred:
-    """An encoder that is loaded only when a text must be encoded."""
-
-    def __init__(self, lazy: LazyEncoder) -> None:
-        self._lazy = lazy
-
-    @property
-    def info(self) -> EncoderInfo:
-        return self._lazy.info()
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._lazy.open().tokenizer
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        role: Role,
-        instruction: str | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Vectors:
-        return self._lazy.open().encode(texts, role=role, instruction=instruction, progress=progress)
 
 
 def instructed(
@@ -66,6 +38,6 @@ def instructed(
         show(event.texts_done / max(event.texts_total, 1), f"{event.texts_done:,} of {event.texts_total:,} texts")
 
     file = collection.path / INSTRUCTED_FILE
-    with closing(CachedEncoder(_Deferred(lazy), file, kind="instructed")) as encoder:
-        vectors = encoder.encode(texts, role=Role.QUERY, instruction=instruction, progress=progress)
+    with closing(CachedEncoder(StoredVectors(lazy=lazy, collection=None), file, kind="instructed")) as encoder:
+        vectors = encoder.encode(texts, role=Role.DOCUMENT, instruction=instruction, progress=progress)
     return with_vectors(items, hashes, vectors)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from .dedup_report import SCHEMA, DedupReport, as_text, group_json, rounded, to_json
+from .dedup_report import SCHEMA, DedupReport, group_json, rounded
 from .item_json import place
 from .settings import GroupFormat
 
@@ -17,9 +17,7 @@ CSV_COLUMNS = (
 
 
 def render(report: DedupReport, form: GroupFormat) -> str:
-    """Return the report as text that ends with a newline, or "" where there is no group to say."""
-    if form is GroupFormat.JSON:
-        return as_text(to_json(report))
+    """Return the report as JSONL or CSV, text that ends with a newline, or "" where there is no group to say."""
     if form is GroupFormat.JSONL:
         groups = (group_json(report, group, number) for number, group in enumerate(report.groups, start=1))
         return "".join(json.dumps({"schema": SCHEMA, **group}, ensure_ascii=False) + "\n" for group in groups)

@@ -127,7 +127,7 @@ def rounded(score: float) -> float:
 
 def as_text(document: dict[str, Any]) -> str:
     """Return a JSON document as text."""
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def _summary(report: DedupReport) -> dict[str, Any]:

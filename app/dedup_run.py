@@ -6,30 +6,28 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..index.collection import FolderCollection
 from ..index.dedup_settings import Keep, Level, Thresholds
 from ..index.duplicate_groups import DuplicateGraph
 from ..index.errors import EncoderMismatchError
-from ..index.items import Items, needed_memory
-from ..index.memory import check_memory
+from ..index.items import Items
 from ..index.near_pairs import NEAR_FLOOR
 from ..index.protocol import Filter
 from ..index.similar_pairs import MOST_PAIRS
 from ..index.text_pairs import TextPairs, find_text_pairs
+from .collection_items import INCOMPLETE, Bar, check_room, opened, write_page
 from .console import Terminal
 from .dedup_formats import render
 from .dedup_page import page
 from .dedup_plan import Action, Kept, Plan
-from .dedup_report import DedupReport, rounded, to_json
+from .dedup_report import DedupReport, as_text, rounded, to_json
 from .dedup_table import show_curve, show_dedup
-from .engine import Engine, Talk
+from .engine import Talk
 from .errors import AppError, ResultNotStoredError
-from .page_files import write_whole
 from .pair_store import StoredPairs, pairs_file, read_pairs, write_pairs
 from .path_globs import rooted_globs
 from .places import existing_collection, shown_path
@@ -44,9 +42,6 @@ PAIR_FLOOR = 0.7
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _WORDS_SHARE = 0.3
 """Of the bar, for comparing words."""
-
-Bar = Callable[[str], AbstractContextManager[Callable[[float, str], None]]]
-"""Shows that something named goes on; told the share done and a few words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,29 +70,27 @@ class DedupRequest:
 def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar) -> DedupReport:
     """Return the duplicates of a collection. Raises IndexRoomError and AppError for what cannot be compared."""
     path = existing_collection(given)
-    with _opened(path, talk) as collection:
-        paths = rooted_globs(request.where.paths, collection.root)
-        where = Filter(types=request.where.types, paths=paths, exclude=request.where.exclude)
+    other_path = None if request.against is None else existing_collection(request.against)
+    if other_path == path:
+        raise AppError(
+            f"--against is {request.against}, the collection itself: expected another one. Without --against its items "
+            "are compared with each other"
+        )
+    with ExitStack() as stack:
+        collection = stack.enter_context(opened(path, talk))
+        against = None if other_path is None else stack.enter_context(opened(other_path, talk))
+        where = replace(request.where, paths=rooted_globs(request.where.paths, collection.root))
         status = collection.status()
-        others = None if request.against is None else existing_collection(request.against)
-        check_room(collection, talk, against=others)
+        check_room(status, *(() if against is None else (against.status(),)))
         items = collection.items(request.level, where)
-        other = other_path = None
-        if request.against is not None:
-            other_path = existing_collection(request.against)
-            if other_path == path:
-                raise AppError(
-                    f"--against is {request.against}, the collection itself: expected another one. Without --against "
-                    "its items are compared with each other"
-                )
-            with _opened(other_path, talk) as against:
-                _check_same_encoder(collection, against)
-                other = against.items(request.level)
-        if not items.items and not where.is_empty:
-            raise AppError(f"{path} holds no {request.level.value} that passes the filters: expected some to compare")
-        root, other_root = collection.root, None if other_path is None else other_path.parent
+        other = None
+        if against is not None:
+            _check_same_encoder(collection, against)
+            other = against.items(request.level)
+    if not items.items and not where.is_empty:
+        raise AppError(f"{path} holds no {request.level.value} that passes the filters: expected some to compare")
     if not status.complete:
-        talk.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+        talk.notice(INCOMPLETE)
     pairs = _pairs(path, items, other, request, talk=talk, bar=bar)
     own = len(items.items)
     graph = DuplicateGraph(
@@ -110,8 +103,8 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
     return DedupReport(
         collection=path,
         against=other_path,
-        root=root,
-        other_root=other_root,
+        root=path.parent,
+        other_root=None if other_path is None else other_path.parent,
         own=own,
         level=request.level,
         keep=request.keep,
@@ -147,30 +140,6 @@ def store_groups(report: DedupReport, talk: Talk) -> None:
         write_duplicates(report.collection, stored)
     except ResultNotStoredError as error:
         talk.notice(str(error))
-
-
-def check_room(collection: FolderCollection, talk: Talk, *, against: Path | None = None) -> None:
-    """Raise NotEnoughMemoryError, before anything is read, when the items of a collection need more than there is."""
-    status = collection.status()
-    chunks = status.chunks
-    if against is not None:
-        with _opened(against, talk) as other:
-            chunks += other.status().chunks
-    if status.settings is not None:
-        check_memory(
-            f"comparing {chunks:,} chunks of {status.settings.dim} numbers",
-            needed_memory(chunks, status.settings.dim),
-            instead="free memory, or index less into one collection: `searchctl index PATH --collection FOLDER`",
-        )
-
-
-@contextmanager
-def _opened(path: Path, talk: Talk) -> Iterator[FolderCollection]:
-    collection = Engine(path, talk).open()
-    try:
-        yield collection
-    finally:
-        collection.close()
 
 
 def _check_same_encoder(one: FolderCollection, two: FolderCollection) -> None:
@@ -229,11 +198,13 @@ def present(
     terminal: Terminal, report: DedupReport, form: GroupFormat, *, most: int, curve: bool, html: Path | None = None
 ) -> None:
     """Print the report, and write its page where one is asked for."""
+    document = to_json(report) if html is not None or form is GroupFormat.JSON else None
     if html is not None:
-        command = shlex.join(["searchctl", *sys.argv[1:]])
-        write_whole(html, page(to_json(report), command=command).encode("utf-8", "backslashreplace"))
-        terminal.say(f"report: {shown_path(html)}")
-    if form is not GroupFormat.TABLE:
+        assert document is not None
+        write_page(terminal, html, page(document, command=shlex.join(["searchctl", *sys.argv[1:]])))
+    if document is not None and form is GroupFormat.JSON:
+        terminal.write(as_text(document))
+    elif form is not GroupFormat.TABLE:
         terminal.write(render(report, form))
     elif curve:
         show_curve(terminal, report)

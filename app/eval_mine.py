@@ -20,6 +20,7 @@ from ..training.own_corpus import make_test_set
 from ..training.own_corpus_folder import StoredTestSet, check_free, read_test_set, write_test_set
 from ..training.ranking_scores import exact_thresholds, ndcg, recall, reciprocal_rank, share_found
 from .collection_contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
+from .collection_items import INCOMPLETE
 from .console import Terminal
 from .corpus_index import CorpusIndex, Passage, chunk_sizes
 from .encoders import EncoderChoice, LazyEncoder, config_from_json
@@ -64,7 +65,7 @@ def run_init(terminal: Terminal, given: Path | None, out: Path | None, *, count:
     }
     write_test_set(test_set, folder, source, force=force, hidden=out is None)
     if not status.complete:
-        terminal.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+        terminal.notice(INCOMPLETE)
     show_test_set(terminal, test_set, folder, asked=count, hint=_hint(given, out))
 
 

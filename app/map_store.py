@@ -15,11 +15,10 @@ from ..index.items import Items
 from ..index.map_layout import map_layout
 from ..index.protocol import Vectors
 from ..index.steps import ProgressCallback
-from ..training.whole_files import write_whole
+from .kept_files import keep
 
 MAPS_FOLDER = "maps"
 _VERSION = 1
-_KEPT = 4
 
 
 def places_of(
@@ -42,11 +41,7 @@ def places_of(
             return known
     places = map_layout(vectors, layout=layout, seed=seed, progress=progress)
     try:
-        file.parent.mkdir(exist_ok=True)
-        write_whole(file, lambda stream: np.save(stream, places))
-        others = sorted(file.parent.glob("*.npy"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in others[_KEPT:]:
-            path.unlink(missing_ok=True)
+        keep(file, lambda stream: np.save(stream, places))
     except OSError as error:
         notice(f"the map is not kept for the next run: {file}: {error.strerror or error}")
     return places

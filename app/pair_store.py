@@ -12,15 +12,12 @@ import numpy as np
 from blake3 import blake3
 
 from ..index.items import Items
-from ..index.near_pairs import text_digest
 from ..index.text_pairs import TextPairs, first_texts
-from ..training.whole_files import write_whole
+from .kept_files import keep
 
 PAIRS_FOLDER = "pairs"
 _VERSION = 1
 """Raised when the way pairs are found changes, so that those found in another way are not taken for them."""
-_KEPT = 4
-"""Files that stay, the newest: chunks and documents, alone and against another collection."""
 _ARRAYS = ("texts", "first", "second", "cosines", "jaccard", "histogram")
 
 
@@ -38,7 +35,8 @@ def pairs_file(collection: Path, items: Items, other: Items | None) -> Path:
     for part in (items,) if other is None else (items, other):
         digest.update("\n".join(part.names).encode())
         digest.update(part.nodes.astype("<i8").tobytes())
-        digest.update("\n".join(text_digest(text) for text in first_texts(part)).encode())
+        for text in first_texts(part):
+            digest.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
         digest.update(np.ascontiguousarray(part.vectors, dtype="<f4").tobytes())
     return collection / PAIRS_FOLDER / f"{items.level}-{digest.hexdigest()[:24]}.npz"
 
@@ -55,10 +53,6 @@ def read_pairs(file: Path) -> StoredPairs | None:
 
 def write_pairs(file: Path, stored: StoredPairs) -> None:
     """Keep pairs, whole or not at all, and drop the oldest files. Raises OSError where nothing can be written."""
-    file.parent.mkdir(exist_ok=True)
     about = json.dumps({"floor": stored.pairs.floor, "asked": stored.asked})
     arrays = {name: getattr(stored.pairs, name) for name in _ARRAYS}
-    write_whole(file, lambda stream: np.savez(stream, about=np.array(about), **arrays))
-    others = sorted(file.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in others[_KEPT:]:
-        path.unlink(missing_ok=True)
+    keep(file, lambda stream: np.savez(stream, about=np.array(about), **arrays))

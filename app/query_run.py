@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from .collection_items import INCOMPLETE
 from .console import Terminal, printable
 from .encoders import EncoderChoice, naming_collection
 from .engine import Engine, Talk
@@ -176,7 +177,7 @@ def _talk(
     seconds: float,
 ) -> None:
     if not complete:
-        terminal.notice("the index is incomplete, a run is going on or was ended early: `searchctl index` completes it")
+        terminal.notice(INCOMPLETE)
     if len(answers) == 1 and not answers[0].hits:
         narrowed = "" if request.where.is_empty and not asked.clusters else " that passes the filters"
         beyond = f" after the first {request.offset}" if request.offset else ""

@@ -95,6 +95,7 @@ def read_items(connection: sqlite3.Connection, level: Level, where: Filter | Non
     A document's vector is the mean of its chunks', weighted by their characters and normalised. Raises IndexRoomError
     for a collection without settings and CollectionDamagedError for a chunk without a vector.
     """
+    assert where is None or where.chunks is None, "a filter on single chunks would be ignored here"
     state = read_state(connection)
     if state.settings is None:
         raise IndexRoomError("the collection is empty: run `searchctl index PATH` to fill it")

@@ -23,9 +23,7 @@ from ..settings import (
     Quiet,
     Verbose,
 )
-
-FILTER = "Which documents"
-OUTPUT = "Output"
+from .group_options import OUTPUT, Exclude, Form, PathGlobs, Types
 
 LevelOption = Annotated[
     Level, typer.Option("--level", envvar="SEARCHCTL_LEVEL", help="Cluster passages, or whole documents.")
@@ -60,22 +58,6 @@ Instruction = Annotated[
         metavar="TEXT",
         help="What kind of likeness is meant, such as 'Identify the sentiment': the texts are embedded under it, once.",
     ),
-]
-Types = Annotated[
-    list[str] | None,
-    typer.Option("--type", "-t", metavar="TYPE", rich_help_panel=FILTER, help="Only this type, as in `query`."),
-]
-PathGlobs = Annotated[
-    list[str] | None,
-    typer.Option("--path", metavar="GLOB", rich_help_panel=FILTER, help="Only documents whose path matches."),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="GLOB", rich_help_panel=FILTER, help="Leave out documents whose path matches."),
-]
-Form = Annotated[
-    GroupFormat,
-    typer.Option("--format", "-f", envvar="SEARCHCTL_GROUP_FORMAT", rich_help_panel=OUTPUT, help="How to print."),
 ]
 Limit = Annotated[
     int, typer.Option("--limit", "-k", min=0, rich_help_panel=OUTPUT, help="How many clusters the table shows.")

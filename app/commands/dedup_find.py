@@ -20,9 +20,7 @@ from ..settings import (
     Quiet,
     Verbose,
 )
-
-FILTER = "Which documents"
-OUTPUT = "Output"
+from .group_options import OUTPUT, Exclude, Form, PathGlobs, Types
 
 LevelOption = Annotated[
     Level, typer.Option("--level", envvar="SEARCHCTL_LEVEL", help="Compare passages, or whole documents.")
@@ -56,20 +54,8 @@ Against = Annotated[
     typer.Option(
         "--against",
         metavar="COLLECTION",
-        help="Find what is in another collection too, as test data in training data; that one is never touched.",
+        help="Find what is in another collection too, as test data in training data; its documents are never touched.",
     ),
-]
-Types = Annotated[
-    list[str] | None,
-    typer.Option("--type", "-t", metavar="TYPE", rich_help_panel=FILTER, help="Only this type, as in `query`."),
-]
-PathGlobs = Annotated[
-    list[str] | None,
-    typer.Option("--path", metavar="GLOB", rich_help_panel=FILTER, help="Only documents whose path matches."),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="GLOB", rich_help_panel=FILTER, help="Leave out documents whose path matches."),
 ]
 Device = Annotated[
     str,
@@ -79,10 +65,6 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N",
         help="Where vectors are compared; auto takes a GPU from 20,000 on.",
     ),
-]
-Form = Annotated[
-    GroupFormat,
-    typer.Option("--format", "-f", envvar="SEARCHCTL_GROUP_FORMAT", rich_help_panel=OUTPUT, help="How to print."),
 ]
 Limit = Annotated[
     int, typer.Option("--limit", "-k", min=0, rich_help_panel=OUTPUT, help="How many groups the table shows.")

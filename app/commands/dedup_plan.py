@@ -10,7 +10,8 @@ import typer
 from ...index.dedup_settings import Keep, Level
 from ..invocation import file_types, terminal_of
 from ..settings import DEDUP_NEAR_THRESHOLD, DEDUP_THRESHOLD, Collection, Color, Debug, Quiet, Verbose
-from .dedup_find import Against, Device, Exclude, KeepOption, NearThreshold, PathGlobs, Threshold, Types
+from .dedup_find import Against, Device, KeepOption, NearThreshold, Threshold
+from .group_options import Exclude, PathGlobs, Types
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the plan.", show_default=False)

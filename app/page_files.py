@@ -28,7 +28,17 @@ def check_target(option: str, path: Path, *, drawn: bool = True) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place whole, or leave what was there; a link stays, and what it leads to is written."""
+    """Put a file in its place whole, or leave what was there; a link stays, and what it leads to is written.
+
+    Raises OSError that names `path`: a write that fails, as on a full disk, does not say where by itself.
+    """
+    try:
+        _write(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
     place = path.expanduser()
     if _is_special(place):
         place.write_bytes(content)

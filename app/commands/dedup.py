@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
+from typer.core import TyperGroup
 
 from ..default_group import DEFAULT, DefaultGroup
 from .dedup_apply import apply
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
 
 class _Dedup(DefaultGroup):
-    """Runs without any argument, too."""
+    """Runs without any argument, too. A word that is no command is a mistyped one: `run` takes options only."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-"):
+            return TyperGroup.parse_args(self, ctx, args)
         return super().parse_args(ctx, args or [DEFAULT])
 
 

@@ -195,6 +195,8 @@ def test_nothing_said_twice_is_said(library: Any) -> None:
         (("--against", "."), "the collection itself"),
         (("--against", "nowhere"), "there is no collection in"),
         (("--keep", "best"), "'best' is not one of"),
+        (("aply", "--plan", "plan.json"), "No such command 'aply'"),
+        (("--html", "/dev/full"), "/dev/full: No space left on device"),
     ],
 )
 def test_mistakes_are_explained(twice: Any, args: tuple[str, ...], message: str) -> None:

@@ -176,6 +176,9 @@ def _below(request: TrainRequest, stage: Stage, done: Mapping[Stage, Path]) -> t
         return _below_distill(request, done)
     folders = dict(done)
     start = None
+    if stage is Stage.SUPERVISED and request.recipe.supervised.start == "previous":
+        *before, last = (*request.base.adapters, *folders.values())
+        return tuple(before), last
     if stage is Stage.SUPERVISED and request.recipe.supervised.start != "merged":
         simcse = folders.pop(Stage.SIMCSE, None)
         start = simcse if request.recipe.supervised.start == "simcse" else None

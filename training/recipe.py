@@ -172,8 +172,9 @@ class SupervisedStage:
     temperature: float = 0.02
     hard_negatives: int = 1
     pooling: Pooling = Pooling.MEAN
-    start: Literal["fresh", "simcse", "merged"] = "fresh"
-    """A fresh LoRA in place of SimCSE's, SimCSE's trained further (the paper's full variant), or a fresh one on top."""
+    start: Literal["fresh", "simcse", "merged", "previous"] = "fresh"
+    """A fresh LoRA in place of SimCSE's, SimCSE's trained further (the paper's full variant), a fresh one on top, or
+    the last adapter trained further whatever made it: that of the stage before, else the last that the model brings."""
     false_negative_margin: float | None = 0.1
     """Leave out a candidate nearer to the query than its positive by more than this (Qwen3-Embedding, arXiv
     2506.05176). None, in TOML false: only what the data themselves say is no negative, which is always left out."""

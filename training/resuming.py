@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..encoder.model_folder import ADAPTER_CONFIG, read_json
 from .distributed import Ranks, barrier
 from .errors import TrainingError
 from .recipe import Stage, stage_settings
@@ -55,7 +56,9 @@ def _check_supervised(request: TrainRequest, held: Mapping[Stage, Mapping[str, A
     if Stage.SUPERVISED not in request.stages or Stage.SUPERVISED in held:
         return
     start = request.recipe.supervised.start
-    if start != "merged" and any(folder.name == Stage.SIMCSE for folder in request.base.adapters):
+    if start == "previous":
+        _check_previous(request, held, Stage.SUPERVISED)
+    if start in ("fresh", "simcse") and any(folder.name == Stage.SIMCSE for folder in request.base.adapters):
         raise TrainingError(
             f"supervised.start is {start!r}, but {request.base.name} brings a SimCSE adapter that cannot be taken off "
             'it: expected "merged" in the recipe, or the stages mntp,simcse,supervised from its base'
@@ -75,22 +78,36 @@ def _check_distill(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any]
             f"distill.start is 'fresh', but {request.base.name} brings a {brought[0]} adapter that cannot be taken off "
             'it: expected "merged" in the recipe, or stages from mntp on from its base'
         )
-    if start != "previous":
-        return
-    before = [stage for stage in Stage if stage is not Stage.DISTILL and (stage in request.stages or stage in held)]
-    if not before:
+    if start == "previous":
+        _check_previous(request, held, Stage.DISTILL)
+
+
+def _check_previous(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any]], stage: Stage) -> None:
+    """Return when there is an adapter that `stage` can train further, and its LoRA settings are that adapter's."""
+    stages = list(Stage)[: list(Stage).index(stage)]
+    before = [earlier for earlier in stages if earlier in request.stages or earlier in held]
+    # Supervised training may go on with an adapter of the model itself.
+    brought = request.base.adapters if stage is Stage.SUPERVISED else ()
+    if before:
+        name = f"the {before[-1]} adapter"
+        planned = asdict(stage_settings(request.recipe, before[-1]))["lora"]
+        earlier = held[before[-1]]["recipe"][before[-1].value]["lora"] if before[-1] in held else planned
+    elif brought:
+        name = f"the adapter {brought[-1].name} of {request.base.name}"
+        config = read_json(brought[-1] / ADAPTER_CONFIG)
+        earlier = {"rank": config["r"], "alpha": config["lora_alpha"]}
+    else:
+        others = ', or a model that has adapters: "fresh" begins with none' if stage is Stage.SUPERVISED else ""
         raise TrainingError(
-            f"distill.start is 'previous', but there is no stage before it in --stages or {request.output}: expected "
-            '"merged" in the recipe, or a stage before it'
+            f"{stage}.start is 'previous', but there is no stage before it in --stages or {request.output}: expected "
+            f'"merged" in the recipe, or a stage before it{others}'
         )
-    own = asdict(request.recipe.distill.lora)
-    planned = asdict(stage_settings(request.recipe, before[-1]))["lora"]
-    earlier = held[before[-1]]["recipe"][before[-1].value]["lora"] if before[-1] in held else planned
-    for name in ("rank", "alpha"):
-        if own[name] != earlier[name]:
+    own = asdict(stage_settings(request.recipe, stage))["lora"]
+    for key in ("rank", "alpha"):
+        if own[key] != earlier[key]:
             raise TrainingError(
-                f"distill.start is 'previous', and distill.lora.{name} is {own[name]}: expected {earlier[name]}, that "
-                f"of the {before[-1]} adapter which is to be trained further"
+                f"{stage}.start is 'previous', and {stage}.lora.{key} is {own[key]}: expected {earlier[key]}, that "
+                f"of {name} which is to be trained further"
             )
 
 

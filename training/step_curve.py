@@ -19,7 +19,7 @@ from ..encoder.resolve import resolve
 from .errors import DataError, TrainingError
 from .measurement import Json
 from .recipe import Stage
-from .trained_folder import CHECKPOINTS, MANIFEST, STAGE, write_json
+from .trained_folder import CHECKPOINTS, MANIFEST, STAGE, base_copies, write_json
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullCallback
@@ -111,8 +111,8 @@ def curve_steps(
     some = end if final is not None else next(iter(kept.values()))
     check_adapter_folder(some)
     config = replace(base, model=str(some))
-    below = len(resolve(config, cache=cache, progress=progress).adapters) - 1
-    start = replace(config, chain=below, adapters=_started_from(folder, stage, final))
+    below = resolve(config, cache=cache, progress=progress).adapters[:-1]
+    start = replace(config, chain=len(below), adapters=_started_from(folder, stage, final, below))
     steps = [CurveStep(step=0, place="start", config=start)]
     steps += [CurveStep(step=n, place="checkpoint", config=replace(base, model=str(kept[n]))) for n in kept]
     if last is not None:
@@ -130,27 +130,34 @@ def _nothing(folder: Path, stage: Stage, every: int | None, found: Mapping[int, 
     )
 
 
-def _started_from(folder: Path, stage: Stage, final: Mapping[str, Any] | None) -> tuple[Path, ...]:
+def _started_from(
+    folder: Path, stage: Stage, final: Mapping[str, Any] | None, below: Sequence[Path]
+) -> tuple[Path, ...]:
     """Return the adapter whose weights the stage's own began with, () where it began with none (B = 0).
 
-    Supervised training may go on with SimCSE's adapter, and distillation with that of the stage before it, whichever
-    that is; then it is not below the stage's own, but in its place (`_below` of chain.py).
+    Supervised training may go on with SimCSE's adapter or the last that the model brought, and distillation with that
+    of the stage before it, whichever that is; then it is not below the stage's own, but in its place (`_below` of
+    chain.py).
     """
     if stage not in (Stage.SUPERVISED, Stage.DISTILL):
         return ()
     path = folder / (MANIFEST if final is None else f"{stage.value}/{STAGE}")
     said = _record(path)
-    if said is None:  # no stage is finished, so there was none to go on with
-        return ()
+    brought = [copy for copy in base_copies(folder) if copy.resolve() not in {path.resolve() for path in below}]
+    if said is None:  # no stage is finished, so there was none to go on with, but for an adapter of the model
+        return tuple(brought)
     try:
         start = said["recipe"][stage.value]["start"]
     except (KeyError, TypeError) as error:
         raise DataError(path, f"does not say what the stage {stage} started from (no {error})") from error
-    if stage is Stage.SUPERVISED:
-        return (folder / Stage.SIMCSE.value,) if start == "simcse" else ()
+    if stage is Stage.SUPERVISED and start == "simcse":
+        return (folder / Stage.SIMCSE.value,)
     if start != "previous":
         return ()
-    before = [earlier for earlier in Stage if earlier is not stage and (folder / earlier.value / STAGE).is_file()]
+    earlier_stages = list(Stage)[: list(Stage).index(stage)]
+    before = [earlier for earlier in earlier_stages if (folder / earlier.value / STAGE).is_file()]
+    if not before and brought:
+        return tuple(brought)
     if not before:
         raise DataError(path, f"says that {stage} went on with the stage before, but {folder} holds none finished")
     return (folder / before[-1].value,)

@@ -18,10 +18,12 @@ import torch
 from safetensors.torch import load_file
 
 from searchctl.encoder.config import EncoderConfig, Pooling
+from searchctl.encoder.identity import identify
 from searchctl.encoder.resolve import resolve
 from searchctl.training import chain as chain_module
 from searchctl.training.errors import TrainingError
-from searchctl.training.recipe import SourceSettings, Stage
+from searchctl.training.recipe import Schedule, SourceSettings, Stage
+from searchctl.training.step_curve import curve_steps
 from searchctl.training.trained_folder import append, is_begun, trim_log
 from searchctl.training.training_data import read_data
 
@@ -138,6 +140,62 @@ def test_a_simcse_adapter_of_the_base_cannot_be_left_out(
     recipe = replace(RECIPE, supervised=replace(RECIPE.supervised, start=start))
     with pytest.raises(TrainingError, match=r'SimCSE adapter .* expected "merged"'):
         run(tmp_path / "o1", data, tmp_path / "o2", stages=(Stage.SUPERVISED,), chain=None, recipe=recipe)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_last_adapter_of_a_model_can_be_trained_further(
+    finished: bool, tiny_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    run(tiny_folder, data, tmp_path / "o1", stages=(Stage.MNTP, Stage.SIMCSE))
+    # No rate to speak of: the stage ends with what it began with.
+    still = replace(RECIPE.supervised, start="previous", schedule=Schedule(steps=2, learning_rate=1e-12))
+    recipe = replace(RECIPE, supervised=still)
+    out = tmp_path / "o2"
+    stop = None if finished else lambda seen: bool(seen) and seen[-1][1].step == 1
+    outcome, _ = run(
+        tmp_path / "o1",
+        data,
+        out,
+        stages=(Stage.SUPERVISED,),
+        chain=None,
+        recipe=recipe,
+        **({} if stop is None else {"stop": stop}),
+    )
+    assert outcome.complete is finished
+    # Step 0 of its curve is the model that was given.
+    start = curve_steps(out, Stage.SUPERVISED, EncoderConfig())[0]
+    given = identify(EncoderConfig(model=str(tmp_path / "o1"))).fingerprint
+    assert (start.step, identify(start.config).fingerprint) == (0, given)
+    if finished:
+        # In its place, not on top of it, and whatever becomes of the model that was given.
+        assert names(out) == ["base-1", "supervised"]
+        np.testing.assert_allclose(vectors(out), vectors(tmp_path / "o1"), atol=1e-6)
+        (tmp_path / "o1").rename(tmp_path / "gone")
+        assert np.abs(vectors(out) - vectors(out / "base-1")).max() > 1e-4
+
+
+def test_the_stage_before_is_trained_further_where_there_is_one(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
+    settings = {start: replace(RECIPE.supervised, start=start) for start in ("simcse", "previous")}
+    for start, supervised in settings.items():
+        run(tiny_folder, data, tmp_path / start, recipe=replace(RECIPE, supervised=supervised))
+    assert names(tmp_path / "previous") == ["mntp", "supervised"]
+    assert weights(tmp_path / "previous") == weights(tmp_path / "simcse")
+
+
+def test_what_cannot_be_trained_further_is_said(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
+    further = replace(RECIPE.supervised, start="previous")
+
+    def refused(words: str, base: Path, supervised: Any = further) -> None:
+        recipe = replace(RECIPE, supervised=supervised)
+        with pytest.raises(TrainingError, match=words):
+            run(base, data, tmp_path / "out", stages=(Stage.SUPERVISED,), chain=None, recipe=recipe)
+        assert not (tmp_path / "out").exists()
+
+    refused(r"no stage before it in --stages or .*, or a model that has adapters", tiny_folder)
+    run(tiny_folder, data, tmp_path / "o1", stages=(Stage.MNTP,))
+    alpha = RECIPE.mntp.lora.alpha
+    other = replace(further, lora=replace(further.lora, alpha=alpha * 2))
+    refused(f"lora.alpha is {alpha * 2}: expected {alpha}, that of the adapter mntp of", tmp_path / "o1", other)
 
 
 def test_time_or_a_stop_at_the_end_of_a_stage_is_not_the_end(

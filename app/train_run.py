@@ -77,7 +77,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
         with terminal.waiting("reading and checking the data"):
             from ..training.training_data import read_data
 
-            data = read_data(wish.data, stages, recipe.seed)
+            data = read_data(wish.data, stages)
         terminal.say(_said(data))
         view = _View(terminal, recipe)
         interrupts = Interrupts(view.stopping)

@@ -14,11 +14,13 @@ from .errors import TrainingError
 from .recipe import Recipe, Stage
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.02, 512
+_SPLIT = 42
+"""Not the recipe's seed: what one run holds out, a run that goes on from its adapters must not have been trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """All training data, what is held out of it set apart; the same for the same files and seed."""
+    """All training data, what is held out of it set apart; the same for the same files, whatever the recipe."""
 
     texts: tuple[str, ...]
     unseen_texts: tuple[str, ...]
@@ -41,7 +43,7 @@ class Data:
         return [name for name in self.digests if name not in pairs] or pairs
 
 
-def read_data(places: Sequence[Path], stages: Sequence[Stage], seed: int) -> Data:
+def read_data(places: Sequence[Path], stages: Sequence[Stage]) -> Data:
     """Return the data in `places`, all of it checked. Raises DataError, and TrainingError for a stage without data.
 
     Where there is no plain text, MNTP and SimCSE read the texts of the pairs; distillation reads pairs first.
@@ -60,8 +62,8 @@ def read_data(places: Sequence[Path], stages: Sequence[Stage], seed: int) -> Dat
     if not plain_texts:
         plain_texts = [text for source in pairs for pair in source.pairs for text in (pair.query, pair.positive)]
     plain_texts = list(dict.fromkeys(plain_texts))
-    seen, unseen = _split(plain_texts, plain_texts, seed)
-    split = [(source, *_split(source.pairs, [pair.query for pair in source.pairs], seed)) for source in pairs]
+    seen, unseen = _split(plain_texts, plain_texts)
+    split = [(source, *_split(source.pairs, [pair.query for pair in source.pairs])) for source in pairs]
     digests, counts = _account(texts, pairs)
     return Data(
         texts=tuple(seen),
@@ -84,10 +86,10 @@ def _account(texts: Sequence[TextSource], pairs: Sequence[PairSource]) -> tuple[
     return digests, counts
 
 
-def _split(items: Sequence[Any], keys: Sequence[str], seed: int) -> tuple[list[Any], list[Any]]:
+def _split(items: Sequence[Any], keys: Sequence[str]) -> tuple[list[Any], list[Any]]:
     """Return items to train on and items held out: those whose keys hash lowest, so equal keys fall on one side."""
     most = min(HELD_OUT_MOST, max(2, int(len(items) * HELD_OUT_SHARE)))
-    marks = [blake3(f"{seed}\0{key}".encode()).digest() for key in keys]
+    marks = [blake3(f"{_SPLIT}\0{key}".encode()).digest() for key in keys]
     limit = sorted(set(marks))[: most + 1][-1]
     seen = [item for item, mark in zip(items, marks, strict=True) if mark >= limit]
     unseen = [item for item, mark in zip(items, marks, strict=True) if mark < limit]

@@ -70,7 +70,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path
             keep_all=True,
             cache=folder / "cache",
         )
-        data = read_data(request.data, stages, recipe.seed)
+        data = read_data(request.data, stages)
         assert train(request, data, told=lambda stage, moment: None, stop=lambda: False).complete
     return folder
 

@@ -279,7 +279,7 @@ def test_pooling_last_takes_the_encoders_eos(make_folder: Callable[..., Path], d
 
 
 def test_a_stage_is_the_same_whatever_other_stages_read(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
-    read = read_data([data], tests.PAPER, 42)
+    read = read_data([data], tests.PAPER)
     assert read.read_by(Stage.MNTP, RECIPE) == ["plain"]
     assert read.read_by(Stage.SUPERVISED, RECIPE) == ["pairs"]  # left-out has no weight
     sources = {"left-out": SourceSettings()}

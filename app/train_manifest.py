@@ -60,6 +60,7 @@ def _facts(manifest: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]])
     facts = {
         "base": f"{manifest['base']} ({told})" if told else str(manifest["base"]),
         "its adapters": " + ".join(map(str, adapters)),
+        "trained by": _commands_before(manifest.get("base_manifest")),
         "teacher": "; ".join(
             dict.fromkeys(_teacher(said) for entry in stages.values() if (said := entry.get("teacher")))
         ),
@@ -72,6 +73,16 @@ def _facts(manifest: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]])
     for number, command in enumerate(commands, start=1):
         facts["command" if len(commands) == 1 else f"command {number}"] = command
     return {name: value for name, value in facts.items() if value}
+
+
+def _commands_before(manifest: Any) -> str:
+    """Return the commands that made the base's adapters, oldest first."""
+    if manifest is None:
+        return ""
+    said = _mapping(manifest)
+    stages = [_mapping(stage) for stage in _mapping(said["stages"]).values()]
+    earlier = _commands_before(said.get("base_manifest"))
+    return "; ".join(dict.fromkeys([*([earlier] if earlier else []), *(str(stage["command"]) for stage in stages)]))
 
 
 def _teacher(said: Any) -> str:
@@ -100,7 +111,7 @@ def _data(manifest: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) 
                 str(name),
                 count(int(entry["rows"])),
                 str(entry["licence"] or "not said"),
-                ", ".join(readers),
+                ", ".join(readers) or "base",
                 _by_stage({stage: str(use.get("weight", 1.0)) for stage, use in asked.items()}),
                 _by_stage({stage: str(use.get("instruction") or "none") for stage, use in asked.items()}),
                 str(entry["blake3"]),

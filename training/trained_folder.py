@@ -1,6 +1,7 @@
 """The folder that training fills: what it was made from, and what makes it a model that `--model FOLDER` opens.
 
-Everything below an adapter is in the folder too: adapters that the base came with are copied to base-1, base-2 ...
+Everything below an adapter is in the folder too: adapters that the base came with are copied to base-1, base-2 ..., and
+the manifest of their training to base-manifest.json.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .checkpoints import Progress
 
 MANIFEST, LOG, STAGE, CHECKPOINTS = "manifest.json", "train.jsonl", "stage.json", "checkpoints"
+BASE_MANIFEST = "base-manifest.json"
 
 
 def is_begun(output: Path) -> bool:
@@ -96,6 +98,14 @@ def copy_adapters(base: ResolvedModel, output: Path) -> None:
             write_sidecar(staging, alone)
             staging.rename(target)
         below = target
+    if base.adapters:
+        _copy_manifest(base.adapters[-1].parent / MANIFEST, output / BASE_MANIFEST)
+
+
+def _copy_manifest(source: Path, target: Path) -> None:
+    """Keep what the training of the base's adapters says of itself, where it says anything: it is theirs to tell."""
+    if source.is_file() and not target.exists():
+        write_whole(target, source.read_bytes())
 
 
 def fingerprint(request: TrainRequest) -> str:
@@ -175,6 +185,7 @@ def describe(request: TrainRequest) -> None:
     """Make the output folder a model of all its finished stages, and write what they were made from."""
     stages = finished_stages(request.output)
     last, base = stages[list(stages)[-1]], request.base
+    before = read_json(request.output / BASE_MANIFEST) if (request.output / BASE_MANIFEST).is_file() else None
     write_sidecar(
         request.output,
         Sidecar(
@@ -192,15 +203,29 @@ def describe(request: TrainRequest) -> None:
             "base_revision": base.revision,
             "base_licence": base.licence,
             "base_adapters": [folder.name for folder in base.adapters],
+            "base_manifest": before,
             "recipe": asdict(request.recipe),
             "stages": {stage.value: said for stage, said in stages.items()},
-            "data": {name: entry for said in stages.values() for name, entry in said["data"].items()},
+            "data": _all_data(before, stages.values()),
             "precision": last["precision"],
             "device": last["device"],
             "versions": last["versions"],
             "command": last["command"],
         },
     )
+
+
+def _all_data(before: Mapping[str, Any] | None, stages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return all data that the model has learnt from, those of the base's adapters first: each has its licence.
+
+    A file that has changed since, under its old name, is there twice.
+    """
+    own = {name: entry for said in stages for name, entry in said["data"].items()}
+    found: dict[str, Any] = {}
+    for name, entry in ((before or {}).get("data") or {}).items():
+        other = name in own and own[name]["blake3"] != entry["blake3"]
+        found[f"{name} (base)" if other else name] = entry
+    return found | own
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import time
@@ -68,6 +69,26 @@ def test_adapters_that_the_base_brings_are_in_the_folder(tiny_folder: Path, data
     assert np.abs(whole - before).max() > 1e-4
     for alone, chain in (("base-1", 1), ("base-2", 2), ("supervised", 3)):
         np.testing.assert_array_equal(vectors(tmp_path / "o2" / alone), vectors(tmp_path / "o2", chain))
+
+
+def test_the_manifest_keeps_what_the_adapters_of_the_base_were_made_from(
+    tiny_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    run(tiny_folder, data, tmp_path / "o1", stages=(Stage.MNTP,))
+    before = json.loads((tmp_path / "o1" / "manifest.json").read_text())
+    # Other pairs under the old name, and no plain texts, which MNTP read.
+    other = tmp_path / "other"
+    other.mkdir()
+    lines = gzip.decompress((data / "pairs.jsonl.gz").read_bytes()).splitlines(keepends=True)
+    (other / "pairs.jsonl").write_bytes(b"".join(lines[1:]))
+    first = run(tmp_path / "o1", data, tmp_path / "o2", stages=(Stage.SUPERVISED,), chain=None, recipe=MERGED)
+    assert first[0].complete
+    second = run(tmp_path / "o2", other, tmp_path / "o3", stages=(Stage.SUPERVISED,), chain=None, recipe=MERGED)
+    assert second[0].complete
+    said = json.loads((tmp_path / "o3" / "manifest.json").read_text())
+    assert said["base_manifest"]["base_manifest"] == before
+    assert list(said["data"]) == ["plain", "pairs (base)", "pairs"]
+    assert (said["data"]["pairs (base)"]["rows"], said["data"]["pairs"]["rows"]) == (60, 59)
 
 
 def test_each_adapter_and_checkpoint_opens_with_what_is_below_it(tiny_folder: Path, data: Path, tmp_path: Path) -> None:

@@ -96,9 +96,16 @@ def run_mine(terminal: Terminal, wish: MineWish) -> None:
                 raise
     if recipe is not None:
         _tell_other_table(terminal, recipe, sources, outputs)
-    named = "" if wish.recipe is None else f"--recipe {shlex.quote(wish.recipe)} "
     data = " ".join(f"--data {shlex.quote(shown_path(output))}" for output in outputs)
-    terminal.say(f"train with `searchctl train run --stages supervised {named}{data}`")
+    terminal.say(f"train with `searchctl train run {_trained(wish, recipe)} {data}`")
+
+
+def _trained(wish: MineWish, recipe: Recipe | None) -> str:
+    """Return the options of a training command that can start: a recipe that is named is taken as it is."""
+    if recipe is None:
+        return "--stages supervised"
+    stages = "mntp,simcse,supervised" if recipe.supervised.start == "simcse" else "supervised"
+    return f"--stages {stages} --recipe {shlex.quote(str(wish.recipe))}"
 
 
 def _check(wish: MineWish) -> None:

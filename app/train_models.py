@@ -13,6 +13,7 @@ from .encoders import absolute_model
 from .errors import AppError
 from .pulling import pull_bar
 from .settings import cache_folder
+from .train_notices import tell_left_out
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
@@ -22,19 +23,31 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m"
 
 
-def recipe_and_base(terminal: Terminal, wish: TrainWish, stages: tuple[Stage, ...]) -> tuple[Recipe, ResolvedModel]:
+def recipe_and_base(
+    terminal: Terminal, wish: TrainWish, stages: tuple[Stage, ...], output: Path
+) -> tuple[Recipe, ResolvedModel]:
     from ..encoder.resolve import resolve
 
     name = absolute_model(wish.model or DEFAULT_MODEL)
     with pull_bar(terminal, name) as pulling:
-        # MNTP starts from the model as it was made; a later stage goes on top of what the model already has.
-        chain = 0 if stages[0] is Stage.MNTP else None
-        base = resolve(EncoderConfig(model=name, chain=chain), cache=cache_folder(), progress=pulling)
+        base = resolve(EncoderConfig(model=name), cache=cache_folder(), progress=pulling)
+    if stages[0] is Stage.MNTP:
+        # It starts from the model as it was made; a later stage goes on top of what the model already has.
+        if wish.model is not None:
+            tell_left_out(terminal, base)
+        base = replace(base, adapters=())
     said = wish.recipe or (base.entry.recipe if base.entry is not None else "smollm2-135m")
     recipe = recipe_named(said)
     if said_teacher := wish.teacher or recipe.distill.teacher:
         recipe = replace(recipe, distill=replace(recipe.distill, teacher=absolute_model(said_teacher)))
+    changed = None
+    if wish.recipe is None:
+        from ..training.fitting import with_possible_start
+
+        recipe, changed = with_possible_start(recipe, base, stages, output)
     terminal.say(f"recipe {recipe.name}: {', '.join(_steps(recipe, stage) for stage in stages)}")
+    if changed is not None:
+        terminal.notice(changed)
     return recipe, base
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -9,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ from .encoders import require_model
 from .errors import AppError, ExitCode
 from .index_run import duration
 from .interrupts import Interrupts
+from .processes import command_words, joined_processes
 from .settings import cache_folder
 from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
+from .train_notices import CutTexts, tell_cost, tell_sources
 from .train_report import leave_report
 
 if TYPE_CHECKING:
@@ -63,14 +66,15 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
     # peft asks transformers by names that are on their way out: nothing that a person training can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     stages = _stages(wish.stages)
+    _require_time(wish.max_minutes)
     require_use(wish, stages)
     output = _output(wish)
     if not wish.data:
         raise AppError("--data is missing: expected files or folders of JSON lines, as in --data texts.jsonl")
     with ExitStack() as stack:
-        ranks = stack.enter_context(_processes())
+        ranks = stack.enter_context(joined_processes())
         terminal.quiet |= not ranks.is_main
-        recipe, base = recipe_and_base(terminal, wish, stages)
+        recipe, base = recipe_and_base(terminal, wish, stages, output)
         teacher = teacher_of(terminal, wish, recipe, stages)
         # What is wrong with these is told before the data are read, which may take a while.
         request = _request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output)
@@ -79,7 +83,11 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
 
             data = read_data(wish.data, stages)
         terminal.say(_said(data))
-        view = _View(terminal, recipe)
+        if wish.recipe is None:
+            request = _fitted(terminal, request, data, ranks)
+            tell_cost(terminal, request, data)
+        tell_sources(terminal, request.recipe, data, stages)
+        view = _View(terminal, request.recipe)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():
             outcome = _train(request, data, view, interrupts)
@@ -88,6 +96,16 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
     if outcome is not None:
         leave_report(terminal, output)
     return _ended(terminal, outcome, output)
+
+
+def _fitted(terminal: Terminal, request: TrainRequest, data: Data, ranks: Ranks) -> TrainRequest:
+    """Return the request with a recipe that nobody named fitted to the data."""
+    from ..training.fitting import with_possible_batches
+
+    recipe, changed = with_possible_batches(request.recipe, data, request.stages, ranks.count)
+    for line in changed:
+        terminal.notice(line)
+    return replace(request, recipe=recipe)
 
 
 def _train(request: TrainRequest, data: Data, view: _View, interrupts: Interrupts) -> TrainOutcome | None:
@@ -113,6 +131,11 @@ def _stages(said: str) -> tuple[Stage, ...]:
             f"--stages is {said!r}: expected some of {', '.join(Stage)}, each once, in this order, with commas between"
         )
     return tuple(Stage(name) for name in names)
+
+
+def _require_time(minutes: float | None) -> None:
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise AppError(f"--max-minutes is {minutes:g}: expected a number of minutes above 0")
 
 
 def _output(wish: TrainWish) -> Path:
@@ -163,7 +186,7 @@ def _request(
         keep_all=wish.keep_checkpoints,
         checkpointing=wish.gradient_checkpointing,
         max_seconds=None if wish.max_minutes is None else 60 * wish.max_minutes,
-        command=shlex.join(["searchctl", *sys.argv[1:]]),
+        command=shlex.join(command_words(sys.argv[1:], os.environ)),
         versions={
             **describe_versions(),
             **_trained_with(),
@@ -179,28 +202,6 @@ def _trained_with() -> dict[str, str]:
     return {name: number for name, number in found.items() if number is not None}
 
 
-@contextmanager
-def _processes() -> Iterator[Ranks]:
-    """Join the processes that torchrun started, if it did."""
-    from ..training.distributed import Ranks
-
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        yield Ranks()
-        return
-    import torch
-
-    on_gpus = torch.cuda.is_available()
-    if on_gpus:
-        # Before the group is made, or every process would take the first GPU.
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # gloo too: what the processes agree on are numbers on the CPU, which nccl does not carry.
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
-    try:
-        yield Ranks.current()
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 class _View:
     """Shows each moment of the training as a line in its place, and the held-out scores as lines that stay."""
 
@@ -211,12 +212,14 @@ class _View:
         self._stage: Stage | None = None
         self._update: Callable[[float, str], None] | None = None
         self._began = (0, time.monotonic())
+        self._cut = CutTexts()
         self.asked = False
 
     @contextmanager
     def live(self) -> Iterator[None]:
         with self._stack:
             yield
+        self._tell_cut()
 
     def stopping(self) -> None:
         self.asked = True
@@ -225,14 +228,20 @@ class _View:
     def told(self, stage: Stage, moment: Moment) -> None:
         if stage is not self._stage:
             self._stack.close()
+            self._tell_cut()
             self._stage = stage
             self._update = self._stack.enter_context(self._terminal.progress(f"Training {stage.value}"))
             self._began = (moment.step, time.monotonic())
+        self._cut.add(moment)
         if moment.held_out is not None:
             scores = ", ".join(f"{name} {value:.4f}" for name, value in moment.held_out.items())
             self._terminal.say(f"{stage.value} {moment.step:>5}/{moment.steps}  held out: {scores}")
         if moment.loss is not None and self._update is not None:
             self._update(moment.step / moment.steps, self._words(moment))
+
+    def _tell_cut(self) -> None:
+        if self._stage is not None:
+            self._cut.tell(self._terminal, self._recipe, self._stage)
 
     def _words(self, moment: Moment) -> str:
         done = moment.step - self._began[0]
@@ -249,7 +258,7 @@ def _said(data: Data) -> str:
 
 def _ended(terminal: Terminal, outcome: TrainOutcome | None, output: Path) -> ExitCode:
     words = [word for word in sys.argv[1:] if word != "--resume"]
-    again = f"go on with `{shlex.join(['searchctl', *words, '--resume'])}`"
+    again = f"go on with `{shlex.join([*command_words(words, os.environ), '--resume'])}`"
     if outcome is None:
         terminal.say(f"ended at once; steps since the last checkpoint are lost; {again}")
         return ExitCode.INTERRUPTED

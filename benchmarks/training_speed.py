@@ -2,13 +2,17 @@
 
     python benchmarks/training_speed.py --texts texts.jsonl.gz --pairs pairs.jsonl.gz --rounds 3
 
-Contrastive sides, one optimiser step over a batch of pairs: searchctl with cached gradients and with the whole batch in
-memory; sentence-transformers' trainer with CachedMultipleNegativesRankingLoss and MultipleNegativesRankingLoss. MNTP
-sides, one step over rows of tokens: searchctl's stage; Hugging Face's Trainer on the causal LM with its own shifted
-loss, which makes logits for every token. All have the same base with attention switched, the same LoRA (rank 16, every
-linear layer), AdamW, number format and threads. Each measurement is a process of its own: its first step warms up, and
-its peak is that of the whole process on a CPU (base, data and libraries included), of the allocator on a GPU. The sides
-take turns from round to round. Prints the median of tokens a second, and of the ratios to searchctl's first side.
+Contrastive sides, one optimiser step over a batch of pairs: searchctl with cached gradients and with the whole batch
+in memory; sentence-transformers' trainer with CachedMultipleNegativesRankingLoss and MultipleNegativesRankingLoss.
+SimCSE sides, one step over a batch of texts in two dropout views, attention dropout 0.3: searchctl's stage;
+sentence-transformers' MultipleNegativesRankingLoss on pairs (x, x). Distillation, searchctl alone: pairs of a batch,
+the model itself with its adapters as teacher, whose forward pass is part of the time and whose tokens are not
+counted. MNTP sides, one step over rows of tokens: searchctl's stage; Hugging Face's Trainer on the causal LM with its
+own shifted loss, which makes logits for every token. All have the same base with attention switched, the same LoRA
+(rank 16, every linear layer), AdamW, number format and threads. Each measurement is a process of its own: its first
+step warms up, and its peak is that of the whole process on a CPU (base, data and libraries included), of the
+allocator on a GPU. The sides take turns from round to round. Prints the median of tokens a second, and of the ratios
+to searchctl's first side.
 """
 
 from __future__ import annotations
@@ -28,8 +32,12 @@ from pathlib import Path
 from typing import Any
 
 CONTRASTIVE = ("searchctl cached", "searchctl direct", "sentence-transformers cached", "sentence-transformers direct")
+SIMCSE = ("searchctl simcse", "sentence-transformers simcse")
+DISTILL = ("searchctl distill",)
 MNTP = ("searchctl mntp", "transformers Trainer")
 SEED = 42
+ATTENTION_DROPOUT = 0.3
+"""Of SimCSE (paper, appendix D.1.2)."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,16 @@ def ours(args: argparse.Namespace, side: str) -> Measured:
     from searchctl.encoder.config import EncoderConfig
     from searchctl.encoder.resolve import resolve
     from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
-    from searchctl.training.contrastive_objective import SupervisedTraining
+    from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining
     from searchctl.training.corpus import Pair, PairSource
     from searchctl.training.mntp_objective import MntpTraining
-    from searchctl.training.recipe import LoraSettings, MntpStage, Schedule, SupervisedStage
+    from searchctl.training.recipe import LoraSettings, MntpStage, Schedule, SimcseStage, SupervisedStage
     from searchctl.training.trainable import load_trainable
 
     base = resolve(EncoderConfig(model=args.model, chain=0))
     device, dtype = placed(args)
-    trainable = load_trainable(base, (), LoraSettings(), device=device, dtype=dtype)
+    dropout = ATTENTION_DROPOUT if side == "searchctl simcse" else None
+    trainable = load_trainable(base, (), LoraSettings(), device=device, dtype=dtype, attention_dropout=dropout)
     tokenizer = load_tokenizer(base.folder)
     schedule = Schedule(steps=args.steps + 1)
     objective: Any
@@ -101,6 +110,21 @@ def ours(args: argparse.Namespace, side: str) -> Measured:
         texts = [row["text"] for row in rows_of(args.texts, args.rows * args.length // 20 * (args.steps + 2))]
         mntp = MntpStage(schedule=schedule, batch=args.rows, length=args.length, chunk=args.mntp_chunk)
         objective = MntpTraining(trainable, mntp, tokenizer, texts=texts, held_out=texts[:2], seed=SEED)
+    elif side == "searchctl simcse":
+        texts = [row["text"] for row in rows_of(args.texts, args.batch * (args.steps + 1))]
+        simcse = SimcseStage(
+            schedule=schedule,
+            batch=args.batch,
+            length=args.length,
+            chunk=args.chunk,
+            attention_dropout=ATTENTION_DROPOUT,
+            sentences=False,
+            cached=False,
+        )
+        texts_of = TextTokenizer(tokenizer=tokenizer, prompt=base.sidecar.prompt, max_tokens=args.length)
+        objective = SimcseTraining(trainable, simcse, texts_of, texts=texts, held_out=texts[:2], seed=SEED)
+    elif side == "searchctl distill":
+        objective = distillation(args, trainable, schedule)
     else:
         pairs = [Pair(row["query"], row["positive"]) for row in rows_of(args.pairs, args.batch * (args.steps + 1))]
         stage = SupervisedStage(
@@ -121,6 +145,31 @@ def ours(args: argparse.Namespace, side: str) -> Measured:
         clock.end()
         tokens += result.tokens if number else 0
     return Measured(clock.seconds, tokens)
+
+
+def distillation(args: argparse.Namespace, trainable: Any, schedule: Any) -> Any:
+    """Return searchctl's distill stage over the pairs, with the model as it is opened for embedding as teacher."""
+    from searchctl.encoder.config import EncoderConfig
+    from searchctl.encoder.open import open_encoder
+    from searchctl.encoder.resolve import resolve
+    from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
+    from searchctl.training.corpus import Pair, PairSource
+    from searchctl.training.distill_objective import DistillTraining, pair_lessons
+    from searchctl.training.recipe import DistillStage
+
+    base = resolve(EncoderConfig(model=args.model, chain=0))
+    rows = rows_of(args.pairs, args.batch * (args.steps + 1))
+    source = PairSource(name="pairs", digest="", pairs=tuple(Pair(row["query"], row["positive"]) for row in rows))
+    lessons = pair_lessons([source], {})
+    return DistillTraining(
+        trainable,
+        DistillStage(schedule=schedule, batch=args.batch, length=args.length, chunk=args.chunk, cached=False),
+        TextTokenizer(tokenizer=load_tokenizer(base.folder), prompt=base.sidecar.prompt, max_tokens=args.length),
+        open_encoder(EncoderConfig(model=args.model, max_tokens=args.length), notice=lambda _: None),
+        sources=lessons,
+        held_out=lessons,
+        seed=SEED,
+    )
 
 
 def lora(model: Any) -> Any:
@@ -181,22 +230,29 @@ def trainer_settings(args: argparse.Namespace, batch: int, folder: str) -> dict[
 
 
 def sentence_transformers(args: argparse.Namespace, side: str) -> Measured:
-    """Run the trainer of sentence-transformers with mean pooling over the same pairs."""
+    """Run the trainer of sentence-transformers with mean pooling over the same pairs, or texts twice."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, losses, models
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 
     # Named, or the weights come in bf16 as they are stored, which a CPU without it computes many times slower.
     dtype = placed(args)[1]
-    transformer = models.Transformer(str(plain_base(args)), max_seq_length=args.length, model_args={"dtype": dtype})
+    simcse = side.endswith("simcse")
+    transformer = models.Transformer(
+        str(plain_base(args)),
+        max_seq_length=args.length,
+        model_args={"dtype": dtype},
+        config_args={"attention_dropout": ATTENTION_DROPOUT} if simcse else {},
+    )
     transformer.auto_model.config.is_causal = False
     if transformer.tokenizer.pad_token is None:
         transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
     pooling = models.Pooling(transformer.get_word_embedding_dimension(), "mean")
     model = SentenceTransformer(modules=[transformer, pooling])
     model.add_adapter(lora(model))
-    rows = rows_of(args.pairs, args.batch * (args.steps + 1))
-    data = Dataset.from_dict({"anchor": [r["query"] for r in rows], "positive": [r["positive"] for r in rows]})
+    rows = rows_of(args.texts if simcse else args.pairs, args.batch * (args.steps + 1))
+    first, second = ("text", "text") if simcse else ("query", "positive")
+    data = Dataset.from_dict({"anchor": [r[first] for r in rows], "positive": [r[second] for r in rows]})
     loss: Any = losses.MultipleNegativesRankingLoss(model)
     if side.endswith("cached"):
         loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=args.chunk)
@@ -211,7 +267,7 @@ def sentence_transformers(args: argparse.Namespace, side: str) -> Measured:
         )
         trainer.train()
     lengths = transformer.tokenizer(
-        [text for row in rows for text in (row["query"], row["positive"])], truncation=True, max_length=args.length
+        [text for row in rows for text in (row[first], row[second])], truncation=True, max_length=args.length
     )
     # Each row is read once: all but one of the steps are timed.
     tokens = sum(map(len, lengths["input_ids"])) * args.steps // (args.steps + 1)
@@ -315,13 +371,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8, help="rows of a step of MNTP")
     parser.add_argument("--mntp-chunk", type=int, default=4, help="rows at once, of our MNTP")
     parser.add_argument("--length", type=int, default=128, help="tokens of a text or row")
-    parser.add_argument("--only", choices=("contrastive", "mntp"))
+    parser.add_argument("--only", choices=("contrastive", "simcse", "mntp", "distill"))
     parser.add_argument("--side", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         measure_here(args, args.side)
         return
-    for name, sides in (("contrastive", CONTRASTIVE), ("mntp", MNTP)):
+    for name, sides in (("contrastive", CONTRASTIVE), ("simcse", SIMCSE), ("mntp", MNTP), ("distill", DISTILL)):
         if args.only in (None, name):
             compare(sides, args.rounds)
 

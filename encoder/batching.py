@@ -28,7 +28,8 @@ def plan_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether this is a GPU's or the CPU allocator's out-of-memory error."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in ("can't allocate memory", "not enough memory", "DefaultCPUAllocator"))
     )
 
 

@@ -50,7 +50,7 @@ def load_transformer(
     """
     device = choose_device(config.device)
     dtype, reason = choose_dtype(config.precision, device)
-    model = _load_model(resolved, config, dtype, fp32_limit=fp32_limit)
+    model = _load_model(resolved, config, dtype, device, fp32_limit=fp32_limit)
     model, device = _place(model, device, automatic=config.device == "auto", notice=notice)
     if device.type == "cpu" and dtype is not choose_dtype(config.precision, device)[0]:
         dtype, reason = choose_dtype(config.precision, device)
@@ -120,7 +120,7 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _load_model(
-    resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dtype, *, fp32_limit: int
+    resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dtype, device: torch.device, *, fp32_limit: int
 ) -> PreTrainedModel:
     try:
         model_config = AutoConfig.from_pretrained(str(resolved.folder))
@@ -134,7 +134,7 @@ def _load_model(
                 str(resolved.folder),
                 config=model_config,
                 dtype=wide,
-                attn_implementation=_attention_implementation(dtype),
+                attn_implementation=choose_attention(dtype, device),
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -201,11 +201,12 @@ def _refuse_known_causal(error: Exception) -> None:
         ) from error
 
 
-def _attention_implementation(dtype: torch.dtype) -> str | None:
+def choose_attention(
+    dtype: torch.dtype, device: torch.device, *, installed: Callable[[str], object] = find_spec
+) -> str | None:
     """Return FlashAttention 2 where installed and usable, else None: transformers' own choice (sdpa, else eager)."""
-    if torch.cuda.is_available() and dtype is torch.bfloat16 and find_spec("flash_attn") is not None:
-        return "flash_attention_2"
-    return None
+    fits = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
+    return "flash_attention_2" if fits and installed("flash_attn") is not None else None
 
 
 def _place(

@@ -7,30 +7,35 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..encoder.batching import is_out_of_memory
 from ..encoder.config import Pooling
-from ..encoder.load import eos_token
+from ..encoder.load import choose_attention, eos_token
 from ..encoder.resolve import ResolvedModel
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
 from .checkpoints import newest_step
 from .contrastive_objective import SimcseTraining, SupervisedTraining
 from .dev_pairs import DevPairs, WatchedObjective, require_own_names
-from .distill_objective import DistillTraining, pair_lessons, text_lessons
+from .distill_objective import DistillTraining
 from .distributed import Ranks, agree, average_gradients, barrier
 from .errors import TrainingError
 from .loop import LoopSettings, Moment, Objective, Outcome, run_stage
 from .mntp_objective import MntpTraining
+from .needs import check_needs, lessons_of
+from .out_of_memory import out_of_memory
 from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, Stage, StageSettings, stage_settings
 from .resuming import based, finished
+from .settings_parts import settings_parts
+from .stacking import adapters_below
 from .teacher import Teacher, require_teacher
 from .trainable import Trainable, load_trainable, save_lora
 from .trained_folder import (
     CHECKPOINTS,
     LOG,
     append,
-    applied_adapters,
     describe,
     plain_base,
     settings_digest,
@@ -65,6 +70,8 @@ class TrainRequest:
     """For the whole call, loading and evaluation included."""
     command: str = ""
     versions: Mapping[str, str] | None = None
+    choose_attention: Callable[[torch.dtype, torch.device], str | None] = choose_attention
+    """Attention of the stages but MNTP, as transformers calls it, for a number format and a device."""
     cache: Path | None = None
     """Where hashes of large files are kept; None: the usual place."""
 
@@ -131,6 +138,7 @@ def train(
     """
     deadline = None if request.max_seconds is None else time.monotonic() + request.max_seconds
     ranks = Ranks.current()
+    check_needs(request, data, ranks)
     request = based(request, ranks)
     run = _Run(request=request, data=data, ranks=ranks, deadline=deadline, told=told, stop=stop)
     done = finished(request, data, ranks)
@@ -154,9 +162,15 @@ def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutc
     """Train one stage to its end, or as far as time goes, and make its adapter a part of the output folder."""
     request = run.request
     mark = settings_digest(request, run.data, stage, done, run.ranks.count)
-    below, start = _below(request, stage, done)
-    trainable = _load(request, stage, below, start)
-    outcome = _train_stage(run, stage, trainable, mark)
+    below, start = adapters_below(request, stage, done)
+    parts = settings_parts(request, run.data, stage, done, run.ranks.count)
+    try:
+        trainable = _load(request, stage, below, start)
+        outcome = _train_stage(run, stage, trainable, mark, parts)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, request, stage) from error
     folder = request.output / stage.value
     if outcome.finished and run.ranks.is_main:
         settings = stage_settings(request.recipe, stage)
@@ -170,31 +184,6 @@ def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutc
     return StageOutcome(stage=stage, outcome=outcome, folder=folder if outcome.finished else None)
 
 
-def _below(request: TrainRequest, stage: Stage, done: Mapping[Stage, Path]) -> tuple[tuple[Path, ...], Path | None]:
-    """Return the adapters under this stage's, in order, and the one whose weights it starts from."""
-    if stage is Stage.DISTILL:
-        return _below_distill(request, done)
-    folders = dict(done)
-    start = None
-    if stage is Stage.SUPERVISED and request.recipe.supervised.start == "previous":
-        *before, last = (*request.base.adapters, *folders.values())
-        return tuple(before), last
-    if stage is Stage.SUPERVISED and request.recipe.supervised.start != "merged":
-        simcse = folders.pop(Stage.SIMCSE, None)
-        start = simcse if request.recipe.supervised.start == "simcse" else None
-    return (*request.base.adapters, *folders.values()), start
-
-
-def _below_distill(request: TrainRequest, done: Mapping[Stage, Path]) -> tuple[tuple[Path, ...], Path | None]:
-    if request.recipe.distill.start == "fresh":
-        return (*request.base.adapters, *(done[stage] for stage in done if stage is Stage.MNTP)), None
-    # Those that the stage before was used with: where supervised training began anew, SimCSE's is not among them.
-    before = applied_adapters(request.output, list(done)[-1]) if done else request.base.adapters
-    if request.recipe.distill.start == "previous":
-        return before[:-1], before[-1]
-    return before, None
-
-
 def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: Path | None) -> Trainable:
     settings = stage_settings(request.recipe, stage)
     trainable = load_trainable(
@@ -203,6 +192,8 @@ def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: P
         settings.lora,
         device=request.device,
         dtype=request.dtype,
+        # MNTP's packing needs a mask of its own, which FlashAttention does not take.
+        attention=None if isinstance(settings, MntpStage) else request.choose_attention(request.dtype, request.device),
         attention_dropout=settings.attention_dropout if isinstance(settings, SimcseStage) else None,
         checkpointing=request.checkpointing,
         start=start,
@@ -214,7 +205,7 @@ def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: P
     return trainable
 
 
-def _train_stage(run: _Run, stage: Stage, trainable: Trainable, mark: str) -> Outcome:
+def _train_stage(run: _Run, stage: Stage, trainable: Trainable, mark: str, parts: Mapping[str, Any]) -> Outcome:
     request, ranks = run.request, run.ranks
     settings = stage_settings(request.recipe, stage)
     objective = _objective(run, trainable, settings)
@@ -234,6 +225,7 @@ def _train_stage(run: _Run, stage: Stage, trainable: Trainable, mark: str) -> Ou
         LoopSettings(
             folder=checkpoints,
             settings=mark,
+            parts=parts,
             save_every=request.save_every,
             evaluate_every=request.evaluate_every,
             keep_all=request.keep_all,
@@ -279,10 +271,7 @@ def _objective(run: _Run, trainable: Trainable, settings: StageSettings) -> Obje
 def _distillation(run: _Run, trainable: Trainable, stage: DistillStage, tokenizer: TextTokenizer) -> DistillTraining:
     request, data = run.request, run.data
     assert request.teacher is not None
-    settings = request.recipe.supervised.sources
-    sources, held_out = pair_lessons(data.pairs, settings), pair_lessons(data.unseen_pairs, settings)
-    if not sources:
-        sources, held_out = (text_lessons(part, cut=stage.sentences) for part in (data.texts, data.unseen_texts))
+    sources, held_out = lessons_of(request.recipe, data)
     return DistillTraining(
         trainable,
         stage,

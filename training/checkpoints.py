@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from ..encoder.batching import is_out_of_memory
 from .errors import TrainingError
+from .settings_parts import ANOTHER, differences
 from .trainable import Trainable, load_lora, save_lora
 from .whole_files import sync, sync_tree
 
+NOTHING: Mapping[str, Any] = {}
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest cannot be read."""
+_KEPT = "kept"
+"""Empty file in a checkpoint that was to be kept."""
 
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError),
@@ -34,7 +41,9 @@ class Progress:
     seconds: float
     """Training time, evaluation included, over all runs."""
     settings: str
-    """Digest of recipe, data and base: a checkpoint of other settings is refused."""
+    """Digest of recipe, data, base, precision, seed and number of processes: others are refused."""
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    """What the digest is made of, by name; empty: not written down."""
 
 
 def save_checkpoint(
@@ -42,7 +51,8 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder`/step-NNNNNN in one step (temporary folder, fsync, rename) and return it.
 
-    Older ones but the last are removed, unless `keep_all` (for curves over checkpoints).
+    Older ones but the last are removed, unless they were written with `keep_all` (for curves over checkpoints), by this
+    call or an earlier one.
     """
     target = folder / f"step-{progress.step:06d}"
     staging = folder / f".{target.name}.new"
@@ -50,13 +60,15 @@ def save_checkpoint(
     save_lora(trainable, staging)
     torch.save(optimizer.state_dict(), staging / "optimizer.pt")
     (staging / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    if keep_all:
+        (staging / _KEPT).touch()
     sync_tree(staging)
     if target.exists():
         shutil.rmtree(target)
     staging.rename(target)
     sync(folder)
-    if not keep_all:
-        for old in checkpoints(folder)[:-KEEP]:
+    for old in checkpoints(folder)[:-KEEP]:
+        if not (old / _KEPT).exists():
             shutil.rmtree(old)
     return target
 
@@ -72,10 +84,17 @@ def newest_step(folder: Path) -> int | None:
     return int(found[-1].name.removeprefix("step-")) if found else None
 
 
-def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer, settings: str) -> Progress | None:
+def restore(
+    folder: Path,
+    trainable: Trainable,
+    optimizer: torch.optim.Optimizer,
+    settings: str,
+    parts: Mapping[str, Any] = NOTHING,
+) -> Progress | None:
     """Put the newest checkpoint of `folder` back and return where it stands, None when there is none.
 
-    Raises TrainingError for one of other settings, or that cannot be read.
+    `parts` is what `settings` is made of, to say what differs. Raises TrainingError for one of other settings, or that
+    cannot be read.
     """
     found = checkpoints(folder)
     if not found:
@@ -84,13 +103,16 @@ def restore(folder: Path, trainable: Trainable, optimizer: torch.optim.Optimizer
     try:
         progress = Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
         if progress.settings != settings:
+            what = differences(progress.parts, parts) or f"it was made with {ANOTHER}"
             raise TrainingError(
-                f"{newest} was made with another recipe, other data, another base or another teacher: resume with "
-                "those, or start over in an empty --output folder"
+                f"{newest} cannot be gone on from: {what}. Resume with what it was made with, or start over in an "
+                "empty --output folder"
             )
         load_lora(trainable, newest)
         # The optimizer puts each tensor where its parameter is, and its step counters nowhere else than they were.
         optimizer.load_state_dict(torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True))
     except _UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise TrainingError(f"{newest} cannot be read ({error}): remove it to go on from the one before") from error
     return progress

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from .corpus import Pair, PairSource
 from .distributed import Ranks, gather
 from .drawing import batch_rows, plan_steps
 from .embedder import Views, embed
-from .errors import TrainingError
 from .loop import StepResult
 from .mntp_objective import step_seed
-from .recipe import SimcseStage, SourceSettings, SupervisedStage
-from .token_cache import TokenCache
+from .recipe import SimcseStage, SourceSettings, Stage, SupervisedStage
+from .supply import require_supply, source_supply, text_supply
+from .token_cache import TokenCache, cut_share
 from .trainable import Trainable
 
 EVALUATION_TEXTS = 256
@@ -59,11 +60,7 @@ class SimcseTraining:
         ranks.share(stage.batch, "simcse.batch")
         self._texts = sentences(texts) if stage.sentences else list(texts)
         self._unseen = (sentences(held_out) if stage.sentences else list(held_out))[:EVALUATION_TEXTS]
-        if len(self._texts) < stage.batch or len(self._unseen) < 2:
-            raise TrainingError(
-                f"simcse: there are {len(self._texts)} texts and {len(self._unseen)} held out, and a step takes "
-                f"{stage.batch}: give more text, or a smaller simcse.batch"
-            )
+        require_supply(Stage.SIMCSE, stage.batch, text_supply(len(self._texts), len(self._unseen)), ranks.count)
         self._unseen_rows = tokenizer(self._unseen, role=Role.DOCUMENT, instruction=None)
 
     def step(self, number: int) -> StepResult:
@@ -78,7 +75,7 @@ class SimcseTraining:
         return StepResult(
             loss=float(loss),
             tokens=2 * sum(len(row.ids) for row in rows),
-            metrics={"uniformity": uniformity, "alignment": alignment},
+            metrics={"uniformity": uniformity, "alignment": alignment, "cut": cut_share(rows)},
         )
 
     def held_out(self) -> dict[str, float]:
@@ -102,8 +99,8 @@ class SimcseTraining:
         uniformity, _ = uniformity_alignment(still, still)
         return {"loss": loss, "uniformity": uniformity, "alignment": alignment}
 
-    def describe(self, number: int) -> list[str]:
-        return [text for part in self._batch(number) for text in part]
+    def describe(self, number: int) -> list[dict[str, Any]]:
+        return [{"text": text} for part in self._batch(number) for text in part]
 
     def _batch(self, number: int) -> list[list[str]]:
         """Return the texts of each process."""
@@ -141,13 +138,9 @@ class SupervisedTraining:
         ranks.share(stage.batch, "supervised.batch")
         self._sources = [source for source in sources if self._settings(source.name).weight > 0]
         self._unseen = [source for source in held_out if len(source.pairs) > 1 and self._settings(source.name).weight]
-        small = [source for source in self._sources if len(source.pairs) < stage.batch]
-        if small or not self._sources or not self._unseen:
-            named = ", ".join(f"{source.name} ({len(source.pairs)})" for source in small) or "none"
-            raise TrainingError(
-                f"supervised: a batch of {stage.batch} is drawn from one source; too small for it: {named}; held-out "
-                f"sources: {len(self._unseen)}. Give more pairs, or a smaller supervised.batch"
-            )
+        counts = {source.name: len(source.pairs) for source in self._sources}
+        supply = source_supply("pairs", counts, [len(source.pairs) for source in self._unseen])
+        require_supply(Stage.SUPERVISED, stage.batch, supply, ranks.count)
         self._plan = plan_steps(
             [len(source.pairs) for source in self._sources],
             [self._settings(source.name).weight for source in self._sources],
@@ -162,7 +155,8 @@ class SupervisedTraining:
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
         batch = self._contrast(source.name, parts, number, self._ranks)
         loss, _ = batch.views.backward(lambda embeddings: self._loss(embeddings, batch, self._ranks))
-        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in batch.views.rows))
+        rows = batch.views.rows
+        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in rows), metrics={"cut": cut_share(rows)})
 
     def held_out(self) -> dict[str, float]:
         """Return the mean over sources of the loss and of the share of queries whose own positive is nearest.
@@ -186,9 +180,9 @@ class SupervisedTraining:
             hits.append(float((nearest == own).float().mean()))
         return {"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))}
 
-    def describe(self, number: int) -> list[str]:
+    def describe(self, number: int) -> list[dict[str, Any]]:
         source, parts = self._batch(number)
-        return [f"{source.name}\t{pair.query}\t{pair.positive}" for part in parts for pair in part]
+        return [{"source": source.name, **asdict(pair)} for part in parts for pair in part]
 
     def _settings(self, name: str) -> SourceSettings:
         return self._stage.sources.get(name, SourceSettings())

@@ -111,7 +111,9 @@ def endless(count: int, seed: int, start: int = 0) -> Iterator[int]:
 
 
 def _negatives(row: Row) -> tuple[str, ...]:
-    several = row.fields.get("negatives") or []
+    several = row.fields.get("negatives")
+    if several is None:
+        several = []
     if not isinstance(several, list):
         raise row.error(f"negatives is {several!r}, expected a list of texts")
     found = [] if row.fields.get("negative") is None else [row.text("negative")]

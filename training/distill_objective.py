@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,10 @@ from .embedder import Views
 from .errors import TrainingError
 from .loop import StepResult
 from .mntp_objective import step_seed
-from .recipe import DistillStage, SourceSettings
+from .recipe import DistillStage, SourceSettings, Stage
+from .supply import Supply, require_supply, source_supply
 from .teacher_vectors import LIMIT_BYTES, TeacherVectors
-from .token_cache import TokenCache
+from .token_cache import TokenCache, cut_share
 from .trainable import Trainable
 
 
@@ -76,6 +78,12 @@ def text_lessons(texts: Sequence[str], *, cut: bool) -> list[LessonSource]:
     return [LessonSource(name="texts", sides=(Side(texts=taken, role=Role.DOCUMENT),))]
 
 
+def lesson_supply(sources: Sequence[LessonSource], unseen: Sequence[LessonSource]) -> Supply:
+    """Return what there is for batches of `sources`."""
+    kind = "texts" if any(len(source.sides) == 1 for source in sources) else "pairs"
+    return source_supply(kind, {source.name: source.count for source in sources}, [part.count for part in unseen])
+
+
 class DistillTraining:
     """An `Objective`: the texts of a batch of one source, as near to each other as the teacher has them."""
 
@@ -97,7 +105,7 @@ class DistillTraining:
         self._sources = list(sources)
         self._unseen = [source for source in held_out if source.count > 1]
         ranks.share(stage.batch, "distill.batch")
-        self._require_enough()
+        require_supply(Stage.DISTILL, stage.batch, lesson_supply(self._sources, self._unseen), ranks.count)
         self._plan = plan_steps(
             [source.count for source in self._sources],
             [source.weight for source in self._sources],
@@ -116,22 +124,14 @@ class DistillTraining:
         )
         self._evaluation: list[tuple[_Lesson, Tensor]] = []
 
-    def _require_enough(self) -> None:
-        small = [source for source in self._sources if source.count < self._stage.batch]
-        if small or not self._sources or not self._unseen:
-            named = ", ".join(f"{source.name} ({source.count})" for source in small) or "none"
-            raise TrainingError(
-                f"distill: a batch of {self._stage.batch} is drawn from one source; too small for it: {named}; "
-                f"held-out sources: {len(self._unseen)}. Give more data, or a smaller distill.batch"
-            )
-
     def step(self, number: int) -> StepResult:
         lesson = self._lesson(*self._batch(number), self._ranks)
         vectors = self._vectors.of(number, self._ranks.rank)
         teacher_NT = self._on_device(vectors)
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
         loss, _ = lesson.views.backward(lambda student_NS: self._loss(student_NS, teacher_NT, lesson, self._ranks))
-        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in lesson.views.rows))
+        rows = lesson.views.rows
+        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in rows), metrics={"cut": cut_share(rows)})
 
     def held_out(self) -> dict[str, float]:
         """Return the mean over sources of the loss, and of Spearman's correlation of student and teacher.
@@ -152,9 +152,14 @@ class DistillTraining:
             agreements.append(spearman(ours.cpu().numpy(), theirs.cpu().numpy()))
         return {"loss": float(np.mean(losses)), "spearman": float(np.mean(agreements))}
 
-    def describe(self, number: int) -> list[str]:
+    def describe(self, number: int) -> list[dict[str, Any]]:
         source, parts = self._batch(number)
-        return ["\t".join([source.name, *(side.texts[row] for side in source.sides)]) for part in parts for row in part]
+        keys = ("query", "positive") if len(source.sides) > 1 else ("text",)
+        return [
+            {"source": source.name, **{key: side.texts[row] for key, side in zip(keys, source.sides, strict=True)}}
+            for part in parts
+            for row in part
+        ]
 
     def _batch(self, number: int) -> tuple[LessonSource, list[Sequence[int]]]:
         """Return the source and the rows of each process."""

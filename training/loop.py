@@ -6,12 +6,13 @@ needs no random state. (On one device and in one process; more processes add flo
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -43,8 +44,8 @@ class Objective(Protocol):
         """Return scores on held-out data, "loss" among them; no gradients, no randomness from step to step."""
         ...
 
-    def describe(self, number: int) -> list[str]:
-        """Return the texts of step `number`, for the report of a loss that is no number."""
+    def describe(self, number: int) -> list[dict[str, Any]]:
+        """Return the data of step `number` as objects of a data file, for the report of a loss that is no number."""
         ...
 
 
@@ -56,6 +57,8 @@ class LoopSettings:
     """Of this stage; checkpoints are put in it."""
     settings: str
     """Digest of everything that decides the result."""
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    """What the digest is made of, to say what differs."""
     save_every: int = 100
     evaluate_every: int = 100
     keep_all: bool = False
@@ -112,8 +115,8 @@ def run_stage(
     ranks = Ranks.current()
     if settings.is_main:
         settings.folder.mkdir(parents=True, exist_ok=True)
-    progress = restore(settings.folder, trainable, optimizer, settings.settings) or Progress(
-        step=0, tokens=0, seconds=0.0, settings=settings.settings
+    progress = restore(settings.folder, trainable, optimizer, settings.settings, settings.parts) or Progress(
+        step=0, tokens=0, seconds=0.0, settings=settings.settings, parts=settings.parts
     )
     began = time.monotonic() - progress.seconds
     limit = math.inf if settings.deadline is None else settings.deadline
@@ -177,11 +180,13 @@ def _moment(
 
 
 def _not_a_number(objective: Objective, step: int, loss: float, norm: float, settings: LoopSettings) -> TrainingError:
-    path = settings.folder / f"bad-batch-step-{step:06d}.txt"
+    path = settings.folder / f"bad-batch-step-{step:06d}.jsonl"
     if settings.is_main:
-        path.write_text("\n".join(objective.describe(step)), encoding="utf-8")
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in objective.describe(step)]
+        path.write_text("".join(lines), encoding="utf-8")
     where = "" if math.isfinite(loss) and math.isfinite(norm) else f"loss is {loss} and the gradient's norm {norm}"
     return TrainingError(
         f"step {step}: {where or 'in another process loss or gradient is no number'}, expected finite numbers. Nothing "
-        f"was changed by this step; its texts are in {path}. Try a lower learning rate, or --precision fp32"
+        f"was changed by this step; its data are in {path}, which --data reads. Try a lower learning rate, or "
+        "--precision fp32"
     )

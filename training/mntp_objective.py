@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from .loop import StepResult
 from .mntp import HiddenRows, MntpLoss, require_apart
 from .packing import PackedRows, Slice, join, pack
 from .recipe import MntpStage
+from .supply import largest_batch
 from .trainable import Trainable
 
 EVALUATION_ROWS = 64
@@ -50,9 +52,11 @@ class MntpTraining:
         self._packed: dict[int, list[list[Slice]]] = {}
         self._counts: dict[int, int] = {}
         if not self._batches_of(0):
+            most = largest_batch(len(self._epoch(0)), ranks.count)
+            lower = "" if most is None else f"set mntp.batch to {most} or less in the recipe, or "
             raise TrainingError(
-                f"mntp: the texts make {len(self._epoch(0))} rows of {stage.length} tokens, and a step takes "
-                f"{stage.batch}: give more text, or a smaller mntp.batch or mntp.length"
+                f"mntp: a step takes {stage.batch:,} rows (mntp.batch), and the texts make {len(self._epoch(0)):,} of "
+                f"{stage.length:,} tokens: {lower}a smaller mntp.length, or give more text"
             )
 
     def step(self, number: int) -> StepResult:
@@ -83,10 +87,10 @@ class MntpTraining:
                 total, right, count = total + float(loss), right + hits, count + int(rows.chosen.sum())
         return {"loss": total / count, "accuracy": right / count}
 
-    def describe(self, number: int) -> list[str]:
+    def describe(self, number: int) -> list[dict[str, Any]]:
         parts = [self._batch(number, rank) for rank in range(self._ranks.count)]
         return [
-            self._tokenizer.decode(ids[documents > 0].tolist())
+            {"text": self._tokenizer.decode(ids[documents > 0].tolist())}
             for packed in parts
             for ids, documents in zip(packed.ids, packed.documents, strict=True)
         ]

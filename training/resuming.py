@@ -11,6 +11,7 @@ from ..encoder.model_folder import ADAPTER_CONFIG, read_json
 from .distributed import Ranks, barrier
 from .errors import TrainingError
 from .recipe import Stage, stage_settings
+from .settings_parts import ANOTHER, differences, settings_parts
 from .trained_folder import CHECKPOINTS, base_copies, copy_adapters, fingerprint, finished_stages, settings_digest
 from .training_data import Data
 
@@ -64,9 +65,12 @@ def _check_supervised(request: TrainRequest, held: Mapping[Stage, Mapping[str, A
             'it: expected "merged" in the recipe, or the stages mntp,simcse,supervised from its base'
         )
     if start == "simcse" and Stage.SIMCSE not in request.stages and Stage.SIMCSE not in held:
+        further = Stage.MNTP not in (*request.stages, *held) and request.base.adapters
+        possible = f'"previous", the last adapter of {request.base.name} taken further,' if further else '"fresh"'
         raise TrainingError(
             f"supervised.start is 'simcse', but there is no such stage in --stages or {request.output}: expected "
-            '"fresh" in the recipe, or the stage simcse before it'
+            f"simcse before supervised in --stages; or {possible} as start in a recipe of your own; or no --recipe, "
+            "which takes the model's and starts as it can"
         )
 
 
@@ -111,10 +115,6 @@ def _check_previous(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any
             )
 
 
-def _or_teacher(stage: Stage) -> str:
-    return ", another teacher" if stage is Stage.DISTILL else ""
-
-
 def finished(request: TrainRequest, data: Data, ranks: Ranks) -> dict[Stage, Path]:
     """Return the folders of the stages that are finished. Raises TrainingError for one of another base or recipe."""
     done: dict[Stage, Path] = {}
@@ -124,9 +124,11 @@ def finished(request: TrainRequest, data: Data, ranks: Ranks) -> dict[Stage, Pat
         if stage in request.stages:
             same = same and said["settings"] == settings_digest(request, data, stage, done, ranks.count)
         if not same:
+            parts = settings_parts(request, data, stage, done, ranks.count) if stage in request.stages else {}
+            what = differences(said["progress"].get("parts", {}), parts) if parts else "the base is another"
+            what = what or f"it was made with {ANOTHER}"
             raise TrainingError(
-                f"{folder} was finished with another recipe, other data, another base{_or_teacher(stage)} or another "
-                "number of processes: go on with those, or choose another --output"
+                f"{folder} cannot be gone on from: {what}. Go on with what it was made with, or choose another --output"
             )
         done[stage] = folder
     return done

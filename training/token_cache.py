@@ -12,6 +12,11 @@ _ROW_BYTES = 300
 """Of a row's objects and its place in the table, the ids not counted; the texts are held by the data anyway."""
 
 
+def cut_share(rows: Sequence[TokenRow]) -> float:
+    """Return the share of the rows whose text was cut at the end of its room."""
+    return sum(row.truncated for row in rows) / max(1, len(rows))
+
+
 class TokenCache:
     """A `TextTokenizer` that remembers its rows, up to a limit of memory.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -24,7 +25,20 @@ def changed(default: Settings, data: Mapping[str, Any], where: str) -> Settings:
         if key not in hints:
             raise ValueError(f"unknown key {where}{key}, expected one of {', '.join(hints)}")
     values = {key: _value(hints[key], value, f"{where}{key}", getattr(default, key)) for key, value in data.items()}
-    return replace(default, **values)
+    try:
+        return replace(default, **values)
+    except ValueError as error:
+        raise ValueError(_with_place(str(error), where.rstrip("."))) from error
+
+
+def _with_place(said: str, where: str) -> str:
+    """Return the words of a check, which knows its table's own name only, with the table's full name."""
+    own = where.rpartition(".")[2]
+    if not own or said.startswith(where):
+        return said
+    if said.startswith(f"{own}."):
+        return re.sub(rf"(?<![\w.]){re.escape(own)}\.", f"{where}.", said)
+    return f"{where}: {said}"
 
 
 def _value(hint: Any, value: Any, where: str, default: Any) -> Any:

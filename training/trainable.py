@@ -70,6 +70,7 @@ def load_trainable(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    attention: str | None = None,
     attention_dropout: float | None = None,
     checkpointing: bool = False,
     start: Path | None = None,
@@ -78,9 +79,10 @@ def load_trainable(
     """Return the base of `resolved` with `adapters` merged and a LoRA on every linear layer of the decoder.
 
     The LoRA is fresh (B = 0, so the first step starts from the merged model) or the one saved in `start`. Attention is
-    bidirectional and proved. Raises NotBidirectionalError, ModelFilesError, TrainingError.
+    bidirectional and proved; `attention` is its implementation as transformers calls it, where the architecture has it;
+    None is transformers' own choice. Raises NotBidirectionalError, ModelFilesError, TrainingError.
     """
-    whole = _load(resolved, attention_dropout)
+    whole = _load(resolved, attention, attention_dropout)
     decoder, head = _decoder(whole, resolved), VocabularyHead.of(whole, resolved.name)
     # Merged in fp32 and rounded once, as the encoder does that will load the result.
     require_own_logits(whole, decoder, head, name=resolved.name)
@@ -110,8 +112,8 @@ def load_trainable(
     return trainable
 
 
-def _load(resolved: ResolvedModel, attention_dropout: float | None) -> PreTrainedModel:
-    """Return the causal LM in fp32, with sdpa attention where it has it, else eager: MNTP's packing needs a mask."""
+def _load(resolved: ResolvedModel, attention: str | None, attention_dropout: float | None) -> PreTrainedModel:
+    """Return the causal LM in fp32; `attention` None means sdpa where it has that, else eager."""
     try:
         config = AutoConfig.from_pretrained(str(resolved.folder))
         _require_text_only(config, resolved.name)
@@ -122,7 +124,11 @@ def _load(resolved: ResolvedModel, attention_dropout: float | None) -> PreTraine
             config.attention_dropout = attention_dropout
         with quiet_loading():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(resolved.folder), config=config, dtype=torch.float32, output_loading_info=True
+                str(resolved.folder),
+                config=config,
+                dtype=torch.float32,
+                attn_implementation=attention if _has(config, attention) else None,
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -132,6 +138,12 @@ def _load(resolved: ResolvedModel, attention_dropout: float | None) -> PreTraine
     whole: PreTrainedModel = loaded[0]
     require_complete(resolved, loaded[1])
     return whole
+
+
+def _has(config: PretrainedConfig, attention: str | None) -> bool:
+    """Return whether the architecture has this attention; transformers refuses a model that has no FlashAttention."""
+    made: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    return attention != "flash_attention_2" or bool(getattr(made, "_supports_flash_attn", False))
 
 
 def _require_text_only(config: PretrainedConfig, name: str) -> None:

@@ -36,11 +36,15 @@ class Data:
         Pairs of some weight for the supervised stage, and for distillation where there are any; else texts, and where
         there are none those of the pairs.
         """
-        pairs, sources = [source.name for source in self.pairs], recipe.supervised.sources
-        weighed = [name for name in pairs if name not in sources or sources[name].weight > 0]
+        pairs, weighed = [source.name for source in self.pairs], self.read_pairs(recipe)
         if stage is Stage.SUPERVISED or (stage is Stage.DISTILL and weighed):
             return weighed
         return [name for name in self.digests if name not in pairs] or pairs
+
+    def read_pairs(self, recipe: Recipe) -> list[str]:
+        """Return the names of the files of pairs that have some weight."""
+        sources = recipe.supervised.sources
+        return [each.name for each in self.pairs if each.name not in sources or sources[each.name].weight > 0]
 
 
 def read_data(places: Sequence[Path], stages: Sequence[Stage]) -> Data:

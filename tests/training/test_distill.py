@@ -315,7 +315,7 @@ def test_distillation_after_all_stages(
     assert [("pairs", "pairs")] == [(name, entry["kind"]) for name, entry in said["data"].items()]
     assert said["recipe"]["distill"]["sources"]["pairs"]["instruction"] == "Find the answer"
     assert said["dev"] == {"dev": {"blake3": None, "rows": 2, "instruction": None}}
-    with pytest.raises(TrainingError, match=r"distill was finished with another recipe"):
+    with pytest.raises(TrainingError, match=r"distill cannot be gone on from: the teacher is another\."):
         run(tiny_folder, data, out, recipe=RECIPE, stages=ONLY, teacher=teacher_of("hashing"))
 
 

@@ -83,7 +83,7 @@ if count > 1:
             return {"loss": 0.0}
 
         def describe(self, number):
-            return [f"written by {rank}"]
+            return [{"text": f"written by {rank}"}]
 
     work = output.with_name(f"work-{rank}")
     try:
@@ -96,7 +96,7 @@ if count > 1:
         assert "step 0" in str(error), error
     assert work.exists() == ranks.is_main
     if ranks.is_main:
-        assert (work / "bad-batch-step-000000.txt").read_text() == "written by 0"
+        assert (work / "bad-batch-step-000000.jsonl").read_text() == '{"text": "written by 0"}\\n'
 if count > 1:
     dist.destroy_process_group()
 """

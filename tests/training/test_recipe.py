@@ -57,7 +57,8 @@ def test_a_warm_up_as_long_as_the_stage_is_refused(warmup: int, steps: int) -> N
 
 
 def test_a_schedule_shorter_than_its_default_warm_up_is_refused_with_the_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"mine.toml: schedule.warmup_steps is 300: expected fewer .* \(200\)"):
+    said = r"mine.toml: supervised.schedule.warmup_steps is 300: expected fewer than supervised.schedule.steps \(200\)"
+    with pytest.raises(DataError, match=said):
         recipe(tmp_path, "[supervised.schedule]\nsteps = 200\n")
 
 
@@ -74,7 +75,10 @@ def test_false_says_none_where_a_setting_may_be_left_out(tmp_path: Path) -> None
         ("[mntp]\nbatch = false\n", "mntp.batch is False: expected int"),
         ("[mntp]\nlora = 3\n", "mntp.lora is 3: expected a table"),
         ("[mntp.lora]\nranks = 3\n", "unknown key mntp.lora.ranks, expected one of rank, alpha, dropout"),
-        ("[supervised.sources.a]\nweight = nan\n", "source weight is nan"),
+        ("[supervised.sources.a]\nweight = nan\n", "supervised.sources.a: source weight is nan"),
+        ("[simcse.schedule]\nsteps = 0\n", "mine.toml: simcse.schedule.steps is 0: expected"),
+        ("[distill.lora]\ndropout = 1.5\n", "mine.toml: distill.lora.dropout is 1.5: expected at least 0"),
+        ("[mntp]\nchunk = 0\n", "mine.toml: mntp.chunk is 0: expected"),
         ("[supervised.sources.a]\nlicence = 3\n", "supervised.sources.a.licence is 3: expected str"),
         ("[supervised]\nsources = 1\n", "supervised.sources is 1: expected a table"),
         ("[distill]\nloss = 'cosine'\n", "distill.loss is 'cosine': expected one of 'similarity', 'embedding'"),

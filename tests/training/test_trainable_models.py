@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from searchctl.app import train_run
 from searchctl.app.errors import ExitCode
+from searchctl.app.processes import joined_processes
 from searchctl.encoder.config import EncoderConfig, Pooling
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import load_tokenizer
@@ -209,12 +210,13 @@ def test_a_damaged_checkpoint_is_named(name: str, content: bytes, tiny_folder: P
 def test_each_process_takes_its_gpu_before_the_group_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("device", device)))
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: calls.append(("group", backend)))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: calls.append(("end",)))
-    with train_run._processes():
+    with joined_processes():
         pass
     assert calls == [("device", 1), ("group", "cpu:gloo,cuda:nccl"), ("end",)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -345,7 +346,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(tiny_folder: Path, t
             told=lambda _: None,
             stop=lambda: False,
         )
-    kept = (tmp_path / "bad-batch-step-000000.txt").read_text().splitlines()
+    kept = [json.loads(line) for line in (tmp_path / "bad-batch-step-000000.jsonl").read_text().splitlines()]
     assert kept == make(SIMCSE, tiny_folder, trainable(tiny_folder)).describe(0)  # type: ignore[attr-defined]
 
 

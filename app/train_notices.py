@@ -1,0 +1,96 @@
+"""What `searchctl train run` tells of choices that nobody made: sources, cut texts, adapters left out, the cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..training.recipe import Recipe, Stage, stage_settings
+from .console import Terminal
+from .index_run import duration
+
+if TYPE_CHECKING:
+    from ..encoder.resolve import ResolvedModel
+    from ..training.chain import TrainRequest
+    from ..training.loop import Moment
+    from ..training.training_data import Data
+
+
+def tell_left_out(terminal: Terminal, whole: ResolvedModel) -> None:
+    """Say which adapters of a model the stages from mntp on are trained without."""
+    if whole.adapters:
+        names = ", ".join(folder.name for folder in whole.adapters)
+        terminal.notice(
+            f"mntp starts from the weights below {whole.name}: its adapters are left out ({names}). To train on top of "
+            "them, leave mntp out of --stages"
+        )
+
+
+def tell_sources(terminal: Terminal, recipe: Recipe, data: Data, stages: Sequence[Stage]) -> None:
+    """Say which files of pairs have no table in the recipe, and which tables have no file."""
+    if not data.pairs or not {Stage.SUPERVISED, Stage.DISTILL} & set(stages):
+        return
+    tables = recipe.supervised.sources
+    without = [source.name for source in data.pairs if source.name not in tables]
+    if without:
+        table = f"[supervised.sources.{without[0] if len(without) == 1 else 'NAME'}]"
+        terminal.notice(
+            f"recipe {recipe.name} has no {table} for {', '.join(without)}: no instruction, weight 1, not symmetric"
+        )
+    unused = [name for name in tables if name not in data.digests]
+    if unused:
+        terminal.notice(f"recipe {recipe.name} has tables for sources that are not in --data: {', '.join(unused)}")
+
+
+def tell_cost(terminal: Terminal, request: TrainRequest, data: Data) -> None:
+    """Say how long a recipe that nobody named takes on a CPU, and which one is made for it."""
+    if request.device.type != "cpu":
+        return
+    from ..training.cost import CPU_TOKENS_PER_S, expected_tokens
+
+    recipe, stages = request.recipe, request.stages
+    tokens = expected_tokens(recipe, stages, data)
+    each = ", ".join(f"{stage} {_amount(count)}" for stage, count in tokens.items())
+    total = sum(tokens.values())
+    terminal.notice(
+        f"recipe {recipe.name} reads about {_amount(total)} tokens ({each}): {_time(total / CPU_TOKENS_PER_S)} on a "
+        f"CPU core at {CPU_TOKENS_PER_S} tokens/s, as with 135 million parameters. {_for_a_cpu(recipe, stages)}"
+    )
+
+
+def _for_a_cpu(recipe: Recipe, stages: Sequence[Stage]) -> str:
+    """Return the recipe for a CPU that starts with these stages."""
+    if Stage.SUPERVISED in stages and Stage.SIMCSE not in stages:
+        if recipe.supervised.start == "previous":
+            return "For hours on a CPU: --recipe smollm2-135m-cpu-further"
+        return "For hours on a CPU: --recipe smollm2-135m-cpu --stages mntp,simcse,supervised"
+    return "For hours on a CPU: --recipe smollm2-135m-cpu"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 86_400:.0f} days" if seconds > 2 * 86_400 else duration(seconds)
+
+
+def _amount(tokens: int) -> str:
+    return f"{tokens / 1e6:,.1f} million" if tokens >= 100_000 else f"{tokens:,}"
+
+
+class CutTexts:
+    """Adds up over the steps of a stage how many of its texts were cut at the stage's length."""
+
+    def __init__(self) -> None:
+        self._steps, self._shares = 0, 0.0
+
+    def add(self, moment: Moment) -> None:
+        if "cut" in moment.metrics:
+            self._steps += 1
+            self._shares += moment.metrics["cut"]
+
+    def tell(self, terminal: Terminal, recipe: Recipe, stage: Stage) -> None:
+        """Say the share of cut texts, where there are any, and begin anew."""
+        share = self._shares / max(1, self._steps)
+        self._steps, self._shares = 0, 0.0
+        if share > 0:
+            length = stage_settings(recipe, stage).length
+            percent = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+            terminal.notice(f"{stage}: {percent} of the texts read were cut at {length} tokens ({stage}.length)")

@@ -1,0 +1,214 @@
+"""What `train run` tells of what nobody chose, and of processes that were started in the wrong way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from searchctl.app.errors import AppError
+from searchctl.app.processes import command_words, joined_processes
+from searchctl.app.train_notices import CutTexts, tell_cost, tell_left_out, tell_sources
+from searchctl.training.cost import expected_tokens
+from searchctl.training.loop import Moment
+from searchctl.training.recipe import (
+    MntpStage,
+    Recipe,
+    Schedule,
+    SimcseStage,
+    SourceSettings,
+    Stage,
+    SupervisedStage,
+)
+from searchctl.training.training_data import Data, read_data
+
+FAST = Schedule(steps=10)
+TABLES = {"faq": SourceSettings(instruction="Find"), "plain": SourceSettings(), "wiki": SourceSettings(weight=2)}
+RECIPE = Recipe(
+    name="mine",
+    source="this test",
+    mntp=MntpStage(schedule=FAST, batch=4, length=32),
+    simcse=SimcseStage(schedule=FAST, batch=8, length=16),
+    supervised=SupervisedStage(schedule=FAST, batch=8, length=16, start="previous", sources=TABLES),
+)
+ALL = (Stage.MNTP, Stage.SIMCSE, Stage.SUPERVISED)
+
+
+class Words:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.notice = self.said.append
+
+
+@pytest.fixture
+def terminal() -> Any:
+    return Words()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    def write(name: str, rows: list[dict[str, str]]) -> None:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    # Of 5 tokens at 4 characters each and one more, and of 11.
+    pairs = [{"query": f"what is {i:07}", "positive": f"{i:040}"} for i in range(40)]
+    write("faq.jsonl", [{**pair, "negative": "n" * 400} for pair in pairs])
+    write("notes.jsonl", pairs)
+    write("plain.jsonl", [{"text": f"{i:040}"} for i in range(40)])
+    return read_data([tmp_path], ALL)
+
+
+def test_sources_that_do_not_match_are_told(terminal: Any, data: Data) -> None:
+    tell_sources(terminal, RECIPE, data, ALL)
+    assert terminal.said == [
+        "recipe mine has no [supervised.sources.notes] for notes: no instruction, weight 1, not symmetric",
+        "recipe mine has tables for sources that are not in --data: wiki",
+    ]
+    tell_sources(terminal, RECIPE, data, (Stage.MNTP, Stage.SIMCSE))
+    assert len(terminal.said) == 2
+
+
+def test_tokens_are_estimated_from_the_texts_themselves(data: Data) -> None:
+    found = expected_tokens(RECIPE, ALL, data)
+    # faq: "Find what is 0000000" and "0...", 6 and 11, and a negative that is cut at 16; notes without both: 5 and 11.
+    assert found == {
+        Stage.MNTP: 10 * 4 * 32,
+        Stage.SIMCSE: 10 * 8 * 2 * 11,
+        Stage.SUPERVISED: int(10 * 8 * ((6 + 11 + 16) + (5 + 11)) / 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "stages", "start", "said"),
+    [
+        ("cpu", ALL, "simcse", "For hours on a CPU: --recipe smollm2-135m-cpu"),
+        ("cpu", (Stage.SUPERVISED,), "previous", "For hours on a CPU: --recipe smollm2-135m-cpu-further"),
+        ("cpu", ALL[::2], "fresh", "--recipe smollm2-135m-cpu --stages mntp,simcse,supervised"),
+        ("cuda", ALL, "simcse", None),
+    ],
+)
+def test_what_a_recipe_costs_on_a_cpu(
+    device: str, stages: tuple[Stage, ...], start: Any, said: str | None, *, terminal: Any, data: Data
+) -> None:
+    recipe = Recipe(name="m", source="t", supervised=SupervisedStage(start=start, batch=8))
+    tell_cost(terminal, SimpleNamespace(device=torch.device(device), recipe=recipe, stages=stages), data)  # type: ignore[arg-type]
+    assert len(terminal.said) == (said is not None)
+    if said is not None:
+        assert terminal.said[0].endswith(said)
+        assert "tokens (" in terminal.said[0]
+
+
+def moment(share: float | None) -> Moment:
+    metrics = {} if share is None else {"cut": share}
+    return Moment(
+        step=1,
+        steps=2,
+        loss=1.0,
+        rate=1.0,
+        gradient_norm=1.0,
+        tokens=1,
+        tokens_per_s=1.0,
+        seconds=1.0,
+        metrics=metrics,
+        held_out=None,
+    )
+
+
+def test_cut_texts_are_told_once_for_each_stage(terminal: Any) -> None:
+    cut = CutTexts()
+    for share in (None, 0.5, 0.0, 0.25, 0.25):
+        cut.add(moment(share))
+    cut.tell(terminal, RECIPE, Stage.SIMCSE)
+    cut.tell(terminal, RECIPE, Stage.SUPERVISED)
+    cut.add(moment(0.0001))
+    cut.tell(terminal, RECIPE, Stage.SUPERVISED)
+    assert terminal.said == [
+        "simcse: 25.0% of the texts read were cut at 16 tokens (simcse.length)",
+        "supervised: less than 0.1% of the texts read were cut at 16 tokens (supervised.length)",
+    ]
+
+
+def test_adapters_that_mntp_leaves_out_are_named(terminal: Any) -> None:
+    whole: Any = SimpleNamespace(name="my-encoder", adapters=(Path("a/mntp"), Path("a/simcse")))
+    tell_left_out(terminal, whole)
+    tell_left_out(terminal, SimpleNamespace(name="plain", adapters=()))  # type: ignore[arg-type]
+    assert len(terminal.said) == 1
+    assert "my-encoder: its adapters are left out (mntp, simcse)" in terminal.said[0]
+
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "before"),
+    [
+        ({}, "searchctl"),
+        ({"WORLD_SIZE": "4"}, "searchctl"),
+        (TORCHRUN, "torchrun --nproc-per-node 4 -m searchctl"),
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 --nproc-per-node 2 -m searchctl"),
+    ],
+)
+def test_a_command_under_torchrun_is_one_of_torchrun(environment: dict[str, str], before: str) -> None:
+    assert command_words(["train", "-o", "x"], environment) == [*before.split(), "train", "-o", "x"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: several"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two' in the environment: expected a whole number"),
+    ],
+)
+def test_processes_that_torchrun_did_not_start_are_an_error(
+    environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AppError, match=said), joined_processes():
+        pass
+
+
+SHORT = """
+source = "this test"
+[simcse]
+batch = 4
+length = 16
+[simcse.lora]
+rank = 2
+[simcse.schedule]
+steps = 2
+"""
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_of_torchrun_write_one_folder(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(SHORT)
+    rows = [{"text": f"Sentence {i} of many tells of wool and of iron."} for i in range(40)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--model", str(tiny_folder), "--recipe", "recipe.toml", "--data", "texts.jsonl", "--stages", "simcse"]
+    words = ["train", "run", *given, "-o", "out", "--precision", "fp32", "--device", "cpu"]
+    processes = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "searchctl"]
+    ended = subprocess.run(
+        [sys.executable, "-m", *processes, *words],
+        cwd=tmp_path,
+        env={**os.environ, "SEARCHCTL_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.count(str(tmp_path / "out")) == 1
+    lines = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["command"].startswith("torchrun --nproc-per-node 2 -m searchctl train run --model")
+    assert manifest["stages"]["simcse"]["progress"]["parts"]["number of processes"] == 2

@@ -1,0 +1,101 @@
+"""What the stages of a run need, looked at before the first step: no run is to end after hours for want of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..encoder.config import Pooling
+from ..encoder.errors import EncoderError
+from ..encoder.protocol import Role
+from ..encoder.tokenize import TextTokenizer, load_tokenizer
+from .contrastive_objective import sentences
+from .distill_objective import LessonSource, lesson_supply, pair_lessons, text_lessons
+from .distributed import Ranks
+from .errors import TrainingError
+from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, SourceSettings, Stage, stage_settings
+from .supply import Supply, require_supply, source_supply, text_supply
+from .trained_folder import finished_stages
+from .training_data import Data
+
+if TYPE_CHECKING:
+    from .chain import TrainRequest
+
+_WORD = "a"
+"""A text of one token, the shortest that there is."""
+
+
+def check_needs(request: TrainRequest, data: Data, ranks: Ranks) -> None:
+    """Return when each stage that is yet to be run has data for its batches and room for its instructions.
+
+    MNTP is the first stage, and counts its rows itself when it has read the texts. Raises TrainingError naming the
+    value to set.
+    """
+    held = finished_stages(request.output)
+    for stage in (stage for stage in request.stages if stage not in held):
+        settings = stage_settings(request.recipe, stage)
+        ranks.share(settings.batch, f"{stage}.batch")
+        if not isinstance(settings, MntpStage):
+            require_supply(stage, settings.batch, supply_of(stage, request.recipe, data), ranks.count)
+            _check_room(request, data, stage)
+
+
+def supply_of(stage: Stage, recipe: Recipe, data: Data) -> Supply:
+    """Return what `stage`, any but MNTP, draws its batches from."""
+    settings = stage_settings(recipe, stage)
+    if isinstance(settings, SimcseStage):
+        seen, unseen = (sentences(part) if settings.sentences else part for part in (data.texts, data.unseen_texts))
+        return text_supply(len(seen), len(unseen))
+    if isinstance(settings, DistillStage):
+        return lesson_supply(*lessons_of(recipe, data))
+    read = data.read_pairs(recipe)
+    return source_supply(
+        "pairs",
+        {source.name: len(source.pairs) for source in data.pairs if source.name in read},
+        [len(source.pairs) for source in data.unseen_pairs if source.name in read],
+    )
+
+
+def lessons_of(recipe: Recipe, data: Data) -> tuple[list[LessonSource], list[LessonSource]]:
+    """Return what distillation learns from and what is held out of it: pairs, and texts where there are none."""
+    settings = recipe.supervised.sources
+    lessons, held_out = (pair_lessons(part, settings) for part in (data.pairs, data.unseen_pairs))
+    if lessons:
+        return lessons, held_out
+    seen, unseen = (text_lessons(part, cut=recipe.distill.sentences) for part in (data.texts, data.unseen_texts))
+    return seen, unseen
+
+
+def _check_room(request: TrainRequest, data: Data, stage: Stage) -> None:
+    """Raise TrainingError where template and instruction leave no token of the stage's length for a text."""
+    settings = stage_settings(request.recipe, stage)
+    assert not isinstance(settings, MntpStage)
+    tokenizer = TextTokenizer(
+        tokenizer=load_tokenizer(request.base.folder),
+        prompt=request.base.sidecar.prompt,
+        max_tokens=settings.length,
+        # Whatever token it is, it takes one place.
+        eos=0 if settings.pooling is Pooling.LAST else None,
+    )
+    for table, role, instruction in _dressings(request, data, stage):
+        try:
+            tokenizer([_WORD], role=role, instruction=instruction)
+        except EncoderError as error:
+            taken = "the template" if instruction is None else f"the template and the instruction of [{table}]"
+            shorter = "" if instruction is None else ", or write a shorter instruction"
+            raise TrainingError(
+                f"{stage}: {taken} leave none of the {settings.length} tokens of {stage}.length for a text: set a "
+                f"larger {stage}.length in the recipe{shorter}"
+            ) from error
+
+
+def _dressings(request: TrainRequest, data: Data, stage: Stage) -> Iterator[tuple[str, Role, str | None]]:
+    """Yield how texts are dressed in a stage: the recipe's table that says so, the role, the instruction."""
+    yield "", Role.DOCUMENT, None
+    if stage is not Stage.SIMCSE:
+        for name in data.read_pairs(request.recipe):
+            said = request.recipe.supervised.sources.get(name, SourceSettings())
+            yield f"supervised.sources.{name}", Role.QUERY, said.instruction
+    for pairs in request.dev:
+        if pairs.instruction is not None:
+            yield f"dev.{pairs.name}", Role.QUERY, pairs.instruction

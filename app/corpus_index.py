@@ -58,10 +58,21 @@ class FillProgress:
 
     passages: int
     """Read so far."""
+    known: int
+    """Of these, those that an interrupted filling left: nothing of them is encoded."""
     tokens_done: int
     tokens_seen: int
     """To encode in the passages read so far."""
     encode_s: float
+
+    def tokens_expected(self, total: int) -> int:
+        """Return how many tokens `total` passages give to encode, those not yet read taken to be like those read."""
+        return self.tokens_seen * (total - self.known) // max(self.passages - self.known, 1)
+
+    def share(self, total: int) -> float:
+        """Return the share of `total` passages that is done."""
+        encoded = self.tokens_done / self.tokens_seen if self.tokens_seen else 1.0
+        return (self.known + (self.passages - self.known) * encoded) / max(total, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +155,9 @@ class CorpusIndex:
                 _check_new(self._ids[path], seen)
                 data = b"".join(map(_row, group))
                 file = _record(path, data)
-                filling.count(group)
-                if path not in known or known[path].content_hash != file.content_hash:
+                is_there = path in known and known[path].content_hash == file.content_hash
+                filling.count(group, known=is_there)
+                if not is_there:
                     filling.add(file, data)
             filled = filling.finish()
             if gone := known.keys() - self._ids.keys():
@@ -216,10 +228,12 @@ class _Filling:
         self._chunker: Chunker | None = None
         self._queue: EmbedQueue | None = None
         self._passages = 0
+        self._known = 0
         self._empty = 0
 
-    def count(self, group: Sequence[Passage]) -> None:
+    def count(self, group: Sequence[Passage], *, known: bool) -> None:
         self._passages += len(group)
+        self._known += len(group) if known else 0
         self._empty += sum(not passage.title.strip() and not passage.text.strip() for passage in group)
 
     def add(self, file: FileRecord, data: bytes) -> None:
@@ -258,6 +272,7 @@ class _Filling:
         self._progress(
             FillProgress(
                 passages=self._passages,
+                known=self._known,
                 tokens_done=self._queue.tokens_embedded + self._queue.tokens_in_flight,
                 tokens_seen=self._queue.tokens_seen,
                 encode_s=self._queue.encode_s_so_far,

@@ -26,12 +26,8 @@ class MineWords:
         yield
 
     def filling(self, progress: FillProgress, total: int) -> None:
-        share = progress.passages / max(total, 1)
-        share *= progress.tokens_done / progress.tokens_seen if progress.tokens_seen else 1.0
-        # Passages not yet read are taken to be as long as those read.
-        expected = progress.tokens_seen * total / max(progress.passages, 1)
-        speed = _speed(progress.tokens_done, expected, progress.encode_s)
-        self.update(_FILLING * share, f"{progress.passages:,} of {total:,} passages{speed}")
+        speed = _speed(progress.tokens_done, progress.tokens_expected(total), progress.encode_s)
+        self.update(_FILLING * progress.share(total), f"{progress.passages:,} of {total:,} passages{speed}")
 
     def filled(self, queries: int) -> None:
         self.update(_FILLING, f"{queries:,} queries")

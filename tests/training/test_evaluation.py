@@ -64,7 +64,9 @@ class Compass:
         self.meter.texts += len(texts)
         self.meter.tokens += 3 * len(texts)
         if self.meter.pulse is not None:
-            self.meter.pulse(Pulse(texts_done=len(texts), texts_total=len(texts), tokens_done=9, elapsed_s=0.5))
+            self.meter.pulse(
+                Pulse(share=1.0, share_known=0.0, texts_total=len(texts), tokens_done=9, tokens_total=9, elapsed_s=0.5)
+            )
         radians = np.radians([ANGLES[text] for text in texts])
         return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,12 +93,20 @@ def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subj
         from ..encoder.transformer import TransformerEncoder
         from ..training.probe import probe_model
         from ..training.tolerance import PARAGRAPH
+        from ..training.word_steps import adapter_name
 
         assert isinstance(encoder, TransformerEncoder)
         adapters = resolve(config, cache=cache_folder()).adapters
         update = stack.enter_context(terminal.progress("Probing"))
-        probe = probe_model(encoder, text=PARAGRAPH if text is None else text, progress=update)
-    return Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters))
+        probe = probe_model(
+            encoder,
+            text=PARAGRAPH if text is None else text,
+            adapters=[adapter_name(folder) for folder in adapters],
+            progress=update,
+        )
+    has_own = len(adapters) > len(config.adapters)
+    bare = f"searchctl probe {shlex.quote(config.model)}{' --chain 0' if has_own else ''}"
+    return Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters), bare=bare)
 
 
 def _paragraph(path: Path) -> str:

@@ -129,6 +129,22 @@ def test_verdict_names_what_failed() -> None:
     assert "padding tokens change the text's states by 5.0e-01" in padded
 
 
+@pytest.mark.parametrize("scores", [STRONG, NONE])
+@pytest.mark.parametrize("mean", [0.95, 0.2])
+def test_with_adapters_nothing_is_said_about_needing_mntp(mean: float, scores: PrefixScores) -> None:
+    verdict = judge(GOOD, tolerance_of(mean), scores, ["mntp-a", "supervised"])
+    assert Answer.ADAPTED is verdict.answer
+    separates = "separates" if scores is STRONG else "does not separate"
+    assert verdict.sentence.startswith("with 2 adapters mntp-a, supervised applied causal and bidirectional states")
+    assert f"a similarity of {mean:.2f}" in verdict.sentence
+    assert f"prefix test {separates} (AUC" in verdict.sentence
+    assert "MNTP" not in verdict.sentence
+
+
+def test_adapters_do_not_hide_a_failed_proof() -> None:
+    assert Answer.CANNOT is judge(proof_of(layer(0, influence=0.0)), tolerance_of(0.9), STRONG, ["mntp"]).answer
+
+
 def test_layer_failures() -> None:
     assert () == layer_failures(layer(0))
     assert ("does not see the future",) == layer_failures(layer(0, influence=0.0))

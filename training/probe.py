@@ -76,6 +76,27 @@ class Verdict:
     sentence: str
 
 
+PARTS = ("proof", "tolerance", "prefix test, causal", "prefix test, bidirectional")
+"""What a probe does, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeProgress:
+    """How far a probe has come."""
+
+    part: str
+    """Of PARTS."""
+    triples_done: int = 0
+    """Of the prefix test, in both attention modes together."""
+    triples_total: int
+
+    @property
+    def share(self) -> float:
+        """Share that is done; the first two parts are taken to be a tenth of the work."""
+        begin = 0.05 * min(PARTS.index(self.part), 2)
+        return begin + 0.9 * self.triples_done / self.triples_total if self.triples_total else begin
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """All that was measured of one model."""
@@ -101,33 +122,32 @@ def probe_model(
     text: str = PARAGRAPH,
     triples: Sequence[Triple] | None = None,
     adapters: Sequence[str] = (),
-    progress: Callable[[float, str], None] | None = None,
+    progress: Callable[[ProbeProgress], None] | None = None,
 ) -> Probe:
     """Return what the proof and both analyses say of `encoder`, which need not pass the proof.
 
     The model is switched for each part and left as it was; what instruction, template or pooling the encoder has does
     not matter. `triples` None takes those written for this project. `adapters` names those that are merged
-    into it. `progress` is told the share done and a few words.
+    into it. `progress` is told each step.
     Raises what `measure_tolerance` and `run_prefix_test` raise.
     """
     chosen = tuple(read_triples() if triples is None else triples)
-    tell = progress or (lambda share, words: None)
-    tell(0.0, "proof")
+
+    def tell(part: int, done: int = 0) -> None:
+        if progress is not None:
+            progress(ProbeProgress(part=PARTS[part], triples_done=done, triples_total=2 * len(chosen)))
+
+    tell(0)
     with attending(encoder.model, Attention.BIDIRECTIONAL):
         proof = prove(encoder.model)
-    tell(0.05, "tolerance")
+    tell(1)
     tolerance = measure_tolerance(encoder, text)
 
-    def tested(attention: Attention, begin: float) -> PrefixScores:
-        return run_prefix_test(
-            encoder,
-            chosen,
-            attention,
-            progress=lambda done: tell(begin + 0.45 * done / len(chosen), f"prefix test, {attention}"),
-        )
-
-    causal = tested(Attention.CAUSAL, 0.1)
-    bidirectional = tested(Attention.BIDIRECTIONAL, 0.55)
+    tell(2)
+    causal = run_prefix_test(encoder, chosen, Attention.CAUSAL, progress=lambda done: tell(2, done))
+    bidirectional = run_prefix_test(
+        encoder, chosen, Attention.BIDIRECTIONAL, progress=lambda done: tell(3, len(chosen) + done)
+    )
     return Probe(
         info=encoder.info,
         architecture=type(encoder.model).__name__,

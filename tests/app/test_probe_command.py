@@ -20,8 +20,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModel
 
+from searchctl.app.probe_run import ProbeWords
 from searchctl.app.probe_terminal import heat_map
 from searchctl.training.prefix_test import read_triples
+from searchctl.training.probe import PARTS, ProbeProgress
 from searchctl.training.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -244,6 +246,22 @@ def tolerance_of(cosines: list[list[float]]) -> Tolerance:
         cosines=values,
         last_before_norm=values[-1],
     )
+
+
+def test_the_bar_says_what_is_done_of_what_and_the_time_left() -> None:
+    clock = [0.0]
+    said: list[tuple[float, str]] = []
+    words = ProbeWords(lambda share, text: said.append((share, text)), now=lambda: clock[0])
+    for at, part, done in ((0, 0, 0), (50, 1, 0), (60, 2, 0), (70, 2, 10), (90, 3, 30)):
+        clock[0] = at
+        words.told(ProbeProgress(part=PARTS[part], triples_done=done, triples_total=40))
+    assert [
+        (0.0, "1 of 4, proof"),
+        (0.05, "2 of 4, tolerance"),
+        (0.1, "3 of 4, prefix test, causal"),
+        (0.325, "3 of 4, prefix test, causal: 10 of 40 triples, 30 s left"),
+        (0.775, "4 of 4, prefix test, bidirectional: 30 of 40 triples, 10 s left"),
+    ] == [(pytest.approx(share), text) for share, text in said]
 
 
 def test_digits_of_the_heat_map_by_hand() -> None:

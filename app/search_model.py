@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from ..training.errors import EvaluationError
 from ..training.measurement import Meter, Pulse, TaskInstructions
-from .corpus_index import CorpusIndex, FillProgress, Passage
+from .corpus_index import CorpusIndex, Passage
+from .fill_progress import FillProgress
 from .settings import SearchMode
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from searchctl.app.console import Terminal
-from searchctl.app.corpus_index import FillProgress
-from searchctl.app.mine_progress import MineWords
+from searchctl.app.fill_progress import FillProgress
+from searchctl.app.mine_progress import InitWords, MineWords
 from searchctl.encoder.protocol import EncodeProgress
 from searchctl.index.faiss_store import FaissStore
+from searchctl.training.making_progress import MakingStep
 from searchctl.training.own_corpus import LEAST_QUERIES
 
 TAILS = ("dan", "fer", "gol", "ri", "vex", "zum")
@@ -323,6 +324,39 @@ def test_the_bar_says_speed_and_time_left() -> None:
     share, text = said[-1]
     assert share == pytest.approx(0.8 + 0.2 / 4)
     assert re.fullmatch(r"1 of 4 queries, 1[45]\d tokens/s, [56]\.\d s left", text)
+
+
+def test_the_bar_of_init_counts_each_step_and_says_the_time_left_in_it() -> None:
+    clock = [0.0]
+    said: list[tuple[float, str]] = []
+    words = InitWords(lambda share, text: said.append((share, text)), now=lambda: clock[0])
+    told = ((5, MakingStep.READ, 0, 400), (9, MakingStep.READ, 100, 400), (90, MakingStep.FIND, 0, 50))
+    for at, step, done, of in (*told, (91, MakingStep.FIND, 10, 50), (91, MakingStep.CHECK, 400, 400)):
+        clock[0] = at
+        words.told(step, done, of)
+    assert [
+        (0.0, "1 of 6, reading: 0 of 400 passages"),
+        (0.25 / 6, "1 of 6, reading: 100 of 400 passages, 12 s left in it"),
+        (2 / 6, "3 of 6, finding queries: 0 of 50 sentences"),
+        (2.2 / 6, "3 of 6, finding queries: 10 of 50 sentences, 4.0 s left in it"),
+        (1.0, "6 of 6, checking the cuts: 400 of 400 passages"),
+    ] == [(pytest.approx(share), text) for share, text in said]
+
+
+def test_init_says_how_many_passages_are_done(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[float, str]] = []
+
+    @contextmanager
+    def recorded(self: Terminal, what: str) -> Iterator[Callable[[float, str], None]]:
+        yield lambda share, words: said.append((share, words))
+
+    monkeypatch.setattr(Terminal, "progress", recorded)
+    init(pages, "-n", "12")
+    for step in ("1 of 6, reading", "2 of 6, leaving out duplicates", "4 of 6, looking", "6 of 6, checking the cuts"):
+        assert any(words.startswith(step) and words.endswith("40 of 40 passages") for _, words in said), step
+    assert any(words.startswith("5 of 6, choosing: 11 of 12 queries") for _, words in said)
+    shares = [share for share, _ in said]
+    assert shares == sorted(shares)
 
 
 def test_mine_says_its_speed_while_it_encodes(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:

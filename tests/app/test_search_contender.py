@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from searchctl.app.corpus_index import CorpusIndex, FillProgress, Passage, chunk_sizes
+from searchctl.app.corpus_index import CorpusIndex, Passage, chunk_sizes
 from searchctl.app.encoders import LazyEncoder
 from searchctl.app.engine import Talk
+from searchctl.app.fill_progress import FillProgress
 from searchctl.app.search_contender import search_contender
 from searchctl.app.settings import SearchMode
 from searchctl.encoder.config import EncoderConfig

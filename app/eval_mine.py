@@ -26,8 +26,9 @@ from .console import Terminal
 from .corpus_index import CorpusIndex, Passage, chunk_sizes
 from .encoders import EncoderChoice, LazyEncoder, config_from_json
 from .engine import Engine, Talk
+from .init_report import show_test_set
 from .mine_progress import InitWords, MineWords
-from .mine_report import MineReport, ModeScores, show_mine, show_test_set
+from .mine_report import MineReport, ModeScores, show_mine
 from .places import existing_collection, shown_path
 from .pulling import pull_bar
 from .settings import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder

@@ -186,7 +186,7 @@ def test_mine_encodes_only_what_was_cut_and_once(pages: Any) -> None:
 
 def test_the_flat_index_finds_all_and_a_worse_one_less(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     init(pages, "-n", "12")
-    assert mine(pages)["faiss_recall"] == 1.0
+    assert mine(pages)["faiss_recall"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     whole = FaissStore.search
 
     def forgetful(self: FaissStore, queries: Any, k: int, *, allowed: Any = None) -> Any:
@@ -195,7 +195,11 @@ def test_the_flat_index_finds_all_and_a_worse_one_less(pages: Any, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(FaissStore, "search", forgetful)
-        assert 0.2 < mine(pages)["faiss_recall"] < 0.8
+        found = mine(pages)["faiss_recall"]
+        shown = pages("eval", "mine").out
+    assert 0.2 < found["low"] < found["value"] < found["high"] < 0.8
+    points = [f"{100 * found[key]:.1f}" for key in ("value", "low", "high")]
+    assert "FAISS finds {} % [{}, {}] of the 10 nearest that exact search finds".format(*points) in shown
 
 
 def test_mine_shows_a_table(pages: Any) -> None:
@@ -211,7 +215,7 @@ def test_mine_shows_a_table(pages: Any) -> None:
         numbers += [100 * found[name]["value"] for name in ("recall", "mrr")]
         row = next(line for line in lines if line.startswith(f"{mode} "))
         assert re.findall(r"[\d.]+", row)[:5] == [f"{number:.1f}" for number in numbers]
-    assert "FAISS finds 100.0 % of the 10 nearest that exact search finds" in lines
+    assert "FAISS finds 100.0 % [100.0, 100.0] of the 10 nearest that exact search finds" in lines
     assert "title (7)" in ended.out
     assert all("sentence" not in line or "(7)" in line for line in lines)
 

@@ -296,6 +296,20 @@ def test_quiet_says_nothing_but_the_result(data: Any) -> None:
     assert "alike" in ended.out
 
 
+def test_a_home_in_the_environment_is_that_of_the_user(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path.home()
+    (data.folder / "data").rename(home / "data")
+    (home / "words.toml").write_text('[task.alike]\nquery = "Be alike"\n')
+    monkeypatch.setenv("SEARCHCTL_EVAL_DATA", "~/data")
+    monkeypatch.setenv("SEARCHCTL_RESULTS", "~/scores")
+    ended = data("eval", "run", "alike", "--model", "hashing", "--instructions", "~/words.toml")
+    assert 0 == ended.code, ended.err
+    (score,) = (home / "scores").glob("*/alike-*.json")
+    assert "Be alike" in score.read_text()
+    assert not (data.folder / "~").exists()
+    assert 0 == data("eval", "report").code
+
+
 def test_suites_of_the_option_are_those_that_there_are() -> None:
     assert [*SUITES] == [suite.value for suite in Suite]
 

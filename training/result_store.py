@@ -20,6 +20,8 @@ from .result_reading import SCHEMA, damaged, read_result
 from .whole_files import write_whole
 
 UNFINISHED = ".unfinished"
+_ANEW = "anew"
+"""Marks a workspace of a score that is computed once more: what it holds is of that computation alone."""
 _LONGEST_NAME = 60
 _FILES = f"[!.]*-*/[!.]*-{'[0-9a-f]' * 8}.json"
 """What `save` names its files; the folder may hold others of other programs."""
@@ -101,6 +103,15 @@ class ResultStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def begin_anew(self, workspace: Path) -> None:
+        """Empty a workspace, for a score to be computed once more; one that such a computation left is gone on with."""
+        mark = workspace / _ANEW
+        if not mark.exists():
+            with self._usable():
+                shutil.rmtree(workspace)
+                workspace.mkdir()
+                mark.touch()
+
     def finish(self, workspace: Path) -> None:
         """Remove a workspace whose score is stored."""
         shutil.rmtree(workspace, ignore_errors=True)
@@ -125,8 +136,7 @@ class ResultStore:
         try:
             yield self.workspace(identity, task, settings)
         finally:
-            with suppress(OSError):
-                (self.folder / UNFINISHED / name).rmdir()  # succeeds only where nothing was kept
+            _remove_empty(self.folder / UNFINISHED / name)
             # While it is held: a process that waits for it sees that the file is gone, and makes it anew.
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
@@ -153,6 +163,14 @@ def _short(identity: Identity) -> str:
 def _slug(name: str) -> str:
     """Return `name` as a part of a file name."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:_LONGEST_NAME] or "unnamed"
+
+
+def _remove_empty(workspace: Path) -> None:
+    """Remove a workspace in which nothing was kept."""
+    with suppress(OSError):
+        if [path.name for path in workspace.iterdir()] == [_ANEW]:
+            (workspace / _ANEW).unlink()
+        workspace.rmdir()
 
 
 def _had(lock: FileLock) -> bool:

@@ -294,6 +294,40 @@ def test_again_computes_anew(tmp_path: Path) -> None:
     assert [score] == ResultStore(tmp_path).all()
 
 
+def test_again_takes_nothing_over_but_from_itself(tmp_path: Path) -> None:
+    """Each encoding adds a file to the workspace, as vectors are kept there; the second one is interrupted."""
+    found: list[list[str]] = []
+
+    def rival(*, stop: bool) -> Rival:
+        def doing(task: str, workspace: Path) -> None:
+            found.append(sorted(path.name for path in workspace.glob("vectors-*")))
+            (workspace / f"vectors-{len(found)}").mkdir()
+            if stop and len(found) % 2 == 0:
+                raise KeyboardInterrupt
+
+        return Rival(doing=doing)
+
+    for again in (False, True, True):
+        with pytest.raises(KeyboardInterrupt):
+            run([rival(stop=True)], [retrieval], tmp_path, again=again)
+    # The first --again began with nothing, the second with what the first had left.
+    assert [[], ["vectors-1"], [], ["vectors-3"], ["vectors-3", "vectors-4"]] == found[:5]
+    run([rival(stop=False)], [retrieval], tmp_path, again=True)
+    assert "vectors-3" in found[-1]
+    run([rival(stop=False)], [retrieval], tmp_path, again=True)
+    assert [] == found[-2]
+    assert [] == list((tmp_path / ".unfinished").iterdir())
+
+
+def test_again_that_fails_before_it_encodes_leaves_nothing(tmp_path: Path) -> None:
+    def fail(task: str, workspace: Path) -> None:
+        raise ValueError("no")
+
+    _, told = run([Rival(doing=fail)], [retrieval], tmp_path, again=True)
+    assert 1 == len(told.of(Failed))
+    assert [] == list((tmp_path / ".unfinished").iterdir())
+
+
 def test_other_instructions_are_another_score(tmp_path: Path) -> None:
     told = Told()
     for query in ("Find it", "Find it", "", None):

@@ -52,6 +52,11 @@ class EvalView:
         self.failed: list[Failed] = []
         self.under_way: Pair | None = None
 
+    @property
+    def messages(self) -> int:
+        """How many different things libraries warned of or printed."""
+        return len(self._remarks)
+
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show bars on a terminal while inside, and keep what libraries print off both streams."""

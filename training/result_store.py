@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -116,6 +116,12 @@ class ResultStore:
         """Remove a workspace whose score is stored."""
         shutil.rmtree(workspace, ignore_errors=True)
 
+    def left_over(self, own: Iterable[tuple[Identity, EvalTask, Mapping[str, Json]]]) -> list[Path]:
+        """Return the workspaces of contenders and tasks that are not among `own`, and that no process works in now."""
+        names = {_work(*one) for one in own}
+        folders = sorted(path for path in (self.folder / UNFINISHED).glob("*") if path.is_dir())
+        return [folder for folder in folders if folder.name not in names and not _is_held(folder)]
+
     @contextmanager
     def claim(
         self, identity: Identity, task: EvalTask, settings: Mapping[str, Json], *, waiting: Callable[[], None]
@@ -163,6 +169,18 @@ def _short(identity: Identity) -> str:
 def _slug(name: str) -> str:
     """Return `name` as a part of a file name."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:_LONGEST_NAME] or "unnamed"
+
+
+def _is_held(workspace: Path) -> bool:
+    """Return whether a process works in it."""
+    path = workspace.with_name(f"{workspace.name}.lock")
+    if not path.exists():  # a killed process leaves its file, and the lock goes with the process
+        return False
+    lock = FileLock(path)
+    if not _had(lock):
+        return True
+    lock.release()
+    return False
 
 
 def _remove_empty(workspace: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 from rich.text import Text
 
@@ -17,6 +19,7 @@ from searchctl.app.commands.eval_run import Suite
 from searchctl.app.console import Terminal
 from searchctl.app.eval_progress import TimeLeft, _Bars, _speed, hushed
 from searchctl.app.eval_table import EvalOutcome
+from searchctl.encoder.hashing import HashingEncoder
 from searchctl.training.evaluation import Pair, Planned
 from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
 from searchctl.training.tasks import SUITES
@@ -308,6 +311,43 @@ def test_a_home_in_the_environment_is_that_of_the_user(data: Any, monkeypatch: p
     assert "Be alike" in score.read_text()
     assert not (data.folder / "~").exists()
     assert 0 == data("eval", "report").code
+
+
+def test_unfinished_work_of_other_runs_is_told_and_that_of_this_one_not(data: Any) -> None:
+    folder = data.folder / ".searchctl-eval" / ".unfinished"
+    data("eval", "run", "alike", *ARGS)
+    mine = next((data.folder / ".searchctl-eval").glob("hashing-*/alike-*.json"))
+    own = f"{mine.parent.name.removeprefix('hashing-')}-{mine.stem}"
+    for name in (own, "0a1b2c3d-scifact-00112233", "held-task-00112233"):
+        (folder / name / "search").mkdir(parents=True)
+        (folder / name / "search" / "vectors").write_bytes(b"x" * 3000)
+    (folder / "0a1b2c3d-scifact-00112233.lock").touch()  # as a kill leaves it
+    with FileLock(folder / "held-task-00112233.lock"):
+        said = data("eval", "run", "alike", *ARGS).err
+        assert "note: .searchctl-eval/.unfinished holds 1 unfinished task of other runs, 2.9 KiB: the command" in said
+        assert "unfinished" not in data("eval", "run", "alike", *ARGS, "--quiet").err
+    both = data("eval", "run", "alike", *ARGS).err
+    assert "holds 2 unfinished tasks of other runs, 5.9 KiB" in both
+    assert 3 == len([path for path in folder.iterdir() if path.is_dir()])
+
+
+def test_how_much_libraries_said_is_told_without_verbose(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = HashingEncoder.encode
+
+    def loud(self: HashingEncoder, *args: Any, **options: Any) -> Any:
+        for words in ("old function", "old function", "slow path"):
+            warnings.warn(words, stacklevel=2)
+        return whole(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HashingEncoder, "encode", loud)
+        ended = data("eval", "run", "alike", *ARGS, "--results", "new")
+        verbose = data("eval", "run", "alike", *ARGS, "--results", "verbose", "--verbose")
+    assert "old function" not in ended.err
+    assert re.search(r"^\d messages of libraries, warnings as a rule: -v shows them$", ended.err, flags=re.M)
+    assert "slow path" in verbose.err
+    assert "messages of libraries" not in verbose.err
+    assert "of libraries" not in data("eval", "run", "alike", *ARGS, "--results", "new").err
 
 
 def test_suites_of_the_option_are_those_that_there_are() -> None:

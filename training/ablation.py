@@ -148,7 +148,7 @@ def _precisions(base: str, members: Sequence[Identity]) -> list[str]:
     )
 
 
-def _alone(bases: Mapping[str, Mapping[object, str]], contenders: Mapping[str, Identity]) -> list[str]:
+def _alone(bases: Mapping[str, Mapping[tuple[Step, str], str]], contenders: Mapping[str, Identity]) -> list[str]:
     """Return a note on each step that stands alone only because its length or dimension is not that of the others."""
     names = [contenders[next(iter(members.values()))].name for members in bases.values()]
     return [

@@ -136,7 +136,7 @@ def evaluate(
 
 
 def settings_of(task: EvalTask) -> dict[str, Json]:
-    """Return what decides a score besides the contender and the data.
+    """Return what decides the score of an encoder besides itself and the data.
 
     mteb counts with its major and minor version: a new one may score in another way, so all is computed anew with it,
     and the scores of the old one stay on disk.
@@ -146,6 +146,17 @@ def settings_of(task: EvalTask) -> dict[str, Json]:
         "seed": SEED,
         "mteb": ".".join((package_version("mteb") or "none").split(".")[:2]),
     }
+
+
+def settings_for(who: Identity, task: EvalTask) -> dict[str, Json]:
+    """Return `settings_of` the task, without the instructions for a contender that reads none."""
+    settings = settings_of(task)
+    return {name: settings[name] for name in settings if name != "instructions" or not ignores_instructions(who)}
+
+
+def ignores_instructions(who: Identity) -> bool:
+    """Return whether no instruction of ours changes a score: word search, and models with prompts of their own."""
+    return who.kind in ("bm25", "sentence-transformers") or (who.kind == "search" and who.details["mode"] == "lexical")
 
 
 @runtime_checkable
@@ -188,7 +199,12 @@ class _Run:
 
     def stored(self, who: Identity, task: EvalTask, *, again: bool) -> TaskScore | None:
         """Return the score to reuse, None when it must be computed."""
-        return None if again else self.store.find(who, task, settings_of(task), labels=self.labels)
+        if again:
+            return None
+        # As it is kept now, and as it was kept before by those who read no instruction.
+        wanted = (settings_for(who, task), settings_of(task))
+        found = (self.store.find(who, task, settings, labels=self.labels) for settings in wanted)
+        return next((score for score in found if score is not None), None)
 
     def score(self, pair: Pair, contender: Contender, who: Identity, task: EvalTask) -> TaskScore | None:
         """Return the pair's score, stored or measured; None when there is none, which is told."""
@@ -198,7 +214,7 @@ class _Run:
         score = self.stored(who, task, again=self.again)
         if score is None:
             asked = datetime.now().astimezone()
-            turn = self.store.claim(who, task, settings_of(task), waiting=lambda: self.told(Waiting(pair=pair)))
+            turn = self.store.claim(who, task, settings_for(who, task), waiting=lambda: self.told(Waiting(pair=pair)))
             with turn as workspace:
                 score = self.stored(who, task, again=False)  # from the process that was waited for
                 if score is None or (self.again and datetime.fromisoformat(score.finished) < asked):
@@ -231,7 +247,7 @@ class _Run:
             task_type=task.task_type,
             data=task.data,
             who=who,
-            settings=settings_of(task),
+            settings=settings_for(who, task),
             metric=measured.metric,
             score=measured.score,
             metrics=measured.metrics,

@@ -348,6 +348,15 @@ def test_the_ablation_is_table_5_over_the_tasks_that_all_steps_have() -> None:
     ] == [(row.step.key, row.values) for row in ablation.rows]
 
 
+def test_a_setting_that_a_contender_lacks_is_no_difference() -> None:
+    with_one = score("t", A, 0.5, settings={"seed": 1, "instructions": {"query": "x"}})
+    found = compare([with_one, score("t", BM25, 0.4, settings={"seed": 1})])
+    assert () == found.notes
+    other = score("t", B, 0.5, settings={"seed": 1, "instructions": {"query": "y"}})
+    found = compare([with_one, other, score("t", BM25, 0.4, settings={"seed": 1})])
+    assert "t: the contenders were measured with different settings: instructions" in found.notes
+
+
 def test_two_contenders_of_one_step_are_told() -> None:
     details = {"attention": BI, "method": "plain", "pooling": "mean"}
     one, two = identity("one", chain=["mntp"], **details), identity("two", chain=["mntp"], **details)

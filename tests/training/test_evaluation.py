@@ -337,6 +337,45 @@ def test_other_instructions_are_another_score(tmp_path: Path) -> None:
     assert {"Find it", "", None} == {s.settings["instructions"]["query"] for s in ResultStore(tmp_path).all()}  # type: ignore[call-overload, index]
 
 
+@pytest.mark.parametrize(
+    ("kind", "details", "computed"),
+    [
+        ("bm25", {}, 1),
+        ("sentence-transformers", {}, 1),
+        ("search", {"mode": "lexical"}, 1),
+        ("search", {"mode": "hybrid"}, 2),
+        ("encoder", {}, 2),
+    ],
+)
+def test_instructions_are_no_setting_of_those_who_read_none(
+    kind: Any, details: dict[str, Any], computed: int, tmp_path: Path
+) -> None:
+    class Kind(Rival):
+        def identify(self) -> Identity:
+            return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
+
+    rival = Kind()
+    for query in ("Find it", "Look for it"):
+        task = eval_task(retrieval, instructions=TaskInstructions(query=query))
+        evaluate([rival], [task], ResultStore(tmp_path), told=lambda event: None)
+    assert computed == len(rival.opened) == len(ResultStore(tmp_path).all())
+
+
+def test_a_score_kept_with_instructions_is_read_by_those_who_read_none(tmp_path: Path) -> None:
+    class Bm25(Rival):
+        def identify(self) -> Identity:
+            return Identity(label="bm25", kind="bm25", name="bm25", fingerprint="f")
+
+    [score], _ = run([Bm25()], [retrieval], tmp_path / "new")
+    told = {"query": "Find it", "document": None}
+    store = ResultStore(tmp_path / "old")
+    store.prepare()
+    store.save(replace(score, settings={"instructions": told, **score.settings}))
+    rival = Bm25()
+    [found], _ = run([rival], [retrieval], tmp_path / "old")
+    assert ([], score.score) == (rival.opened, found.score)
+
+
 def test_process_that_waited_for_another_takes_its_score(tmp_path: Path) -> None:
     task, store = eval_task(retrieval), ResultStore(tmp_path)
     [there], _ = run([Rival()], [retrieval], tmp_path / "elsewhere")

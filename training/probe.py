@@ -188,8 +188,8 @@ def judge(proof: Proof, tolerance: Tolerance, bidirectional: PrefixScores, adapt
         sentence = f"cannot be bidirectional: {_named(proof, failures)}. MNTP does not change that"
     elif adapters:
         answer = Answer.ADAPTED
-        count = "the adapter" if len(adapters) == 1 else f"{len(adapters)} adapters"
-        sentence = f"with {count} {', '.join(adapters)} applied {numbers}. This says nothing about the bare base"
+        noun = "adapter" if len(adapters) == 1 else "adapters"
+        sentence = f"with the {noun} {' and '.join(adapters)} applied, {numbers}. This says nothing about the bare base"
     elif similarity is Similarity.NEAR_ONE and separation is Separation.SEPARATES:
         answer = Answer.TOLERATES
         sentence = f"tolerates bidirectional attention without MNTP: {numbers}"

@@ -181,7 +181,7 @@ def test_with_adapters_the_verdict_names_them_and_how_to_probe_the_base(
     ended = shell("probe", adapted_folder, *common, "--html", "probe.html")
     verdict = ended.json["verdict"]
     assert "adapted" == verdict["answer"]
-    assert verdict["sentence"].startswith("with the adapter mntp applied causal and bidirectional states have a simil")
+    assert verdict["sentence"].startswith("with the adapter mntp applied, causal and bidirectional states have a simi")
     bare = f"searchctl probe {adapted_folder} --chain 0"
     assert verdict["sentence"].endswith(f"This says nothing about the bare base: `{bare}` probes it")
     page = (shell.folder / "probe.html").read_text()

@@ -144,7 +144,9 @@ def test_with_adapters_nothing_is_said_about_needing_mntp(mean: float, scores: P
     verdict = judge(GOOD, tolerance_of(mean), scores, ["mntp-a", "supervised"])
     assert Answer.ADAPTED is verdict.answer
     separates = "separates" if scores is STRONG else "does not separate"
-    assert verdict.sentence.startswith("with 2 adapters mntp-a, supervised applied causal and bidirectional states")
+    assert verdict.sentence.startswith(
+        "with the adapters mntp-a and supervised applied, causal and bidirectional states"
+    )
     assert f"a similarity of {mean:.2f}" in verdict.sentence
     assert f"prefix test {separates} (AUC" in verdict.sentence
     assert "MNTP" not in verdict.sentence

@@ -21,6 +21,7 @@ from ..training.errors import EvaluationError
 from .collection_contents import ChunkPlace, chunk_places
 from .embedding import EmbedQueue
 from .encoders import config_to_json
+from .fill_progress import Filled, FillProgress
 from .hit_snippets import QueryEncoder
 from .searching import Question, Searcher, SearchRequest
 from .settings import CHUNK_OVERLAP, CHUNK_TOKENS, SearchMode
@@ -50,31 +51,6 @@ class Passage:
     id: str
     title: str
     text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillProgress:
-    """How far a filling has come."""
-
-    passages: int
-    """Read so far."""
-    tokens_done: int
-    tokens_seen: int
-    """To encode in the passages read so far."""
-    encode_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
-    """What a filling did."""
-
-    passages: int
-    empty: int
-    """Without title and text: they are in no index, and no query finds them."""
-    chunks_embedded: int
-    tokens: int
-    truncated: int
-    encode_s: float
 
 
 def chunk_sizes(info: EncoderInfo, chunk_tokens: int | None = None) -> tuple[int, int]:
@@ -144,8 +120,9 @@ class CorpusIndex:
                 _check_new(self._ids[path], seen)
                 data = b"".join(map(_row, group))
                 file = _record(path, data)
-                filling.count(group)
-                if path not in known or known[path].content_hash != file.content_hash:
+                is_there = path in known and known[path].content_hash == file.content_hash
+                filling.count(group, known=is_there)
+                if not is_there:
                     filling.add(file, data)
             filled = filling.finish()
             if gone := known.keys() - self._ids.keys():
@@ -216,10 +193,12 @@ class _Filling:
         self._chunker: Chunker | None = None
         self._queue: EmbedQueue | None = None
         self._passages = 0
+        self._known = 0
         self._empty = 0
 
-    def count(self, group: Sequence[Passage]) -> None:
+    def count(self, group: Sequence[Passage], *, known: bool) -> None:
         self._passages += len(group)
+        self._known += len(group) if known else 0
         self._empty += sum(not passage.title.strip() and not passage.text.strip() for passage in group)
 
     def add(self, file: FileRecord, data: bytes) -> None:
@@ -258,6 +237,7 @@ class _Filling:
         self._progress(
             FillProgress(
                 passages=self._passages,
+                known=self._known,
                 tokens_done=self._queue.tokens_embedded + self._queue.tokens_in_flight,
                 tokens_seen=self._queue.tokens_seen,
                 encode_s=self._queue.encode_s_so_far,

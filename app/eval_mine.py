@@ -14,9 +14,10 @@ from ..index.collection import FolderCollection
 from ..index.errors import CollectionNotFoundError
 from ..index.protocol import CollectionSettings
 from ..training.errors import EvaluationError
+from ..training.making_progress import MakingStep, counted
 from ..training.measurement import Json
-from ..training.own_corpus import Passage as SourcePassage
 from ..training.own_corpus import make_test_set
+from ..training.own_corpus_folder import Passage as SourcePassage
 from ..training.own_corpus_folder import StoredTestSet, check_free, read_test_set, write_test_set
 from ..training.ranking_scores import exact_thresholds, ndcg, recall, reciprocal_rank, share_found
 from .collection_contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
@@ -25,8 +26,9 @@ from .console import Terminal
 from .corpus_index import CorpusIndex, Passage, chunk_sizes
 from .encoders import EncoderChoice, LazyEncoder, config_from_json
 from .engine import Engine, Talk
-from .mine_progress import MineWords
-from .mine_report import MineReport, ModeScores, show_mine, show_test_set
+from .init_report import show_test_set
+from .mine_progress import InitWords, MineWords
+from .mine_report import MineReport, ModeScores, show_mine
 from .places import existing_collection, shown_path
 from .pulling import pull_bar
 from .settings import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder
@@ -50,10 +52,10 @@ def run_init(terminal: Terminal, given: Path | None, out: Path | None, *, count:
     with closing(Engine(path, Talk(notice=terminal.notice)).open()) as collection:
         settings = _settings(collection)
         status = collection.status()
-        with terminal.waiting("reading the passages"):
-            passages = list(_passages(collection))
-        with terminal.waiting(f"choosing queries from {len(passages):,} passages"):
-            test_set = make_test_set(passages, count=count, seed=seed)
+        with terminal.progress("Making") as update:
+            told = InitWords(update).told
+            passages = list(counted(_passages(collection), MakingStep.READ, status.chunks, told))
+            test_set = make_test_set(passages, count=count, seed=seed, told=told)
     source: dict[str, Json] = {
         "seed": seed,
         "asked": count,

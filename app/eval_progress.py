@@ -25,6 +25,7 @@ from ..training.evaluation import (
     Scored,
     Waiting,
 )
+from ..training.measurement import Pulse
 from .console import Terminal, printable
 from .errors import explain
 from .index_run import duration
@@ -51,6 +52,11 @@ class EvalView:
         self.failed: list[Failed] = []
         self.under_way: Pair | None = None
 
+    @property
+    def messages(self) -> int:
+        """How many different things libraries warned of or printed."""
+        return len(self._remarks)
+
     @contextmanager
     def live(self) -> Iterator[None]:
         """Show bars on a terminal while inside, and keep what libraries print off both streams."""
@@ -73,8 +79,8 @@ class EvalView:
             case Waiting(pair=pair):
                 self._say(pair, Text("waits: another process is computing it in the same folder", style="yellow"))
             case Encoding(pair=pair, pulse=pulse):
-                share = pulse.texts_done / pulse.texts_total if pulse.texts_total else 1.0
-                self._show(pair, share, _speed(pulse.tokens_per_s, pulse.elapsed_s, share))
+                self._left.read_back(pair, pulse)
+                self._show(pair, pulse.share, _speed(pulse))
             case NotApplicable(pair=pair):
                 self.not_applicable.append(pair)
             case Failed(pair=pair):
@@ -120,10 +126,10 @@ class EvalView:
             self._terminal.detail(message)
 
 
-def _speed(tokens_per_s: float, elapsed_s: float, share: float) -> str:
-    words = [f"{tokens_per_s:,.0f} tokens/s"] if tokens_per_s else []
-    if share > 0 and elapsed_s > 2:
-        words.append(f"{duration(elapsed_s * (1 - share) / share)} left")
+def _speed(pulse: Pulse) -> str:
+    words = [f"{pulse.tokens_per_s:,.0f} tokens/s"] if pulse.tokens_done else []
+    if pulse.remaining_s is not None and pulse.elapsed_s > 2:
+        words.append(f"{duration(pulse.remaining_s)} left")
     return ", ".join(words)
 
 
@@ -134,11 +140,17 @@ class TimeLeft:
         self._now = now
         self._sizes: dict[int, int | None] = {}
         self._done: set[int] = set()
+        self._read_back: dict[int, tuple[int, float]] = {}
         self._began = self._last = now()
 
     def plan(self, plan: Planned) -> None:
         self._sizes = dict(plan.todo)
         self._began = self._last = self._now()
+
+    def read_back(self, pair: Pair, pulse: Pulse) -> None:
+        """Note how much of a pair an interrupted run left: of its encodings, that of the most texts tells."""
+        if pulse.texts_total >= self._read_back.get(pair.number, (0, 0.0))[0]:
+            self._read_back[pair.number] = (pulse.texts_total, pulse.share_known)
 
     def done(self, pair: Pair) -> None:
         if pair.number in self._sizes:
@@ -152,11 +164,17 @@ class TimeLeft:
         """
         words = f"{len(self._done) + 1} of {len(self._sizes)}"
         sizes = [size for size in self._sizes.values() if size is not None]
-        worked = sum(self._sizes[number] or 0 for number in self._done)
+        worked = sum(map(self._to_compute, self._done))
         if not worked or len(sizes) < len(self._sizes):
             return len(self._done) / len(self._sizes), words
-        rest_s = (self._last - self._began) * (sum(sizes) - worked) / worked - (self._now() - self._last)
-        return worked / sum(sizes), f"{words}, about {duration(max(rest_s, 1.0))} left"
+        rest = sum(map(self._to_compute, self._sizes.keys() - self._done))
+        rest_s = (self._last - self._began) * rest / worked - (self._now() - self._last)
+        share = sum(self._sizes[number] or 0 for number in self._done) / sum(sizes)
+        return share, f"{words}, about {duration(max(rest_s, 1.0))} left"
+
+    def _to_compute(self, number: int) -> float:
+        """Return the size of what an interrupted run did not leave of a pair."""
+        return (self._sizes[number] or 0) * (1 - self._read_back.get(number, (0, 0.0))[1])
 
 
 class _Bars:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..training.contenders import MODEL, parse_contender, require_unique, split_spec
-from ..training.evaluation import evaluate
+from ..training.evaluation import evaluate, settings_for
 from ..training.instructions import InstructionTable
 from ..training.result_selection import first_of_equals
 from ..training.result_store import ResultStore
@@ -29,6 +29,7 @@ from .index_run import duration
 from .places import shown_path
 from .pulling import pull_bar
 from .settings import ReportFormat, SearchMode, cache_folder
+from .status_report import size
 
 if TYPE_CHECKING:
     from ..encoder.config import EncoderConfig
@@ -92,6 +93,8 @@ def run_eval(terminal: Terminal, request: EvalRequest, choice: EncoderChoice, fo
     else:
         terminal.show(score_table(for_equals(outcome, same_as)))
     _summary(terminal, outcome)
+    _hidden(terminal, view)
+    _left_over(terminal, store, outcome)
     return ExitCode.INCOMPLETE if outcome.failed else ExitCode.OK
 
 
@@ -176,3 +179,24 @@ def _summary(terminal: Terminal, outcome: EvalOutcome) -> None:
             f"kept in {shown_path(outcome.folder)}; compare and plot with `searchctl eval report{option}`", style="dim"
         )
     )
+
+
+def _left_over(terminal: Terminal, store: ResultStore, outcome: EvalOutcome) -> None:
+    """Say what other runs began in the folder and did not finish: nothing else ever names it."""
+    own = [(who, task, settings_for(who, task)) for who in outcome.contenders for task in outcome.tasks]
+    folders = store.left_over(own)
+    if folders:
+        count = "1 unfinished task" if len(folders) == 1 else f"{len(folders):,} unfinished tasks"
+        taken = size(sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file()))
+        terminal.notice(
+            f"{shown_path(folders[0].parent)} holds {count} of other runs, {taken}: the command that began one goes on "
+            "with it; else remove them at will"
+        )
+
+
+def _hidden(terminal: Terminal, view: EvalView) -> None:
+    """Say how much libraries had to say that was not shown."""
+    if view.messages and not terminal.verbose:
+        count = "1 message" if view.messages == 1 else f"{view.messages:,} messages"
+        them = "it" if view.messages == 1 else "them"
+        terminal.say(Text(f"{count} of libraries, warnings as a rule: -v shows {them}", style="dim"))

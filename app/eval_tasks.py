@@ -22,6 +22,7 @@ def named_tasks(
     terminal: Terminal, names: Sequence[str], *, suite: str | None, local: Path | None, table: InstructionTable
 ) -> list[EvalTask]:
     """Return what `find_tasks` returns. Raises AppError for a --local that cannot be read."""
+    local = None if local is None else local.expanduser()  # no shell expands what comes from the environment
     with terminal.waiting("reading the tasks"), hushed(terminal.detail):
         try:
             return find_tasks(names, suite=suite, local=local, table=table)

@@ -47,6 +47,8 @@ class WordRequest:
 
 def run_word(terminal: Terminal, request: WordRequest, choice: EncoderChoice, form: ReportFormat) -> None:
     """Measure and print. What is there already is read back; what is computed is kept at once."""
+    # No shell expands what comes from the environment.
+    request = replace(request, data=request.data.expanduser(), results=request.results.expanduser())
     # Before the model: a mistake in the files shows at once.
     data = load_words(request.data)
     began = time.monotonic()

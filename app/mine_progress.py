@@ -1,4 +1,4 @@
-"""What the bar of `searchctl eval mine` says while passages and then queries are encoded."""
+"""What the bars of `searchctl eval init` and `eval mine` say: passages and queries done of how many, and time left."""
 
 from __future__ import annotations
 
@@ -7,11 +7,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..encoder.protocol import EncodeProgress
-from .corpus_index import FillProgress
+from ..training.making_progress import MakingStep
+from .fill_progress import FillProgress
 from .index_run import duration
 
 _FILLING = 0.8
 """Share of the bar that stands for encoding passages; queries are the rest."""
+
+
+class InitWords:
+    """What the bar says while a test set is made; the time left is that of the step, for steps are of all lengths."""
+
+    def __init__(self, update: Callable[[float, str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._update = update
+        self._now = now
+        self._step: MakingStep | None = None
+        self._began = now()
+
+    def told(self, step: MakingStep, done: int, of: int) -> None:
+        if step is not self._step:
+            self._step, self._began = step, self._now()
+        number, steps = list(MakingStep).index(step), len(MakingStep)
+        words = f"{number + 1} of {steps}, {step}: {done:,} of {of:,} {step.counts}"
+        if 0 < done < of:
+            words += f", {duration((self._now() - self._began) * (of - done) / done)} left in it"
+        self._update((number + done / max(of, 1)) / steps, words)
 
 
 class MineWords:
@@ -26,12 +46,8 @@ class MineWords:
         yield
 
     def filling(self, progress: FillProgress, total: int) -> None:
-        share = progress.passages / max(total, 1)
-        share *= progress.tokens_done / progress.tokens_seen if progress.tokens_seen else 1.0
-        # Passages not yet read are taken to be as long as those read.
-        expected = progress.tokens_seen * total / max(progress.passages, 1)
-        speed = _speed(progress.tokens_done, expected, progress.encode_s)
-        self.update(_FILLING * share, f"{progress.passages:,} of {total:,} passages{speed}")
+        speed = _speed(progress.tokens_done, progress.tokens_expected(total), progress.encode_s)
+        self.update(_FILLING * progress.share(total), f"{progress.passages:,} of {total:,} passages{speed}")
 
     def filled(self, queries: int) -> None:
         self.update(_FILLING, f"{queries:,} queries")

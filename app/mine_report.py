@@ -1,4 +1,4 @@
-"""What `searchctl eval init` and `searchctl eval mine` report, and how it looks."""
+"""What `searchctl eval mine` reports, and how it looks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from rich.text import Text
 from ..encoder.protocol import EncoderInfo
 from ..training.intervals import LEVEL, Interval, difference_interval, score_interval
 from ..training.measurement import Samples
-from ..training.own_corpus_folder import TestSet
 from .collection_contents import Reuse
 from .console import Terminal, printable
-from .places import shown_path
 from .settings import ReportFormat, SearchMode
 
 SCHEMA = 1
-_EXAMPLES = 3
-_PLURAL = {"title": "titles", "heading": "headings", "sentence": "sentences"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +65,11 @@ class MineReport:
         )
 
     @property
+    def faiss(self) -> Estimate:
+        """Return the mean recall of the FAISS index."""
+        return estimate(Samples(kind="mean", ids=self.query_ids, values=self.faiss_recall))
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many queries of each kind there are."""
         kinds = list(self.kinds.values())
@@ -98,45 +99,6 @@ def difference(ours: Samples, theirs: Samples) -> Estimate:
         value=fmean(ours.values) - fmean(theirs.values),
         interval=difference_interval(ours, theirs) if len(ours.values) > 1 else None,
     )
-
-
-def show_test_set(terminal: Terminal, test_set: TestSet, folder: Path, *, asked: int, hint: str) -> None:
-    """Tell what a new test set holds, with a few of its queries."""
-    kinds = ", ".join(_counted(kind, count) for kind, count in test_set.kinds.items())
-    terminal.say(
-        Text.assemble(
-            "test set: ",
-            (f"{len(test_set.queries):,} queries", "green"),
-            f" ({kinds}) on {len(test_set.corpus):,} passages",
-        )
-    )
-    duplicates = f"; {test_set.duplicates:,} duplicate passages left out" if test_set.duplicates else ""
-    terminal.say(Text(f"cut out of {len(test_set.cut):,} passages, so that no query stands in any{duplicates}", "dim"))
-    if test_set.dropped:
-        reasons = ", ".join(
-            f"{count:,} {reason}" for reason, count in sorted(test_set.dropped.items(), key=lambda item: -item[1])
-        )
-        terminal.say(Text(f"not used: {reasons}", "dim"))
-    if len(test_set.queries) < asked:
-        terminal.notice(
-            f"{len(test_set.queries):,} queries are all that the collection gives, {asked:,} were asked for"
-        )
-    terminal.say("for example:")
-    for query in _examples(test_set):
-        answers = ", ".join(query.answers[:2]) + (" ..." if len(query.answers) > 2 else "")
-        terminal.say(Text.assemble((f"  {query.kind:<9} ", "dim"), printable(query.text), (f"  {answers}", "dim")))
-    terminal.say(Text.assemble(f"kept in {shown_path(folder)}; measure with ", (f"`{hint}`", "bold")))
-
-
-def _examples(test_set: TestSet) -> list[Any]:
-    """Return three queries, of as many kinds as there are."""
-    firsts = [next(query for query in test_set.queries if query.kind == kind) for kind in test_set.kinds]
-    others = [query for query in test_set.queries if query not in firsts]
-    return (firsts + others)[:_EXAMPLES]
-
-
-def _counted(kind: str, count: int) -> str:
-    return f"{count:,} {kind if count == 1 else _PLURAL.get(kind, kind)}"
 
 
 def show_mine(terminal: Terminal, report: MineReport, form: ReportFormat) -> None:
@@ -224,8 +186,14 @@ def _by_kind(report: MineReport) -> Table:
 
 def _close(terminal: Terminal, report: MineReport) -> None:
     reuse = report.reuse
+    found = report.faiss
     terminal.show(
-        f"FAISS finds {100 * fmean(report.faiss_recall):.1f} % of the {report.k} nearest that exact search finds"
+        Text.assemble(
+            f"FAISS finds {_points(found.value)} % ",
+            _range(found.interval),
+            " " if found.interval else "",
+            f"of the {report.k} nearest that exact search finds",
+        )
     )
     if reuse.queries:
         milliseconds = 1000 * reuse.queries_s / reuse.queries
@@ -274,7 +242,7 @@ def report_to_json(report: MineReport) -> dict[str, Any]:
         "passages": report.passages,
         "modes": {mode.value: _mode_to_json(report, mode) for mode in report.modes},
         "hybrid_minus": {side.value: difference(hybrid, report.samples(side)).to_json() for side in sides},
-        "faiss_recall": _rounded(fmean(report.faiss_recall)),
+        "faiss_recall": report.faiss.to_json(),
         "vectors": {"reused": report.reuse.taken, "encoded": report.reuse.encoded},
         "seconds_per_query_encoded": _rounded(report.reuse.queries_s / max(report.reuse.queries, 1)),
         "changed": {

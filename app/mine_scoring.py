@@ -155,8 +155,7 @@ class _Words:
         self._began: tuple[float, float] | None = None
 
     def told(self, done: int, of: int, progress: EncodeProgress) -> None:
-        within = progress.tokens_done / progress.tokens_total if progress.tokens_total else 1.0
-        share = (done + within * progress.texts_total) / max(of, 1)
+        share = (done + progress.share * progress.texts_total) / max(of, 1)
         now = time.monotonic()
         if self._began is None:
             # What an earlier run left behind took no time now.

@@ -6,7 +6,7 @@ import re
 from html import escape
 
 from ..training.prefix_test import PrefixScores, histogram
-from ..training.probe import RULE, Answer, Probe, Verdict, layer_failures
+from ..training.probe import RULE, Answer, Probe, layer_failures
 from ..training.tolerance import NEAR_ONE, Tolerance
 from .probe_pictures import heat_map_svg, histogram_svg
 from .probe_report import Subject, error, influence, proof_line
@@ -16,6 +16,7 @@ _WORDS = {
     Answer.NEEDS_MNTP: "Needs MNTP",
     Answer.TOLERATES: "Tolerates bidirectional attention",
     Answer.UNCLEAR: "Unclear",
+    Answer.ADAPTED: "With adapters",
 }
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fbfbfa; --card: #ffffff; --ink: #1d2430; --quiet: #5d6675;
@@ -36,7 +37,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .verdict strong { display: block; font-size: 1.35rem; color: var(--tone); }
 .verdict p { margin: 6px 0 0; max-width: 80ch; }
 .tolerates { --tone: var(--good); } .cannot { --tone: var(--bad); }
-.needs-mntp { --tone: var(--warn); } .unclear { --tone: var(--quiet); }
+.needs-mntp { --tone: var(--warn); } .unclear, .adapted { --tone: var(--quiet); }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 14px; margin: 0 0 18px; }
 .numbers div { border-left: 2px solid var(--line); padding-left: 12px; }
 .numbers b { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; font-weight: 600; }
@@ -75,7 +76,7 @@ def probe_page(subject: Subject) -> str:
 <main>
 <h1>{title}</h1>
 <p class="facts">{escape(subject.facts)}, fingerprint {escape(probe.info.fingerprint[:12])}</p>
-{_verdict(probe.verdict)}
+{_verdict(subject)}
 {_tolerance(probe.tolerance)}
 {_prefix(probe)}
 {_proof(probe)}
@@ -86,10 +87,11 @@ def probe_page(subject: Subject) -> str:
 """
 
 
-def _verdict(verdict: Verdict) -> str:
-    sentence = re.sub("`([^`]+)`", r"<code>\1</code>", escape(verdict.sentence[:1].upper() + verdict.sentence[1:]))
-    return f"""<section class="verdict {verdict.answer.value}">
-<strong>{_WORDS[verdict.answer]}</strong>
+def _verdict(subject: Subject) -> str:
+    answer = subject.probe.verdict.answer
+    sentence = re.sub("`([^`]+)`", r"<code>\1</code>", escape(subject.sentence[:1].upper() + subject.sentence[1:]))
+    return f"""<section class="verdict {answer.value}">
+<strong>{_WORDS[answer]}</strong>
 <p>{sentence}.</p>
 </section>"""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..training.prefix_test import PrefixScores, histogram
-from ..training.probe import LOW, MIXED, RULE, SEPARATED, SIGNIFICANT, Probe, layer_failures
+from ..training.probe import LOW, MIXED, RULE, SEPARATED, SIGNIFICANT, Answer, Probe, layer_failures
 from ..training.tolerance import NEAR_ONE, Tolerance
 
 SCHEMA = 1
@@ -19,6 +19,8 @@ class Subject:
 
     probe: Probe
     adapters: tuple[str, ...]
+    bare: str
+    """The command that probes the model without adapters."""
 
     @property
     def title(self) -> str:
@@ -26,6 +28,13 @@ class Subject:
         count = len(self.adapters)
         merged = f" with {count} adapter{'' if count == 1 else 's'}" if count else ""
         return f"{self.probe.info.name}{merged}"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and how to have one on the base where adapters stood before it."""
+        verdict = self.probe.verdict
+        more = f": `{self.bare}` probes it" if verdict.answer is Answer.ADAPTED else ""
+        return f"{verdict.sentence}{more}"
 
     @property
     def facts(self) -> str:
@@ -51,7 +60,7 @@ def probe_to_json(subject: Subject) -> str:
         "precision": probe.dtype,
         "verdict": {
             "answer": probe.verdict.answer.value,
-            "sentence": probe.verdict.sentence,
+            "sentence": subject.sentence,
             "similarity": probe.verdict.similarity.value,
             "prefix_test": probe.verdict.separation.value,
             "rule": RULE,

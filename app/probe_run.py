@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..encoder.config import Attention, EncoderConfig, Precision
 from .console import Terminal
 from .encoders import LazyEncoder, choice_of
 from .errors import AppError
+from .index_run import duration
 from .page_files import check_target, write_whole
 from .probe_report import Subject, probe_to_json
 from .probe_terminal import show_probe
 from .pulling import pull_bar
 from .settings import ReportFormat, cache_folder
+
+if TYPE_CHECKING:
+    from ..training.probe import ProbeProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +100,41 @@ def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subj
         from ..encoder.transformer import TransformerEncoder
         from ..training.probe import probe_model
         from ..training.tolerance import PARAGRAPH
+        from ..training.word_steps import adapter_name
 
         assert isinstance(encoder, TransformerEncoder)
         adapters = resolve(config, cache=cache_folder()).adapters
         update = stack.enter_context(terminal.progress("Probing"))
-        probe = probe_model(encoder, text=PARAGRAPH if text is None else text, progress=update)
-    return Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters))
+        probe = probe_model(
+            encoder,
+            text=PARAGRAPH if text is None else text,
+            adapters=[adapter_name(folder) for folder in adapters],
+            progress=ProbeWords(update).told,
+        )
+    has_own = len(adapters) > len(config.adapters)
+    bare = f"searchctl probe {shlex.quote(config.model)}{' --chain 0' if has_own else ''}"
+    return Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters), bare=bare)
+
+
+class ProbeWords:
+    """What the bar says: which look it is, how many triples are done, and the time that the others take."""
+
+    def __init__(self, update: Callable[[float, str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._update = update
+        self._now = now
+        self._began = now()
+
+    def told(self, progress: ProbeProgress) -> None:
+        from ..training.probe import PARTS
+
+        done, of = progress.triples_done, progress.triples_total
+        words = f"{PARTS.index(progress.part) + 1} of {len(PARTS)}, {progress.part}"
+        if done:
+            left = (self._now() - self._began) * (of - done) / done
+            words += f": {done:,} of {of:,} triples, {duration(left)} left"
+        else:
+            self._began = self._now()  # the proof and the tolerance take a time of their own
+        self._update(progress.share, words)
 
 
 def _paragraph(path: Path) -> str:

@@ -37,9 +37,7 @@ def show_probe(terminal: Terminal, subject: Subject) -> None:
     width = min(terminal.width, WIDTH)
     terminal.show(Text.assemble((printable(subject.title), "bold"), f"  {subject.facts}"))
     answer = probe.verdict.answer
-    terminal.show(
-        Text.assemble(("verdict", "dim"), "  ", (printable(probe.verdict.sentence), _STYLES.get(answer, "bold")))
-    )
+    terminal.show(Text.assemble(("verdict", "dim"), "  ", (printable(subject.sentence), _STYLES.get(answer, "bold"))))
     _heading(terminal, "Proof", "does every layer see the tokens after each one?")
     terminal.show(layer_table(probe))
     terminal.show(Text(proof_line(probe), style="dim"))

@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from ..training.errors import EvaluationError
 from ..training.measurement import Meter, Pulse, TaskInstructions
-from .corpus_index import CorpusIndex, FillProgress, Passage
+from .corpus_index import CorpusIndex, Passage
+from .fill_progress import FillProgress
 from .settings import SearchMode
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ class SearchModel:
 
         def pulse(progress: FillProgress) -> None:
             if self._meter.pulse is not None:
-                share = progress.tokens_done / progress.tokens_seen if progress.tokens_seen else 1.0
                 self._meter.pulse(
                     Pulse(
-                        texts_done=int(progress.passages * share),
+                        share=progress.share(total),
+                        share_known=progress.known / max(total, 1),
                         texts_total=total,
                         tokens_done=progress.tokens_done,
+                        tokens_total=progress.tokens_expected(total),
                         elapsed_s=progress.encode_s,
                     )
                 )

@@ -1,11 +1,13 @@
 """What evaluation costs beyond the encoder itself: `searchctl eval`'s own run of a task against bare `encode` calls.
 
-    python benchmarks/eval_overhead.py stsb-test xquad --local DATA --rounds 3
+    python benchmarks/eval_overhead.py stsb-test --local DATA --limit 250 --rounds 3
+    python benchmarks/eval_overhead.py cranfield --local DATA --limit 100 --rounds 3
 
 Both sides use one loaded encoder, encode the same texts with the same instructions, and take turns; the order changes
 from round to round. The bare side encodes each side of the task in one call, as a person would in a notebook. The other
 side is all of `evaluate`: reading the data, mteb, the vector file that makes a killed task resumable, search, scores
-and the result file. Prints seconds and the median of the ratios.
+and the result file. Prints seconds and the median of the ratios. `--limit N` takes the first N pairs, or the first N
+documents with the queries that one of them answers, so that minutes are enough.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from searchctl.encoder.protocol import Encoder, Role, Vectors
 from searchctl.training.encoder_contender import EncoderContender
 from searchctl.training.evaluation import evaluate
 from searchctl.training.instructions import InstructionTable
+from searchctl.training.local_data import LocalData, PairData, RetrievalData, StsData, read
+from searchctl.training.local_folders import discover
+from searchctl.training.local_tasks import make_task
 from searchctl.training.measurement import EvalTask
 from searchctl.training.result_store import ResultStore
 from searchctl.training.tasks import find_tasks
@@ -43,6 +50,54 @@ class Recorder:
     def encode(self, texts: Any, *, role: Role, instruction: str | None = None, progress: Any = None) -> Vectors:
         self._calls.append((list(texts), role, instruction))
         return self._encoder.encode(texts, role=role, instruction=instruction, progress=progress)
+
+
+def tasks_of(names: Sequence[str], local: Path, limit: int | None) -> list[EvalTask]:
+    """Return the tasks named, cut down to their first `limit` pairs or documents."""
+    found = find_tasks(names, suite=None, local=local, table=InstructionTable.load(None))
+    if limit is None:
+        return found
+    places = {place.name: place for place in discover(local)}
+    cut = []
+    for task in found:
+        if task.name not in places:
+            raise SystemExit(f"--limit goes with local tasks, which {task.name} is not: expected one of {local}")
+        place = places[task.name]
+        part = first(read(place), limit, task.name)
+        make = lambda place=place, part=part: make_task(place.name, place.kind, part)  # noqa: E731
+        cut.append(replace(task, data=f"{task.data} first {limit}", make=make))
+    return cut
+
+
+def first(data: LocalData, limit: int, name: str) -> LocalData:
+    """Return the first `limit` pairs, or documents with the queries that one of them answers."""
+    match data:
+        case StsData():
+            return replace(data, first=data.first[:limit], second=data.second[:limit], scores=data.scores[:limit])
+        case PairData():
+            return replace(data, first=data.first[:limit], second=data.second[:limit], labels=data.labels[:limit])
+        case RetrievalData():
+            return _first_documents(data, limit)
+    raise SystemExit(f"--limit goes with pairs and with retrieval, and {name} is neither")
+
+
+def _first_documents(data: RetrievalData, limit: int) -> RetrievalData:
+    kept = set(data.document_ids[:limit])
+    judged = {
+        query: {document: grade for document, grade in grades.items() if document in kept}
+        for query, grades in data.judgements.items()
+    }
+    answered = {query: grades for query, grades in judged.items() if any(grade > 0 for grade in grades.values())}
+    rows = [row for row, query in enumerate(data.query_ids) if query in answered]
+    return replace(
+        data,
+        document_ids=data.document_ids[:limit],
+        titles=data.titles[:limit],
+        texts=data.texts[:limit],
+        query_ids=tuple(data.query_ids[row] for row in rows),
+        queries=tuple(data.queries[row] for row in rows),
+        judgements=answered,
+    )
 
 
 def harness(task: EvalTask, config: EncoderConfig, encoder: Any) -> float:
@@ -74,10 +129,13 @@ def main() -> None:
     parser.add_argument("--local", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs, or N documents")
     args = parser.parse_args()
     config = EncoderConfig(model=args.model)
     encoder = open_encoder(config, notice=lambda _: None)
-    for task in find_tasks(args.tasks, suite=None, local=args.local, table=InstructionTable.load(None)):
+    if args.limit is not None and args.limit < 2:
+        parser.error(f"--limit is {args.limit}, expected 2 or more")
+    for task in tasks_of(args.tasks, args.local, args.limit):
         calls: list[Call] = []
         harness(task, config, Recorder(encoder, calls))  # warms both sides up, and tells what is encoded
         ratios = []

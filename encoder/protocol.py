@@ -50,6 +50,16 @@ class EncodeProgress:
     tokens_total: int
     texts_truncated: int
     """Texts cut at `max_tokens`, known from the first event on."""
+    texts_known: int = 0
+    """Of `texts_done`, those whose vectors were there before: they took no time, and `tokens_*` leave them out."""
+
+    @property
+    def share(self) -> float:
+        """Share of the call that is done: texts that were there, and of the others as much as of their tokens."""
+        if not self.texts_total or not self.tokens_total:
+            return self.texts_done / self.texts_total if self.texts_total else 1.0
+        encoded = self.tokens_done / self.tokens_total
+        return (self.texts_known + (self.texts_total - self.texts_known) * encoded) / self.texts_total
 
 
 ProgressCallback = Callable[[EncodeProgress], None]

@@ -68,19 +68,19 @@ def step_of(who: Identity) -> Step | None:
 
 
 def _stages(details: Mapping[str, Json]) -> tuple[str, ...]:
-    """Return the training stages: the names of the adapter folders in `chain`, a known stage in one named for it."""
+    """Return the names in `chain`, which `word_steps.adapter_name` gave: a stage is one by its very name."""
     chain = details.get("chain")
-    names = list(map(str, chain)) if isinstance(chain, list) else []
-    return tuple(next((stage for stage in _STAGES if stage in name.lower()), name) for name in names)
+    return tuple(map(str, chain)) if isinstance(chain, list) else ()
 
 
 def ablations(
     contenders: Mapping[str, Identity], scores: Mapping[str, Mapping[str, TaskScore]]
 ) -> tuple[tuple[Ablation, ...], tuple[str, ...]]:
-    """Return one ablation for each base of which two steps or more were measured on the same task, and notes.
+    """Return one ablation for each base that has two steps or poolings measured on the same task, and notes.
 
     `contenders` is by label, `scores` by task and label. Of two contenders of the same step and pooling the first
-    stands, and a note says so.
+    stands. Where no task is shared by all, the most of them that share one are compared. Notes say who and what is left
+    out, why there is no ablation of a base that could have one, and which contenders have another precision.
     """
     bases: dict[str, dict[tuple[Step, str], str]] = {}
     notes = []
@@ -93,8 +93,13 @@ def ablations(
         if place in members:
             notes.append(f"ablation of {_base(who)}: {members[place]} stands for {step.key}, {label} is left out of it")
         members.setdefault(place, label)
-    found = (_ablation(base, members, scores) for base, members in bases.items())
-    return tuple(one for one in found if one is not None), tuple(notes)
+    found = []
+    for base, members in bases.items():
+        ablation, more = _ablation(base, members, scores)
+        found += [ablation] if ablation is not None else []
+        notes += more
+        notes += _precisions(base, [contenders[label] for label in members.values()]) if ablation is not None else []
+    return tuple(found), (*notes, *_alone(bases, contenders))
 
 
 def _base(who: Identity) -> str:
@@ -103,19 +108,54 @@ def _base(who: Identity) -> str:
 
 
 def _ablation(
-    base: str, members: Mapping[tuple[Step, str], str], scores: Mapping[str, Mapping[str, TaskScore]]
-) -> Ablation | None:
-    labels = members.values()
-    tasks = tuple(task for task, row in scores.items() if all(label in row for label in labels))
-    steps = sorted({step for step, _ in members}, key=lambda step: step.order)
-    if len(steps) < 2 or not tasks:
-        return None
+    base: str, everyone: Mapping[tuple[Step, str], str], scores: Mapping[str, Mapping[str, TaskScore]]
+) -> tuple[Ablation | None, list[str]]:
+    """Return the ablation, None for one contender and for none that share a task; and what is left out."""
+    if len(everyone) < 2:
+        return None, []
+    tasks = _shared(set(everyone.values()), scores)
+    if not tasks:
+        return None, [f"no ablation of {base}: {', '.join(everyone.values())} have no task in common"]
+    members = {place: label for place, label in everyone.items() if label in scores[tasks[0]]}
+    notes = []
+    if out := [label for label in everyone.values() if label not in members.values()]:
+        notes.append(f"ablation of {base}: {', '.join(out)} left out, for want of a task that the others have too")
+    if missed := [task for task, row in scores.items() if task not in tasks and row.keys() & set(members.values())]:
+        notes.append(f"ablation of {base}: {', '.join(missed)} left out, which not all of its contenders have")
     rows = []
-    for step in steps:
+    for step in sorted({step for step, _ in members}, key=lambda step: step.order):
         own = {pooling: label for (other, pooling), label in members.items() if other == step}
         values = {pooling: fmean(scores[task][label].score for task in tasks) for pooling, label in own.items()}
         rows.append(AblationRow(step=step, values=values, labels=own))
-    return Ablation(base=base, tasks=tasks, poolings=_ordered({p for _, p in members}), rows=tuple(rows))
+    return Ablation(base=base, tasks=tasks, poolings=_ordered({p for _, p in members}), rows=tuple(rows)), notes
+
+
+def _shared(labels: set[str], scores: Mapping[str, Mapping[str, TaskScore]]) -> tuple[str, ...]:
+    """Return the tasks that the most of `labels` share, and of equally many those of the most tasks; () for none."""
+    groups = [(task, frozenset(labels & row.keys())) for task, row in scores.items()]
+    found = [(len(who), tuple(task for task, others in groups if who <= others)) for _, who in groups if len(who) > 1]
+    return max(found, key=lambda one: (one[0], len(one[1])), default=(0, ()))[1]
+
+
+def _precisions(base: str, members: Sequence[Identity]) -> list[str]:
+    """Return a note where steps were computed in different precision, which moves scores too."""
+    labels: dict[str, list[str]] = {}
+    for who in members:
+        labels.setdefault(str(who.details.get("precision")), []).append(who.label)
+    words = "; ".join(f"{precision} in {', '.join(own)}" for precision, own in labels.items())
+    return (
+        [f"ablation of {base} mixes precisions, which is a difference of its own: {words}"] if len(labels) > 1 else []
+    )
+
+
+def _alone(bases: Mapping[str, Mapping[tuple[Step, str], str]], contenders: Mapping[str, Identity]) -> list[str]:
+    """Return a note on each step that stands alone only because its length or dimension is not that of the others."""
+    names = [contenders[next(iter(members.values()))].name for members in bases.values()]
+    return [
+        f"{next(iter(members.values()))} is in no ablation: no other step of {name} has {base.removeprefix(name)[2:]}"
+        for (base, members), name in zip(bases.items(), names, strict=True)
+        if len(members) == 1 and names.count(name) > 1
+    ]
 
 
 def _ordered(poolings: set[str]) -> tuple[str, ...]:

@@ -183,7 +183,16 @@ class Bm25Search:
         self._meter.tokens += tokens
         self._meter.encode_s += took
         if self._meter.pulse is not None:
-            self._meter.pulse(Pulse(texts_done=len(texts), texts_total=len(texts), tokens_done=tokens, elapsed_s=took))
+            self._meter.pulse(
+                Pulse(
+                    share=1.0,
+                    share_known=0.0,
+                    texts_total=len(texts),
+                    tokens_done=tokens,
+                    tokens_total=tokens,
+                    elapsed_s=took,
+                )
+            )
 
 
 def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

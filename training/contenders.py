@@ -33,7 +33,8 @@ ABLATIONS = {
 }
 """The untrained base in the three ways of the paper's Tables 1 and 5, by name."""
 STAGES = tuple(stage.value for stage in Stage)
-KNOWN = (MODEL, *ABLATIONS, *STAGES, BM25)
+STEPS = (*ABLATIONS, *STAGES)
+KNOWN = (MODEL, *STEPS, BM25)
 
 
 def parse_contender(
@@ -46,6 +47,7 @@ def parse_contender(
 ) -> EncoderContender | StContender | Bm25Contender:
     """Return the contender that `spec` means, labelled by itself or as in "label=spec".
 
+    "NAME:POOLING" is a step of the encoder pooled in another way: model, uni, bi, echo, a training stage or an adapter.
     In this order: model, uni, bi, echo, a training stage (`base` with the adapters up to the one of that name), bm25;
     a name of the registry; a folder, of sentence-transformers when it holds modules.json; an installed package that
     carries a sentence-transformers model; any adapter of `base` by its folder's name, mntp/step-001000 also as mntp; a
@@ -56,13 +58,44 @@ def parse_contender(
     maker = _Maker(base=base, notice=notice, cache=cache, progress=progress)
     if name == BM25:
         return Bm25Contender(label or name)
+    step, pooling = _split_pooling(name, maker)
+    if pooling is not None:
+        shown = f"{label_of(base)}:{pooling}" if step == MODEL else name
+        return maker.encoder(label or shown, replace(_step(step, maker), pooling=pooling))
     if name == MODEL:
         return maker.encoder(label or label_of(base), base)
-    if name in ABLATIONS:
-        return maker.encoder(label or name, ablation(name, base))
-    if name in STAGES:
-        return maker.encoder(label or name, maker.stage(name))
+    if name in STEPS:
+        return maker.encoder(label or name, _step(name, maker))
     return _found(label, name, maker)
+
+
+def _step(name: str, maker: _Maker) -> EncoderConfig:
+    if name == MODEL:
+        return maker.base
+    return ablation(name, maker.base) if name in ABLATIONS else maker.stage(name)
+
+
+def _split_pooling(name: str, maker: _Maker) -> tuple[str, Pooling | None]:
+    """Return a step of the encoder and the pooling asked for, ("uni", last) for uni:last; else `name` and None.
+
+    Raises EvaluationError for a pooling that there is not, and for one of something else than a step.
+    """
+    step, sign, wanted = name.rpartition(":")
+    if not sign or Path(name).expanduser().exists():
+        return name, None
+    is_step = step in (MODEL, *STEPS) or any(step in _names(folder) for folder in maker.chain())
+    if is_step and wanted in list(Pooling):
+        return step, Pooling(wanted)
+    if is_step:
+        raise EvaluationError(
+            f"contender {name!r}: no pooling is called {wanted!r}, expected {', '.join(Pooling)}, as in {step}:last"
+        )
+    if wanted in list(Pooling):
+        raise EvaluationError(
+            f"contender {name!r}: a pooling goes with a step of the model, which {step!r} is not; expected "
+            f"{', '.join((MODEL, *STEPS))} or the name of an adapter, as in uni:{wanted}"
+        )
+    return name, None
 
 
 def _found(label: str | None, name: str, maker: _Maker) -> EncoderContender | StContender:

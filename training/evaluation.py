@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from .errors import EvaluationError
+from .library_messages import listening
 from .machine import describe_machine, describe_versions, package_version
 from .measurement import Contender, Cost, EvalTask, Identity, Json, Meter, Pulse, TaskScore
 from .result_selection import first_of_equals
@@ -23,7 +20,6 @@ SEED = 42
 """mteb's default, of the samples that classification draws and where clusters start. Tasks set it when they are made,
 and evaluators once more before they begin."""
 _HUB = "hub "
-_LIBRARIES = ("mteb", "datasets", "huggingface_hub", "sentence_transformers", "bm25s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +111,8 @@ def evaluate(
     """Return the scores of all contenders on the tasks they can do, contender by contender.
 
     Equal contenders (`first_of_equals`) are measured once, under the label of the first.
-    A score of the same identity, data and settings (`settings_of`) is read from `store` unless `again`. Local data are
+    A score of the same identity, data and settings (`settings_of`) is read from `store` unless `again`, which uses
+    nothing that an earlier run encoded either, except what a killed run with `again` left. Local data are
     read before anything is encoded: malformed ones raise DataError at once. Whatever goes wrong with a pair later is
     told as Failed, and the rest goes on. A contender that has a `close` is closed after its last task.
     KeyboardInterrupt passes through: finished scores are on disk, and the contender under way goes on from its
@@ -139,7 +136,7 @@ def evaluate(
 
 
 def settings_of(task: EvalTask) -> dict[str, Json]:
-    """Return what decides a score besides the contender and the data.
+    """Return what decides the score of an encoder besides itself and the data.
 
     mteb counts with its major and minor version: a new one may score in another way, so all is computed anew with it,
     and the scores of the old one stay on disk.
@@ -149,6 +146,17 @@ def settings_of(task: EvalTask) -> dict[str, Json]:
         "seed": SEED,
         "mteb": ".".join((package_version("mteb") or "none").split(".")[:2]),
     }
+
+
+def settings_for(who: Identity, task: EvalTask) -> dict[str, Json]:
+    """Return `settings_of` the task, without the instructions for a contender that reads none."""
+    settings = settings_of(task)
+    return {name: settings[name] for name in settings if name != "instructions" or not ignores_instructions(who)}
+
+
+def ignores_instructions(who: Identity) -> bool:
+    """Return whether no instruction of ours changes a score: word search, and models with prompts of their own."""
+    return who.kind in ("bm25", "sentence-transformers") or (who.kind == "search" and who.details["mode"] == "lexical")
 
 
 @runtime_checkable
@@ -179,16 +187,24 @@ class _Run:
             if key not in sizes:
                 sizes[key] = None
                 if not task.data.startswith(_HUB):
-                    with _listening(self.told):
+                    with listening(self._remark):
                         data = task.make()
                         data.load_data()
                         sizes[key] = _size(data.dataset)
             todo[number] = sizes[key]
         self.told(Planned(total=len(pairs), todo=todo))
 
+    def _remark(self, message: str) -> None:
+        self.told(Remark(message=message))
+
     def stored(self, who: Identity, task: EvalTask, *, again: bool) -> TaskScore | None:
         """Return the score to reuse, None when it must be computed."""
-        return None if again else self.store.find(who, task, settings_of(task), labels=self.labels)
+        if again:
+            return None
+        # As it is kept now, and as it was kept before by those who read no instruction.
+        wanted = (settings_for(who, task), settings_of(task))
+        found = (self.store.find(who, task, settings, labels=self.labels) for settings in wanted)
+        return next((score for score in found if score is not None), None)
 
     def score(self, pair: Pair, contender: Contender, who: Identity, task: EvalTask) -> TaskScore | None:
         """Return the pair's score, stored or measured; None when there is none, which is told."""
@@ -198,10 +214,12 @@ class _Run:
         score = self.stored(who, task, again=self.again)
         if score is None:
             asked = datetime.now().astimezone()
-            turn = self.store.claim(who, task, settings_of(task), waiting=lambda: self.told(Waiting(pair=pair)))
+            turn = self.store.claim(who, task, settings_for(who, task), waiting=lambda: self.told(Waiting(pair=pair)))
             with turn as workspace:
                 score = self.stored(who, task, again=False)  # from the process that was waited for
                 if score is None or (self.again and datetime.fromisoformat(score.finished) < asked):
+                    if self.again:
+                        self.store.begin_anew(workspace)
                     return self._measure(pair, contender, who, task, workspace)
         self.told(Scored(pair=pair, score=score, reused=True))
         return score
@@ -211,7 +229,7 @@ class _Run:
     ) -> TaskScore | None:
         self.told(Begun(pair=pair))
         try:
-            with _listening(self.told):
+            with listening(self._remark):
                 began = time.perf_counter()
                 data = task.make()
                 reading_s = time.perf_counter() - began
@@ -229,7 +247,7 @@ class _Run:
             task_type=task.task_type,
             data=task.data,
             who=who,
-            settings=settings_of(task),
+            settings=settings_for(who, task),
             metric=measured.metric,
             score=measured.score,
             metrics=measured.metrics,
@@ -261,40 +279,3 @@ def _cost(meter: Meter, total_s: float) -> Cost:
         encode_s=round(meter.encode_s, 4),
         total_s=round(total_s, 4),
     )
-
-
-class _Relay(logging.Handler):
-    """Hands warnings of libraries to `told`."""
-
-    def __init__(self, told: Told) -> None:
-        super().__init__(logging.WARNING)
-        self._told = told
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._told(Remark(message=record.getMessage()))
-
-
-@contextmanager
-def _listening(told: Told) -> Iterator[None]:
-    """Have what libraries warn of told as Remark while inside, and their progress bars off."""
-    _quiet_datasets()
-    relay = _Relay(told)
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    before = [(logger.handlers, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [relay], False
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *rest, **more: told(Remark(message=str(message)))
-            yield
-    finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-
-
-def _quiet_datasets() -> None:
-    try:
-        import datasets
-    except ImportError as error:
-        raise EvaluationError("evaluation needs the extra eval: `pip install 'searchctl[eval]'`") from error
-    datasets.disable_progress_bars()

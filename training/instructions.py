@@ -52,6 +52,7 @@ class InstructionTable:
         tasks, types = _parse(resource.read_text(encoding="utf-8"), Path(PACKAGED))
         if user is None:
             return cls(tasks=tasks, types=types)
+        user = user.expanduser()
         try:
             text = user.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

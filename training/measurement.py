@@ -87,10 +87,22 @@ class TaskScore:
 class Pulse:
     """How far the encoding under way has come."""
 
-    texts_done: int
+    share: float
+    """0 to 1: what an interrupted run left is done from the start, the rest is weighed by its tokens."""
+    share_known: float
+    """What an interrupted run left."""
     texts_total: int
     tokens_done: int
+    tokens_total: int
+    """Both of what is encoded now; the total may be reckoned from the part seen so far."""
     elapsed_s: float
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Time left at the speed so far; None before anything was encoded."""
+        if not self.tokens_done:
+            return None
+        return self.elapsed_s * max(0, self.tokens_total - self.tokens_done) / self.tokens_done
 
     @property
     def tokens_per_s(self) -> float:

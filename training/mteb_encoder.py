@@ -132,9 +132,11 @@ class MtebEncoder:
         def beat(event: EncodeProgress) -> None:
             pulse(
                 Pulse(
-                    texts_done=event.texts_done,
+                    share=event.share,
+                    share_known=event.texts_known / max(event.texts_total, 1),
                     texts_total=event.texts_total,
                     tokens_done=event.tokens_done,
+                    tokens_total=event.tokens_total,
                     elapsed_s=time.perf_counter() - began,
                 )
             )

@@ -17,7 +17,8 @@ from itertools import islice
 from typing import TypeVar
 
 from .errors import EvaluationError
-from .own_corpus_folder import Entry, Query, TestSet
+from .making_progress import MakingStep, MakingTold, counted
+from .own_corpus_folder import Entry, Passage, Query, TestSet
 from .passage_cuts import shared, without, without_heading
 from .sentence_queries import cropped, sentences_of
 from .word_runs import Words, holds, occurrences, words_of
@@ -61,24 +62,6 @@ class Drop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A passage of the corpus, as the search holds it."""
-
-    id: str
-    document: str
-    """Path of its document."""
-    title: str | None
-    """The document's."""
-    headings: tuple[str, ...]
-    """From the outermost to the innermost."""
-    context: str
-    """Title and headings as they stand before the text when it is embedded, joined by " > "."""
-    text: str
-    position: int
-    """In the document; neighbours may overlap."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
     kind: Kind
     text: str
@@ -88,7 +71,9 @@ class _Candidate:
     """The passages that change when it is used, as they are then."""
 
 
-def make_test_set(passages: Sequence[Passage], *, count: int, seed: int) -> TestSet:
+def make_test_set(
+    passages: Sequence[Passage], *, count: int, seed: int, told: MakingTold = lambda step, done, of: None
+) -> TestSet:
     """Return up to `count` queries over `passages`, as many of each kind and document as there are.
 
     The same passages and seed give the same test set, whatever the order of the passages. Each passage is cut for one
@@ -96,15 +81,16 @@ def make_test_set(passages: Sequence[Passage], *, count: int, seed: int) -> Test
     counted as an answer: it may say something else about the same thing, and would have to be cut too. Raises
     EvaluationError when fewer than `LEAST_QUERIES` queries are found.
     """
-    return _Making(passages, seed).make(count)
+    return _Making(passages, seed, told).make(count)
 
 
 class _Making:
     """One making of a test set; passages are known by their row."""
 
-    def __init__(self, passages: Sequence[Passage], seed: int) -> None:
+    def __init__(self, passages: Sequence[Passage], seed: int, told: MakingTold) -> None:
+        self._told = told
         ordered = sorted(passages, key=lambda passage: (passage.document, passage.position))
-        self._passages = list(_distinct(ordered))
+        self._passages = list(_distinct(counted(ordered, MakingStep.DISTINCT, len(ordered), told)))
         self._duplicates = len(ordered) - len(self._passages)
         self._row = {(passage.document, passage.position): row for row, passage in enumerate(self._passages)}
         self._rng = random.Random(seed)
@@ -118,7 +104,7 @@ class _Making:
         }
         found = occurrences(
             (candidate.words for queue in queues.values() for candidate in queue),
-            (_parts(passage.context, passage.text) for passage in self._passages),
+            (_parts(passage.context, passage.text) for passage in self._over(self._passages, MakingStep.LOOK)),
         )
         chosen = self._choose({kind: iter(queue) for kind, queue in queues.items()}, found, count)
         corpus = [Entry(id=passage.id, title=passage.context, text=passage.text) for passage in self._passages]
@@ -126,7 +112,8 @@ class _Making:
             for row, entry in candidate.cuts.items():
                 corpus[row] = entry
         # Cutting may bring words together that were apart.
-        left = occurrences((candidate.words for candidate in chosen), (_parts(e.title, e.text) for e in corpus))
+        entries = self._over(corpus, MakingStep.CHECK)
+        left = occurrences((candidate.words for candidate in chosen), (_parts(e.title, e.text) for e in entries))
         kept = [candidate for candidate in chosen if not left[candidate.words]]
         self._dropped[Drop.ELSEWHERE] += len(chosen) - len(kept)
         self._check_enough(len(kept))
@@ -137,6 +124,9 @@ class _Making:
             duplicates=self._duplicates,
             dropped={reason: number for reason, number in sorted(self._dropped.items()) if number},
         )
+
+    def _over(self, items: Sequence[T], step: MakingStep) -> Iterator[T]:
+        return counted(items, step, len(items), self._told)
 
     def _check_enough(self, found: int) -> None:
         if found < LEAST_QUERIES:
@@ -187,6 +177,7 @@ class _Making:
                     del queues[kind]
                     continue
                 if len(chosen) < count:
+                    self._told(MakingStep.CHOOSE, len(chosen), count)
                     chosen.append(candidate)
                     used.update(candidate.cuts)
         return chosen
@@ -232,7 +223,8 @@ class _Making:
     def _sentences(self, most: int) -> Iterator[_Candidate]:
         """Yield up to `most` candidates, one random sentence of a passage each, documents taking turns."""
         rows = self._in_turn(range(len(self._passages)), lambda row: self._passages[row].document)
-        yield from islice((found for row in rows if (found := self._sentence(row)) is not None), most)
+        found = (found for row in rows if (found := self._sentence(row)) is not None)
+        yield from counted(islice(found, most), MakingStep.FIND, min(most, len(self._passages)), self._told)
 
     def _sentence(self, row: int) -> _Candidate | None:
         passage = self._passages[row]

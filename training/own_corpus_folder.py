@@ -30,6 +30,24 @@ OWN = "own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A passage of the corpus, as the search holds it."""
+
+    id: str
+    document: str
+    """Path of its document."""
+    title: str | None
+    """The document's."""
+    headings: tuple[str, ...]
+    """From the outermost to the innermost."""
+    context: str
+    """Title and headings as they stand before the text when it is embedded, joined by " > "."""
+    text: str
+    position: int
+    """In the document; neighbours may overlap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """A query with the passages that answer it."""
 

@@ -34,7 +34,8 @@ RULE = (
     f"{LOW} (first token left out). The prefix test separates when AUC is at least {SEPARATED}, more triples are right "
     f"than wrong and the sign test has p < {SIGNIFICANT}; it does not when AUC is below {MIXED} or p >= {SIGNIFICANT}. "
     "Near 1 and separated, as Mistral-7B: tolerates bidirectional attention. Low and not separated, as S-LLaMA-1.3B: "
-    "needs MNTP. A failed proof: cannot be bidirectional. Anything else: unclear."
+    "needs MNTP. A failed proof: cannot be bidirectional. Anything else: unclear. With adapters applied it is not the "
+    "base that is measured, and the rule says nothing about it."
 )
 
 
@@ -61,6 +62,8 @@ class Answer(StrEnum):
     TOLERATES = "tolerates"
     UNCLEAR = "unclear"
     CANNOT = "cannot"
+    ADAPTED = "adapted"
+    """Adapters are merged into it: what the base needs cannot be told from their states."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,27 @@ class Verdict:
     similarity: Similarity
     separation: Separation
     sentence: str
+
+
+PARTS = ("proof", "tolerance", "prefix test, causal", "prefix test, bidirectional")
+"""What a probe does, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeProgress:
+    """How far a probe has come."""
+
+    part: str
+    """Of PARTS."""
+    triples_done: int = 0
+    """Of the prefix test, in both attention modes together."""
+    triples_total: int
+
+    @property
+    def share(self) -> float:
+        """Share that is done; the first two parts are taken to be a tenth of the work."""
+        begin = 0.05 * min(PARTS.index(self.part), 2)
+        return begin + 0.9 * self.triples_done / self.triples_total if self.triples_total else begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,32 +121,33 @@ def probe_model(
     *,
     text: str = PARAGRAPH,
     triples: Sequence[Triple] | None = None,
-    progress: Callable[[float, str], None] | None = None,
+    adapters: Sequence[str] = (),
+    progress: Callable[[ProbeProgress], None] | None = None,
 ) -> Probe:
     """Return what the proof and both analyses say of `encoder`, which need not pass the proof.
 
     The model is switched for each part and left as it was; what instruction, template or pooling the encoder has does
-    not matter. `triples` None takes those written for this project. `progress` is told the share done and a few words.
+    not matter. `triples` None takes those written for this project. `adapters` names those that are merged
+    into it. `progress` is told each step.
     Raises what `measure_tolerance` and `run_prefix_test` raise.
     """
     chosen = tuple(read_triples() if triples is None else triples)
-    tell = progress or (lambda share, words: None)
-    tell(0.0, "proof")
+
+    def tell(part: int, done: int = 0) -> None:
+        if progress is not None:
+            progress(ProbeProgress(part=PARTS[part], triples_done=done, triples_total=2 * len(chosen)))
+
+    tell(0)
     with attending(encoder.model, Attention.BIDIRECTIONAL):
         proof = prove(encoder.model)
-    tell(0.05, "tolerance")
+    tell(1)
     tolerance = measure_tolerance(encoder, text)
 
-    def tested(attention: Attention, begin: float) -> PrefixScores:
-        return run_prefix_test(
-            encoder,
-            chosen,
-            attention,
-            progress=lambda done: tell(begin + 0.45 * done / len(chosen), f"prefix test, {attention}"),
-        )
-
-    causal = tested(Attention.CAUSAL, 0.1)
-    bidirectional = tested(Attention.BIDIRECTIONAL, 0.55)
+    tell(2)
+    causal = run_prefix_test(encoder, chosen, Attention.CAUSAL, progress=lambda done: tell(2, done))
+    bidirectional = run_prefix_test(
+        encoder, chosen, Attention.BIDIRECTIONAL, progress=lambda done: tell(3, len(chosen) + done)
+    )
     return Probe(
         info=encoder.info,
         architecture=type(encoder.model).__name__,
@@ -134,7 +159,7 @@ def probe_model(
         causal=causal,
         bidirectional=bidirectional,
         triples=chosen,
-        verdict=judge(proof, tolerance, bidirectional),
+        verdict=judge(proof, tolerance, bidirectional, adapters),
     )
 
 
@@ -145,8 +170,11 @@ def layer_failures(layer: LayerProof) -> tuple[str, ...]:
     return tuple(f"{part} stays causal" for part in layer.causal_parts)
 
 
-def judge(proof: Proof, tolerance: Tolerance, bidirectional: PrefixScores) -> Verdict:
-    """Return the verdict by RULE, where its source and thresholds are stated."""
+def judge(proof: Proof, tolerance: Tolerance, bidirectional: PrefixScores, adapters: Sequence[str] = ()) -> Verdict:
+    """Return the verdict by RULE, where its source and thresholds are stated; of `adapters`, how they leave the model.
+
+    MNTP may be among them: such a model shows nothing of what its base needs.
+    """
     similarity, separation = similarity_of(tolerance), separation_of(bidirectional)
     failures = proof.failures(Attention.BIDIRECTIONAL)
     numbers = (
@@ -158,6 +186,10 @@ def judge(proof: Proof, tolerance: Tolerance, bidirectional: PrefixScores) -> Ve
     if failures:
         answer = Answer.CANNOT
         sentence = f"cannot be bidirectional: {_named(proof, failures)}. MNTP does not change that"
+    elif adapters:
+        answer = Answer.ADAPTED
+        noun = "adapter" if len(adapters) == 1 else "adapters"
+        sentence = f"with the {noun} {' and '.join(adapters)} applied, {numbers}. This says nothing about the bare base"
     elif similarity is Similarity.NEAR_ONE and separation is Separation.SEPARATES:
         answer = Answer.TOLERATES
         sentence = f"tolerates bidirectional attention without MNTP: {numbers}"

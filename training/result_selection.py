@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
@@ -93,7 +94,10 @@ def task_place(entry: tuple[str, Mapping[str, TaskScore]]) -> tuple[int, str, st
 
 
 def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> dict[str, TaskScore]:
-    """Return the results on the same data and metric as the newest; put into `notes` what else differs."""
+    """Return the results on the same data and metric as the newest; put into `notes` what else differs.
+
+    A setting that a result lacks decided nothing there: instructions of a contender that reads none.
+    """
     first = max(row, key=lambda label: _time(row[label]))
     newest_one = row[first]
     kept = {label: s for label, s in row.items() if (s.data, s.metric) == (newest_one.data, newest_one.metric)}
@@ -103,7 +107,7 @@ def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> d
     differing = [
         name
         for name in sorted(names)
-        if any(s.settings.get(name) != newest_one.settings.get(name) for s in kept.values())
+        if len({json.dumps(s.settings[name], sort_keys=True) for s in kept.values() if name in s.settings}) > 1
     ]
     if differing:
         notes.append(f"{task}: the contenders were measured with different settings: {', '.join(differing)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from .result_reading import SCHEMA, damaged, read_result
 from .whole_files import write_whole
 
 UNFINISHED = ".unfinished"
+_ANEW = "anew"
+"""Marks a workspace of a score that is computed once more: what it holds is of that computation alone."""
 _LONGEST_NAME = 60
 _FILES = f"[!.]*-*/[!.]*-{'[0-9a-f]' * 8}.json"
 """What `save` names its files; the folder may hold others of other programs."""
@@ -101,9 +103,24 @@ class ResultStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def begin_anew(self, workspace: Path) -> None:
+        """Empty a workspace, for a score to be computed once more; one that such a computation left is gone on with."""
+        mark = workspace / _ANEW
+        if not mark.exists():
+            with self._usable():
+                shutil.rmtree(workspace)
+                workspace.mkdir()
+                mark.touch()
+
     def finish(self, workspace: Path) -> None:
         """Remove a workspace whose score is stored."""
         shutil.rmtree(workspace, ignore_errors=True)
+
+    def left_over(self, own: Iterable[tuple[Identity, EvalTask, Mapping[str, Json]]]) -> list[Path]:
+        """Return the workspaces of contenders and tasks that are not among `own`, and that no process works in now."""
+        names = {_work(*one) for one in own}
+        folders = sorted(path for path in (self.folder / UNFINISHED).glob("*") if path.is_dir())
+        return [folder for folder in folders if folder.name not in names and not _is_held(folder)]
 
     @contextmanager
     def claim(
@@ -125,8 +142,7 @@ class ResultStore:
         try:
             yield self.workspace(identity, task, settings)
         finally:
-            with suppress(OSError):
-                (self.folder / UNFINISHED / name).rmdir()  # succeeds only where nothing was kept
+            _remove_empty(self.folder / UNFINISHED / name)
             # While it is held: a process that waits for it sees that the file is gone, and makes it anew.
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
@@ -153,6 +169,26 @@ def _short(identity: Identity) -> str:
 def _slug(name: str) -> str:
     """Return `name` as a part of a file name."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:_LONGEST_NAME] or "unnamed"
+
+
+def _is_held(workspace: Path) -> bool:
+    """Return whether a process works in it."""
+    path = workspace.with_name(f"{workspace.name}.lock")
+    if not path.exists():  # a killed process leaves its file, and the lock goes with the process
+        return False
+    lock = FileLock(path)
+    if not _had(lock):
+        return True
+    lock.release()
+    return False
+
+
+def _remove_empty(workspace: Path) -> None:
+    """Remove a workspace in which nothing was kept."""
+    with suppress(OSError):
+        if [path.name for path in workspace.iterdir()] == [_ANEW]:
+            (workspace / _ANEW).unlink()
+        workspace.rmdir()
 
 
 def _had(lock: FileLock) -> bool:

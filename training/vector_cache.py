@@ -93,14 +93,23 @@ class CachedEncoder:
         instruction: str | None = None,
         progress: ProgressCallback | None = None,
     ) -> Vectors:
-        """Return float32 (n, dim) as the protocol says. In the progress, texts read back are done from the start."""
+        """Return float32 (n, dim) as the protocol says. In the progress, texts read back are done from the start.
+
+        How many tokens there will be is reckoned from the characters: blocks are tokenised one by one.
+        """
         check_texts(texts)
         keys = [_key(text, role, instruction) for text in texts]
         known = self._read(list(dict.fromkeys(keys)))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        track = _Track(texts_total=len(texts), read_back=sum(key in known for key in keys), progress=progress)
+        track = _Track(
+            texts_total=len(texts),
+            read_back=sum(key in known for key in keys),
+            chars_total=sum(map(len, missing.values())),
+            progress=progress,
+        )
         for block in _blocks(missing, self._block_chars):
             part = [missing[key] for key in block]
+            track.block_begins(sum(map(len, part)))
             vectors = self._encoder.encode(part, role=role, instruction=instruction, progress=track.relay)
             self._write(block, vectors)
             known.update(zip(block, vectors, strict=True))
@@ -139,16 +148,24 @@ class CachedEncoder:
 class _Track:
     """Joins the progress of blocks into that of the whole call."""
 
-    def __init__(self, *, texts_total: int, read_back: int, progress: ProgressCallback | None) -> None:
+    def __init__(
+        self, *, texts_total: int, read_back: int, chars_total: int, progress: ProgressCallback | None
+    ) -> None:
+        """`chars_total` is of the texts that are encoded now."""
         self._total = texts_total
-        self._texts = read_back
+        self._texts = self._read_back = read_back
+        self._chars_total = chars_total
+        self._chars = 0
         self._tokens = self._truncated = 0
         self._last: EncodeProgress | None = None
         self._progress = progress
 
+    def block_begins(self, chars: int) -> None:
+        self._chars += chars
+
     def relay(self, event: EncodeProgress) -> None:
         self._last = event
-        self._tell(event.texts_done, event.tokens_done, event.texts_truncated)
+        self._tell(event.texts_done, event.tokens_done, event.texts_truncated, tokens_total=event.tokens_total)
 
     def block_done(self) -> None:
         if self._last is not None:
@@ -159,9 +176,9 @@ class _Track:
 
     def finish(self) -> None:
         self._texts = self._total
-        self._tell(0, 0, 0)
+        self._tell(0, 0, 0, tokens_total=0)
 
-    def _tell(self, texts: int, tokens: int, truncated: int) -> None:
+    def _tell(self, texts: int, tokens: int, truncated: int, *, tokens_total: int) -> None:
         if self._progress is None:
             return
         done, tokens_done = self._texts + texts, self._tokens + tokens
@@ -170,9 +187,10 @@ class _Track:
                 texts_done=done,
                 texts_total=self._total,
                 tokens_done=tokens_done,
-                # Blocks are tokenised one by one: what the rest holds is not known, its share in texts is.
-                tokens_total=tokens_done if done == self._total else tokens_done * self._total // max(done, 1),
+                # By characters and not by texts: the longest go first.
+                tokens_total=(self._tokens + tokens_total) * self._chars_total // max(self._chars, 1),
                 texts_truncated=self._truncated + truncated,
+                texts_known=self._read_back,
             )
         )
 

@@ -62,7 +62,8 @@ Rivals = Annotated[
         metavar="SPEC",
         help=(
             "Who else runs: bm25; hybrid, lexical or dense (this program's own search); uni, bi, echo, mntp, simcse, "
-            "supervised, distill (steps of the model); a model; a sentence-transformers folder or package. "
+            "supervised, distill (steps of the model; uni:last pools one in another way); a model; a "
+            "sentence-transformers folder or package. "
             "LABEL=SPEC names its column; repeatable."
         ),
     ),
@@ -126,6 +127,7 @@ def run(
     [bold]Examples[/bold]
 
       searchctl eval run --local data --rival bm25 --rival uni --rival hybrid
+      searchctl eval run --local data --rival uni:mean --rival uni:last --rival bi:last
       searchctl eval stsb-test scifact --local data --model qwen3-0.6b
       searchctl eval --suite paper15 --rival small=models/all-MiniLM-L6-v2
     """

@@ -70,11 +70,12 @@ def probe(
 
     Three looks, as in the LLM2Vec paper: the proof, layer by layer, that every token sees the ones after it; how much
     the states change when they do; and whether the states of a prefix then know what follows it. A finished probe ends
-    with 0 whatever the verdict.
+    with 0 whatever the verdict. A model that brings adapters is probed with them: --chain 0 takes its bare base, which
+    the verdict on MNTP is about.
 
     [bold]Examples[/bold]
 
-      searchctl probe smollm2-135m
+      searchctl probe smollm2-135m --chain 0
       searchctl probe ./my-model --html probe.html
       searchctl probe qwen3-0.6b --text paragraph.txt --format json
     """

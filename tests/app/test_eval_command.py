@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import warnings
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+from rich.console import Console
+from rich.text import Text
 
 from searchctl.app.commands.eval_run import Suite
-from searchctl.app.eval_progress import TimeLeft, hushed
+from searchctl.app.console import Terminal
+from searchctl.app.eval_progress import TimeLeft, _Bars, _speed, hushed
 from searchctl.app.eval_table import EvalOutcome
+from searchctl.encoder.hashing import HashingEncoder
 from searchctl.training.evaluation import Pair, Planned
-from searchctl.training.measurement import EvalTask, TaskInstructions
+from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
 from searchctl.training.tasks import SUITES
 
 DOCUMENTS = ["the heron waits for fish", "bees dance for flowers", "bread rises with yeast", "rust frees memory"]
@@ -291,6 +299,57 @@ def test_quiet_says_nothing_but_the_result(data: Any) -> None:
     assert "alike" in ended.out
 
 
+def test_a_home_in_the_environment_is_that_of_the_user(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path.home()
+    (data.folder / "data").rename(home / "data")
+    (home / "words.toml").write_text('[task.alike]\nquery = "Be alike"\n')
+    monkeypatch.setenv("SEARCHCTL_EVAL_DATA", "~/data")
+    monkeypatch.setenv("SEARCHCTL_RESULTS", "~/scores")
+    ended = data("eval", "run", "alike", "--model", "hashing", "--instructions", "~/words.toml")
+    assert 0 == ended.code, ended.err
+    (score,) = (home / "scores").glob("*/alike-*.json")
+    assert "Be alike" in score.read_text()
+    assert not (data.folder / "~").exists()
+    assert 0 == data("eval", "report").code
+
+
+def test_unfinished_work_of_other_runs_is_told_and_that_of_this_one_not(data: Any) -> None:
+    folder = data.folder / ".searchctl-eval" / ".unfinished"
+    data("eval", "run", "alike", *ARGS)
+    mine = next((data.folder / ".searchctl-eval").glob("hashing-*/alike-*.json"))
+    own = f"{mine.parent.name.removeprefix('hashing-')}-{mine.stem}"
+    for name in (own, "0a1b2c3d-scifact-00112233", "held-task-00112233"):
+        (folder / name / "search").mkdir(parents=True)
+        (folder / name / "search" / "vectors").write_bytes(b"x" * 3000)
+    (folder / "0a1b2c3d-scifact-00112233.lock").touch()  # as a kill leaves it
+    with FileLock(folder / "held-task-00112233.lock"):
+        said = data("eval", "run", "alike", *ARGS).err
+        assert "note: .searchctl-eval/.unfinished holds 1 unfinished task of other runs, 2.9 KiB: the command" in said
+        assert "unfinished" not in data("eval", "run", "alike", *ARGS, "--quiet").err
+    both = data("eval", "run", "alike", *ARGS).err
+    assert "holds 2 unfinished tasks of other runs, 5.9 KiB" in both
+    assert 3 == len([path for path in folder.iterdir() if path.is_dir()])
+
+
+def test_how_much_libraries_said_is_told_without_verbose(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = HashingEncoder.encode
+
+    def loud(self: HashingEncoder, *args: Any, **options: Any) -> Any:
+        for words in ("old function", "old function", "slow path"):
+            warnings.warn(words, stacklevel=2)
+        return whole(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HashingEncoder, "encode", loud)
+        ended = data("eval", "run", "alike", *ARGS, "--results", "new")
+        verbose = data("eval", "run", "alike", *ARGS, "--results", "verbose", "--verbose")
+    assert "old function" not in ended.err
+    assert re.search(r"^\d messages of libraries, warnings as a rule: -v shows them$", ended.err, flags=re.M)
+    assert "slow path" in verbose.err
+    assert "messages of libraries" not in verbose.err
+    assert "of libraries" not in data("eval", "run", "alike", *ARGS, "--results", "new").err
+
+
 def test_suites_of_the_option_are_those_that_there_are() -> None:
     assert [*SUITES] == [suite.value for suite in Suite]
 
@@ -310,6 +369,63 @@ def test_time_left_is_by_the_size_of_the_data() -> None:
     assert (0.25, "2 of 2, about 30 s left") == left.of_all()
     clock[0] = 112.0
     assert (0.25, "2 of 2, about 28 s left") == left.of_all()
+
+
+def test_time_left_counts_what_an_interrupted_run_left_as_no_work() -> None:
+    clock = [100.0]
+    left = TimeLeft(now=lambda: clock[0])
+    left.plan(Planned(total=9, todo={2: 100, 5: 300}))
+    left.read_back(pair(2), resumed(texts_total=90, share_known=0.75))
+    left.read_back(pair(2), resumed(texts_total=10, share_known=0.0))  # its queries
+    clock[0] = 110.0
+    left.done(pair(2))
+    assert (0.25, "2 of 2, about 2 min 00 s left") == left.of_all()  # 25 took 10 s
+    left.read_back(pair(5), resumed(texts_total=90, share_known=0.5))
+    assert (0.25, "2 of 2, about 1 min 00 s left") == left.of_all()
+
+
+def resumed(*, texts_total: int = 1000, share_known: float) -> Pulse:
+    """What is told 20 s after a task was taken up again: of 9,000 tokens that were left 1,000 are done."""
+    share = share_known + (1 - share_known) / 9
+    return Pulse(
+        share=share,
+        share_known=share_known,
+        texts_total=texts_total,
+        tokens_done=1000,
+        tokens_total=9000,
+        elapsed_s=20.0,
+    )
+
+
+def test_the_bars_of_a_task_taken_up_again_say_the_time_that_the_rest_takes() -> None:
+    terminal = Terminal()
+    terminal.err = Console(file=StringIO(), force_terminal=True, width=120)
+    bars = _Bars(terminal)
+    left = TimeLeft(now=lambda: 0.0)
+    left.plan(Planned(total=9, todo={2: 100, 5: 300}))
+    pulse = resumed(share_known=0.9)
+    with bars.shown():
+        bars.update(pair(2), pulse.share, _speed(pulse), left.of_all())
+    shown = Text.from_ansi(terminal.err.file.getvalue()).plain
+    # Not the 2 s that 20 s for 91 % would give.
+    assert re.search(r"t  a \S+ +91% 50 tokens/s, 2 min 40 s left", shown), shown
+    assert re.search(r"all .*0% 1 of 2", shown), shown
+
+
+@pytest.mark.parametrize(
+    ("tokens_done", "elapsed_s", "words"),
+    [
+        (0, 30.0, ""),
+        (400, 1.0, "400 tokens/s"),
+        (400, 4.0, "100 tokens/s, 6.0 s left"),
+        (1000, 4.0, "250 tokens/s, 0.0 s left"),
+    ],
+)
+def test_time_left_of_a_task_is_said_once_it_is_known(tokens_done: int, elapsed_s: float, words: str) -> None:
+    pulse = Pulse(
+        share=0.5, share_known=0.5, texts_total=9, tokens_done=tokens_done, tokens_total=1000, elapsed_s=elapsed_s
+    )
+    assert words == _speed(pulse)
 
 
 def test_time_left_is_not_guessed_where_a_size_is_unknown() -> None:

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from searchctl.app.console import Terminal
-from searchctl.app.corpus_index import FillProgress
-from searchctl.app.mine_progress import MineWords
+from searchctl.app.fill_progress import FillProgress
+from searchctl.app.mine_progress import InitWords, MineWords
 from searchctl.encoder.protocol import EncodeProgress
 from searchctl.index.faiss_store import FaissStore
+from searchctl.training.making_progress import MakingStep
 from searchctl.training.own_corpus import LEAST_QUERIES
 
 TAILS = ("dan", "fer", "gol", "ri", "vex", "zum")
@@ -185,7 +186,7 @@ def test_mine_encodes_only_what_was_cut_and_once(pages: Any) -> None:
 
 def test_the_flat_index_finds_all_and_a_worse_one_less(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     init(pages, "-n", "12")
-    assert mine(pages)["faiss_recall"] == 1.0
+    assert mine(pages)["faiss_recall"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     whole = FaissStore.search
 
     def forgetful(self: FaissStore, queries: Any, k: int, *, allowed: Any = None) -> Any:
@@ -194,7 +195,11 @@ def test_the_flat_index_finds_all_and_a_worse_one_less(pages: Any, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(FaissStore, "search", forgetful)
-        assert 0.2 < mine(pages)["faiss_recall"] < 0.8
+        found = mine(pages)["faiss_recall"]
+        shown = pages("eval", "mine").out
+    assert 0.2 < found["low"] < found["value"] < found["high"] < 0.8
+    points = [f"{100 * found[key]:.1f}" for key in ("value", "low", "high")]
+    assert "FAISS finds {} % [{}, {}] of the 10 nearest that exact search finds".format(*points) in shown
 
 
 def test_mine_shows_a_table(pages: Any) -> None:
@@ -210,7 +215,7 @@ def test_mine_shows_a_table(pages: Any) -> None:
         numbers += [100 * found[name]["value"] for name in ("recall", "mrr")]
         row = next(line for line in lines if line.startswith(f"{mode} "))
         assert re.findall(r"[\d.]+", row)[:5] == [f"{number:.1f}" for number in numbers]
-    assert "FAISS finds 100.0 % of the 10 nearest that exact search finds" in lines
+    assert "FAISS finds 100.0 % [100.0, 100.0] of the 10 nearest that exact search finds" in lines
     assert "title (7)" in ended.out
     assert all("sentence" not in line or "(7)" in line for line in lines)
 
@@ -307,12 +312,15 @@ def test_the_bar_says_speed_and_time_left() -> None:
     said: list[tuple[float, str]] = []
     words = MineWords()
     words.update = lambda share, text: said.append((share, text))
-    words.filling(FillProgress(passages=100, tokens_done=0, tokens_seen=5000, encode_s=0.0), 200)
-    words.filling(FillProgress(passages=100, tokens_done=2000, tokens_seen=5000, encode_s=4.0), 200)
+    words.filling(FillProgress(passages=100, known=0, tokens_done=0, tokens_seen=5000, encode_s=0.0), 200)
+    words.filling(FillProgress(passages=100, known=0, tokens_done=2000, tokens_seen=5000, encode_s=4.0), 200)
     assert [
         (0.0, "100 of 200 passages"),
         (pytest.approx(0.8 * 0.2), "100 of 200 passages, 500 tokens/s, 16 s left"),
     ] == said
+    # 80 of the 100 were there: the 20 read anew hold 1,000 tokens, and 100 more are to come.
+    words.filling(FillProgress(passages=100, known=80, tokens_done=500, tokens_seen=1000, encode_s=1.0), 200)
+    assert (pytest.approx(0.8 * 0.45), "100 of 200 passages, 500 tokens/s, 11 s left") == said[-1]
     words.asking(
         EncodeProgress(texts_done=1, texts_total=4, tokens_done=300, tokens_total=1200, texts_truncated=0),
         time.perf_counter() - 2,
@@ -320,6 +328,39 @@ def test_the_bar_says_speed_and_time_left() -> None:
     share, text = said[-1]
     assert share == pytest.approx(0.8 + 0.2 / 4)
     assert re.fullmatch(r"1 of 4 queries, 1[45]\d tokens/s, [56]\.\d s left", text)
+
+
+def test_the_bar_of_init_counts_each_step_and_says_the_time_left_in_it() -> None:
+    clock = [0.0]
+    said: list[tuple[float, str]] = []
+    words = InitWords(lambda share, text: said.append((share, text)), now=lambda: clock[0])
+    told = ((5, MakingStep.READ, 0, 400), (9, MakingStep.READ, 100, 400), (90, MakingStep.FIND, 0, 50))
+    for at, step, done, of in (*told, (91, MakingStep.FIND, 10, 50), (91, MakingStep.CHECK, 400, 400)):
+        clock[0] = at
+        words.told(step, done, of)
+    assert [
+        (0.0, "1 of 6, reading: 0 of 400 passages"),
+        (0.25 / 6, "1 of 6, reading: 100 of 400 passages, 12 s left in it"),
+        (2 / 6, "3 of 6, finding queries: 0 of 50 sentences"),
+        (2.2 / 6, "3 of 6, finding queries: 10 of 50 sentences, 4.0 s left in it"),
+        (1.0, "6 of 6, checking the cuts: 400 of 400 passages"),
+    ] == [(pytest.approx(share), text) for share, text in said]
+
+
+def test_init_says_how_many_passages_are_done(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[float, str]] = []
+
+    @contextmanager
+    def recorded(self: Terminal, what: str) -> Iterator[Callable[[float, str], None]]:
+        yield lambda share, words: said.append((share, words))
+
+    monkeypatch.setattr(Terminal, "progress", recorded)
+    init(pages, "-n", "12")
+    for step in ("1 of 6, reading", "2 of 6, leaving out duplicates", "4 of 6, looking", "6 of 6, checking the cuts"):
+        assert any(words.startswith(step) and words.endswith("40 of 40 passages") for _, words in said), step
+    assert any(words.startswith("5 of 6, choosing: 11 of 12 queries") for _, words in said)
+    shares = [share for share, _ in said]
+    assert shares == sorted(shares)
 
 
 def test_mine_says_its_speed_while_it_encodes(pages: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,22 @@ def word(shell: Any, model: Path, *more: str) -> Any:
 
 
 @pytest.mark.usefixtures("words_folder")
+def test_a_home_in_the_environment_is_that_of_the_user(
+    shell: Any, chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path.home()
+    (shell.folder / "conll").rename(home / "conll")
+    monkeypatch.setenv("SEARCHCTL_EVAL_WORDS", "~/conll")
+    monkeypatch.setenv("SEARCHCTL_RESULTS", "~/scores")
+    ended = shell(
+        *("eval", "word", "--model", chain, "--precision", "fp32", "--task", "pos", "--rival", "uni", "--steps", "2")
+    )
+    assert 0 == ended.code, ended.err
+    assert (home / "scores").is_dir()
+    assert not (shell.folder / "~").exists()
+
+
+@pytest.mark.usefixtures("words_folder")
 def test_every_step_on_every_task_as_json(shell: Any, chain: Path) -> None:
     ended = word(shell, chain, "--steps", "150", "--compare", "paper", "--format", "json")
     assert ended.code == 0, ended.err

@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModel
 
+from searchctl.app.probe_run import ProbeWords
 from searchctl.app.probe_terminal import heat_map
 from searchctl.training.prefix_test import read_triples
+from searchctl.training.probe import PARTS, ProbeProgress
 from searchctl.training.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -152,6 +157,45 @@ def test_a_model_that_fails_the_proof_ends_with_0(shell: Shell, make_folder: Mak
     assert "cannot be bidirectional: 1 of 2 layers fail the proof" in ended.out
 
 
+@pytest.fixture(scope="session")
+def adapted_folder(make_folder: MakeFolder) -> Path:
+    """A base that brings an adapter of MNTP, which changes its states."""
+    folder = make_folder("llama", bos=True, num_hidden_layers=1, seed=5)
+    torch.manual_seed(1)
+    peft = get_peft_model(
+        AutoModel.from_pretrained(folder, dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    )
+    for name, parameter in peft.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    peft.save_pretrained(folder / "mntp" / "step-000010")
+    (folder / "searchctl.json").write_text('{"adapters": ["mntp/step-000010"]}')
+    return folder
+
+
+def test_with_adapters_the_verdict_names_them_and_how_to_probe_the_base(
+    shell: Shell, adapted_folder: Path, flat_folder: Path
+) -> None:
+    common = ("--text", "text.txt", "--precision", "fp32", "--device", "cpu", "--format", "json")
+    shell.write("text.txt", TEXT)
+    ended = shell("probe", adapted_folder, *common, "--html", "probe.html")
+    verdict = ended.json["verdict"]
+    assert "adapted" == verdict["answer"]
+    assert verdict["sentence"].startswith("with the adapter mntp applied, causal and bidirectional states have a simi")
+    bare = f"searchctl probe {adapted_folder} --chain 0"
+    assert verdict["sentence"].endswith(f"This says nothing about the bare base: `{bare}` probes it")
+    page = (shell.folder / "probe.html").read_text()
+    assert '<section class="verdict adapted">' in page
+    assert f"<code>{bare}</code>" in page
+    base = shell("probe", adapted_folder, *common, "--chain", "0").json
+    assert base["verdict"]["answer"] in ("needs-mntp", "tolerates", "unclear")
+    assert "`searchctl probe" not in base["verdict"]["sentence"]
+    assert base["tolerance"]["similarity"] != ended.json["tolerance"]["similarity"]
+    # An adapter that was given and is not the model's own goes when it is not given.
+    given = shell("probe", flat_folder, *common, "--adapter", adapted_folder / "mntp" / "step-000010").json
+    assert given["verdict"]["sentence"].endswith(f"`searchctl probe {flat_folder}` probes it")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -202,6 +246,22 @@ def tolerance_of(cosines: list[list[float]]) -> Tolerance:
         cosines=values,
         last_before_norm=values[-1],
     )
+
+
+def test_the_bar_says_what_is_done_of_what_and_the_time_left() -> None:
+    clock = [0.0]
+    said: list[tuple[float, str]] = []
+    words = ProbeWords(lambda share, text: said.append((share, text)), now=lambda: clock[0])
+    for at, part, done in ((0, 0, 0), (50, 1, 0), (60, 2, 0), (70, 2, 10), (90, 3, 30)):
+        clock[0] = at
+        words.told(ProbeProgress(part=PARTS[part], triples_done=done, triples_total=40))
+    assert [
+        (0.0, "1 of 4, proof"),
+        (0.05, "2 of 4, tolerance"),
+        (0.1, "3 of 4, prefix test, causal"),
+        (0.325, "3 of 4, prefix test, causal: 10 of 40 triples, 30 s left"),
+        (0.775, "4 of 4, prefix test, bidirectional: 30 of 40 triples, 10 s left"),
+    ] == [(pytest.approx(share), text) for share, text in said]
 
 
 def test_digits_of_the_heat_map_by_hand() -> None:

@@ -15,6 +15,7 @@ from datasets import Dataset
 from searchctl.app.corpus_index import CorpusIndex, Passage, chunk_sizes
 from searchctl.app.encoders import LazyEncoder
 from searchctl.app.engine import Talk
+from searchctl.app.fill_progress import FillProgress
 from searchctl.app.search_contender import search_contender
 from searchctl.app.settings import SearchMode
 from searchctl.encoder.config import EncoderConfig
@@ -143,7 +144,7 @@ def test_scores_through_mteb_are_the_ndcg_of_that_ranking(
     assert (meter.texts, meter.empty, meter.truncated) == (len(rows) + len(asked), 1, 0)
     assert meter.encode_s > 0
     assert meter.tokens > sum(len(text.split()) for text in asked.values())
-    assert pulses[-1].texts_done == pulses[-1].texts_total == len(rows)
+    assert (pulses[-1].share, pulses[-1].texts_total) == (1.0, len(rows))
 
 
 def _ndcg(ranking: list[str], judged: dict[str, int]) -> float:
@@ -317,6 +318,22 @@ def test_a_killed_filling_goes_on_and_embeds_nothing_twice(tmp_path: Path) -> No
     third = _Counting(calls_left=0)
     with closing(index(tmp_path, third)) as corpus:
         assert corpus.fill(passages(200)).chunks_embedded == 0
+
+
+def test_progress_of_a_killed_filling_knows_what_was_left(tmp_path: Path) -> None:
+    with closing(index(tmp_path, _Counting(calls_left=2))) as corpus, pytest.raises(KeyboardInterrupt):
+        corpus.fill(passages(200))
+    heard: list[FillProgress] = []
+    with closing(index(tmp_path, _Counting())) as corpus:
+        corpus.fill(passages(200), progress=heard.append)
+    known = heard[0].known
+    assert known > 0
+    assert {known} == {progress.known for progress in heard}
+    # The first group is read: what the others hold is reckoned from it, and nothing of what was left.
+    assert heard[0].passages == known + 10
+    assert heard[0].tokens_expected(200) == heard[0].tokens_seen * (200 - known) // 10
+    assert heard[0].share(200) == known / 200
+    assert heard[-1].share(200) == 1.0
 
 
 def test_filling_follows_the_passages(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ CAUSAL, BI = "causal", "bidirectional"
         ({"attention": BI, "method": "plain", "chain": []}, "bi"),
         ({"attention": CAUSAL, "method": "echo", "chain": []}, "echo"),
         ({"attention": BI, "method": "plain", "chain": ["mntp", "simcse", "supervised"]}, "bi+mntp+simcse+supervised"),
-        ({"attention": BI, "method": "plain", "chain": ["run7-MNTP", "mine"]}, "bi+mntp+mine"),
+        ({"attention": BI, "method": "plain", "chain": ["no-mntp-test", "mine"]}, "bi+no-mntp-test+mine"),
     ],
 )
 def test_steps_are_read_from_the_details(details: Any, expected: str) -> None:
@@ -337,6 +337,8 @@ def test_the_ablation_is_table_5_over_the_tasks_that_all_steps_have() -> None:
     assert ("uni", "uni-mean", "bi", "mntp", "z", "bm25") == tuple(found.contenders)
     (ablation,) = found.ablations
     assert "base, dim 8" == ablation.base
+    assert "ablation of base, dim 8: t3 left out, which not all of its contenders have" in found.notes
+    assert not any("is in no ablation" in note or "mixes" in note for note in found.notes)
     assert ("t1", "t2") == ablation.tasks
     assert ("mean", "weighted_mean") == ablation.poolings
     assert [
@@ -346,9 +348,68 @@ def test_the_ablation_is_table_5_over_the_tasks_that_all_steps_have() -> None:
     ] == [(row.step.key, row.values) for row in ablation.rows]
 
 
+def test_a_setting_that_a_contender_lacks_is_no_difference() -> None:
+    with_one = score("t", A, 0.5, settings={"seed": 1, "instructions": {"query": "x"}})
+    found = compare([with_one, score("t", BM25, 0.4, settings={"seed": 1})])
+    assert () == found.notes
+    other = score("t", B, 0.5, settings={"seed": 1, "instructions": {"query": "y"}})
+    found = compare([with_one, other, score("t", BM25, 0.4, settings={"seed": 1})])
+    assert "t: the contenders were measured with different settings: instructions" in found.notes
+
+
 def test_two_contenders_of_one_step_are_told() -> None:
     details = {"attention": BI, "method": "plain", "pooling": "mean"}
     one, two = identity("one", chain=["mntp"], **details), identity("two", chain=["mntp"], **details)
     found = compare([score("t", who, 0.5) for who in (one, two, identity("bi", chain=[], **details))])
     assert ("ablation of base: one stands for bi+mntp, two is left out of it",) == found.notes
     assert ["bi", "bi+mntp"] == [row.step.key for row in found.ablations[0].rows]
+
+
+def step(label: str, *chain: str, pooling: str = "mean", **details: Any) -> Identity:
+    return identity(label, attention=BI, method="plain", pooling=pooling, chain=list(chain), **details)
+
+
+def test_without_a_task_that_all_steps_have_the_most_that_share_one_are_compared() -> None:
+    bi, mntp, more, lone = step("bi"), step("mntp", "mntp"), step("simcse", "mntp", "simcse"), step("x", "x")
+    results = [score(task, who, 0.5) for task in ("t1", "t2") for who in (bi, mntp, more)]
+    found = compare([*results, score("t3", lone, 0.5), score("t3", bi, 0.5)])
+    (ablation,) = found.ablations
+    assert (("t1", "t2"), ["bi", "bi+mntp", "bi+mntp+simcse"]) == (
+        ablation.tasks,
+        [row.step.key for row in ablation.rows],
+    )
+    assert (
+        "ablation of base: x left out, for want of a task that the others have too",
+        "ablation of base: t3 left out, which not all of its contenders have",
+    ) == tuple(note for note in found.notes if note.startswith("ablation"))
+
+
+def test_no_ablation_is_told() -> None:
+    found = compare([score("t1", step("bi"), 0.5), score("t2", step("mntp", "mntp"), 0.5)])
+    assert () == found.ablations
+    assert "no ablation of base: bi, mntp have no task in common" in found.notes
+
+
+def test_a_step_of_another_length_is_told() -> None:
+    short = step("mntp", "mntp", max_tokens=128)
+    found = compare([score("t1", who, 0.5) for who in (step("bi", max_tokens=512), short)])
+    assert () == found.ablations
+    assert {
+        "bi is in no ablation: no other step of base has max_tokens 512",
+        "mntp is in no ablation: no other step of base has max_tokens 128",
+    } <= set(found.notes)
+
+
+def test_mixed_precision_is_told() -> None:
+    steps = [step("bi", precision="fp32"), step("mntp", "mntp", precision="bf16"), step("x", "x", precision="fp32")]
+    found = compare([score("t1", who, 0.5) for who in steps])
+    assert len(found.ablations) == 1
+    assert (
+        "ablation of base mixes precisions, which is a difference of its own: fp32 in bi, x; bf16 in mntp"
+    ) in found.notes
+
+
+def test_poolings_of_one_step_are_an_ablation() -> None:
+    found = compare([score("t1", step(pooling, pooling=pooling), 0.5) for pooling in ("last", "mean")])
+    (ablation,) = found.ablations
+    assert (("last", "mean"), ["bi"]) == (ablation.poolings, [row.step.key for row in ablation.rows])

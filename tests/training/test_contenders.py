@@ -139,10 +139,36 @@ def test_a_path_with_an_equals_sign_is_a_path(trained: Path, tiny_folder: Path, 
         assert f"{tmp_path}/lr=1" == contender.config.model
 
 
+@pytest.mark.parametrize("pooling", list(Pooling))
+@pytest.mark.parametrize("step", ["uni", "bi", "echo", "mntp", "simcse", "more"])
+def test_any_step_with_any_pooling(trained: Path, step: str, pooling: Pooling) -> None:
+    base = config(trained, adapters=(trained / "more",), max_tokens=64)
+    plain, pooled = parse(step, base), parse(f"{step}:{pooling}", base)
+    assert isinstance(plain, EncoderContender)
+    assert isinstance(pooled, EncoderContender)
+    assert replace(plain.config, pooling=pooling) == pooled.config
+    assert f"{step}:{pooling}" == pooled.label
+    assert "mine" == parse(f"mine={step}:{pooling}", base).label
+
+
+def test_the_model_with_another_pooling_is_headed_with_both(trained: Path, tmp_path: Path) -> None:
+    base = config(trained)
+    found = {spec: parse(spec, base, tmp_path).identify() for spec in ("model", "model:last", "model:mean", "uni:mean")}
+    assert f"{trained.name}:mean" == found["model:mean"].label
+    assert ["last", "last", "mean", "mean"] == [who.details["pooling"] for who in found.values()]
+    # Asking for the pooling that it has is the same encoder.
+    assert found["model"].fingerprint == found["model:last"].fingerprint != found["model:mean"].fingerprint
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("supervised", "has the adapters mntp, simcse, none called 'supervised'"),
+        ("supervised:mean", "has the adapters mntp, simcse, none called 'supervised'"),
+        ("uni:max", "no pooling is called 'max', expected mean, weighted_mean, last, first, as in uni:last"),
+        ("simcse:eos", "no pooling is called 'eos'"),
+        ("bm25:mean", "a pooling goes with a step of the model, which 'bm25' is not"),
+        ("nobody:x", "no contender is called 'nobody:x'"),
         ("simcs", r"'simcs'\. Did you mean simcse"),
         ("bm-25", r"'bm-25'\. Did you mean bm25"),
         ("smollm-135m", "Did you mean smollm2-135m"),

@@ -64,7 +64,9 @@ class Compass:
         self.meter.texts += len(texts)
         self.meter.tokens += 3 * len(texts)
         if self.meter.pulse is not None:
-            self.meter.pulse(Pulse(texts_done=len(texts), texts_total=len(texts), tokens_done=9, elapsed_s=0.5))
+            self.meter.pulse(
+                Pulse(share=1.0, share_known=0.0, texts_total=len(texts), tokens_done=9, tokens_total=9, elapsed_s=0.5)
+            )
         radians = np.radians([ANGLES[text] for text in texts])
         return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
 
@@ -292,6 +294,40 @@ def test_again_computes_anew(tmp_path: Path) -> None:
     assert [score] == ResultStore(tmp_path).all()
 
 
+def test_again_takes_nothing_over_but_from_itself(tmp_path: Path) -> None:
+    """Each encoding adds a file to the workspace, as vectors are kept there; the second one is interrupted."""
+    found: list[list[str]] = []
+
+    def rival(*, stop: bool) -> Rival:
+        def doing(task: str, workspace: Path) -> None:
+            found.append(sorted(path.name for path in workspace.glob("vectors-*")))
+            (workspace / f"vectors-{len(found)}").mkdir()
+            if stop and len(found) % 2 == 0:
+                raise KeyboardInterrupt
+
+        return Rival(doing=doing)
+
+    for again in (False, True, True):
+        with pytest.raises(KeyboardInterrupt):
+            run([rival(stop=True)], [retrieval], tmp_path, again=again)
+    # The first --again began with nothing, the second with what the first had left.
+    assert [[], ["vectors-1"], [], ["vectors-3"], ["vectors-3", "vectors-4"]] == found[:5]
+    run([rival(stop=False)], [retrieval], tmp_path, again=True)
+    assert "vectors-3" in found[-1]
+    run([rival(stop=False)], [retrieval], tmp_path, again=True)
+    assert [] == found[-2]
+    assert [] == list((tmp_path / ".unfinished").iterdir())
+
+
+def test_again_that_fails_before_it_encodes_leaves_nothing(tmp_path: Path) -> None:
+    def fail(task: str, workspace: Path) -> None:
+        raise ValueError("no")
+
+    _, told = run([Rival(doing=fail)], [retrieval], tmp_path, again=True)
+    assert 1 == len(told.of(Failed))
+    assert [] == list((tmp_path / ".unfinished").iterdir())
+
+
 def test_other_instructions_are_another_score(tmp_path: Path) -> None:
     told = Told()
     for query in ("Find it", "Find it", "", None):
@@ -299,6 +335,45 @@ def test_other_instructions_are_another_score(tmp_path: Path) -> None:
         evaluate([Rival()], [task], ResultStore(tmp_path), told=told)
     assert [False, True, False, False] == [event.reused for event in told.of(Scored)]
     assert {"Find it", "", None} == {s.settings["instructions"]["query"] for s in ResultStore(tmp_path).all()}  # type: ignore[call-overload, index]
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "computed"),
+    [
+        ("bm25", {}, 1),
+        ("sentence-transformers", {}, 1),
+        ("search", {"mode": "lexical"}, 1),
+        ("search", {"mode": "hybrid"}, 2),
+        ("encoder", {}, 2),
+    ],
+)
+def test_instructions_are_no_setting_of_those_who_read_none(
+    kind: Any, details: dict[str, Any], computed: int, tmp_path: Path
+) -> None:
+    class Kind(Rival):
+        def identify(self) -> Identity:
+            return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
+
+    rival = Kind()
+    for query in ("Find it", "Look for it"):
+        task = eval_task(retrieval, instructions=TaskInstructions(query=query))
+        evaluate([rival], [task], ResultStore(tmp_path), told=lambda event: None)
+    assert computed == len(rival.opened) == len(ResultStore(tmp_path).all())
+
+
+def test_a_score_kept_with_instructions_is_read_by_those_who_read_none(tmp_path: Path) -> None:
+    class Bm25(Rival):
+        def identify(self) -> Identity:
+            return Identity(label="bm25", kind="bm25", name="bm25", fingerprint="f")
+
+    [score], _ = run([Bm25()], [retrieval], tmp_path / "new")
+    told = {"query": "Find it", "document": None}
+    store = ResultStore(tmp_path / "old")
+    store.prepare()
+    store.save(replace(score, settings={"instructions": told, **score.settings}))
+    rival = Bm25()
+    [found], _ = run([rival], [retrieval], tmp_path / "old")
+    assert ([], score.score) == (rival.opened, found.score)
 
 
 def test_process_that_waited_for_another_takes_its_score(tmp_path: Path) -> None:

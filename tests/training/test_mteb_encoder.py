@@ -133,7 +133,7 @@ def test_the_pulse_tells_how_far_the_call_is() -> None:
     pulses: list[Pulse] = []
     meter = Meter(pulse=pulses.append)
     encode(adapted(Recorder(), meter), loader(["word"] * 600))
-    assert [(512, 600, 512), (600, 600, 600)] == [(p.texts_done, p.texts_total, p.tokens_done) for p in pulses]
+    assert [(512 / 600, 600, 512), (1.0, 600, 600)] == [(p.share, p.tokens_total, p.tokens_done) for p in pulses]
     assert 0 < pulses[0].elapsed_s <= pulses[1].elapsed_s
 
 

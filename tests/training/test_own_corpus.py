@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from searchctl.training.errors import DataError, EvaluationError
-from searchctl.training.own_corpus import Drop, Passage, make_test_set
-from searchctl.training.own_corpus_folder import TestSet, read_test_set, write_test_set
+from searchctl.training.own_corpus import Drop, make_test_set
+from searchctl.training.own_corpus_folder import Passage, TestSet, read_test_set, write_test_set
 from searchctl.training.passage_cuts import shared, without, without_heading
 from searchctl.training.ranking_scores import exact_thresholds, ndcg, recall, reciprocal_rank, share_found
 from searchctl.training.sentence_queries import cropped, sentences_of

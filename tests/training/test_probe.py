@@ -11,7 +11,16 @@ from searchctl.encoder.open import open_encoder
 from searchctl.encoder.proof import LayerProof, Proof
 from searchctl.encoder.transformer import TransformerEncoder
 from searchctl.training.prefix_test import PrefixScores, read_triples
-from searchctl.training.probe import Answer, Separation, Similarity, judge, layer_failures, probe_model
+from searchctl.training.probe import (
+    PARTS,
+    Answer,
+    ProbeProgress,
+    Separation,
+    Similarity,
+    judge,
+    layer_failures,
+    probe_model,
+)
 from searchctl.training.tolerance import Tolerance
 
 MakeFolder = Callable[..., Path]
@@ -129,6 +138,24 @@ def test_verdict_names_what_failed() -> None:
     assert "padding tokens change the text's states by 5.0e-01" in padded
 
 
+@pytest.mark.parametrize("scores", [STRONG, NONE])
+@pytest.mark.parametrize("mean", [0.95, 0.2])
+def test_with_adapters_nothing_is_said_about_needing_mntp(mean: float, scores: PrefixScores) -> None:
+    verdict = judge(GOOD, tolerance_of(mean), scores, ["mntp-a", "supervised"])
+    assert Answer.ADAPTED is verdict.answer
+    separates = "separates" if scores is STRONG else "does not separate"
+    assert verdict.sentence.startswith(
+        "with the adapters mntp-a and supervised applied, causal and bidirectional states"
+    )
+    assert f"a similarity of {mean:.2f}" in verdict.sentence
+    assert f"prefix test {separates} (AUC" in verdict.sentence
+    assert "MNTP" not in verdict.sentence
+
+
+def test_adapters_do_not_hide_a_failed_proof() -> None:
+    assert Answer.CANNOT is judge(proof_of(layer(0, influence=0.0)), tolerance_of(0.9), STRONG, ["mntp"]).answer
+
+
 def test_layer_failures() -> None:
     assert () == layer_failures(layer(0))
     assert ("does not see the future",) == layer_failures(layer(0, influence=0.0))
@@ -137,16 +164,19 @@ def test_layer_failures() -> None:
 
 def test_a_good_model_is_probed(make_folder: MakeFolder) -> None:
     encoder = opened(make_folder("llama", bos=True))
-    told: list[float] = []
-    probe = probe_model(encoder, text=TEXT, triples=FEW, progress=lambda share, words: told.append(share))
+    told: list[ProbeProgress] = []
+    probe = probe_model(encoder, text=TEXT, triples=FEW, progress=told.append)
     assert () == probe.failures
     assert ["layers.0", "layers.1", "layers.2"] == [layer.name for layer in probe.proof.layers]
     assert all(layer.is_bidirectional for layer in probe.proof.layers)
     assert ("LlamaModel", "cpu", "float32") == (probe.architecture, probe.device, probe.dtype)
     assert len(FEW) == probe.causal.undecided
     assert 0 == probe.bidirectional.undecided
-    assert told == sorted(told)
-    assert pytest.approx(1.0) == told[-1]
+    heard = [(step.part, step.triples_done) for step in told]
+    assert [(PARTS[0], 0), (PARTS[1], 0), (PARTS[2], 0)] == heard[:3]
+    assert [(PARTS[2], 1), (PARTS[2], 2), (PARTS[3], 3), (PARTS[3], 4)] == heard[3:]
+    assert {4} == {step.triples_total for step in told}
+    assert [0.0, 0.05, 0.1, 0.325, 0.55, 0.775, 1.0] == pytest.approx([step.share for step in told])
     assert encoder.model.config.is_causal
 
 

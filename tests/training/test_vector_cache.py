@@ -159,6 +159,34 @@ def test_progress_ends_complete_counts_texts_read_back_and_never_goes_back(tmp_p
     assert 8 == events[-1].tokens_done == events[-1].tokens_total
 
 
+def test_progress_is_weighed_by_characters_as_the_longest_go_first(tmp_path: Path) -> None:
+    texts = ["word " * 30, *(f"w{number:03}" for number in range(30))]
+    events: list[EncodeProgress] = []
+    cached(Recorder(), tmp_path / "v", block_chars=100).encode(texts, role=Role.QUERY, progress=events.append)
+    assert (1, 30) == (events[0].texts_done, events[0].tokens_done)
+    assert events[0].share == pytest.approx(150 / 270, abs=0.02)
+    assert (1.0, 60) == (events[-1].share, events[-1].tokens_total)
+
+
+def test_progress_tells_what_was_read_back_and_how_much_is_to_be_encoded(tmp_path: Path) -> None:
+    texts = [f"word{number:02}" for number in range(20)]
+    cache = cached(Recorder(), tmp_path / "v", block_chars=1)
+    cache.encode(texts[:15], role=Role.QUERY)
+    events: list[EncodeProgress] = []
+    cache.encode(texts, role=Role.QUERY, progress=events.append)
+    assert {15} == {event.texts_known for event in events}
+    assert [16 / 20, 17 / 20, 18 / 20, 19 / 20, 1.0, 1.0] == [event.share for event in events]
+    assert [(1, 5), (2, 5)] == [(event.tokens_done, event.tokens_total) for event in events[:2]]
+
+
+def test_progress_of_what_is_all_there_is_complete(tmp_path: Path) -> None:
+    cache = cached(Recorder(), tmp_path / "v")
+    cache.encode(TEXTS, role=Role.QUERY)
+    events: list[EncodeProgress] = []
+    cache.encode(TEXTS, role=Role.QUERY, progress=events.append)
+    assert [(1.0, 6, 0)] == [(event.share, event.texts_done, event.tokens_total) for event in events]
+
+
 def test_discarding_removes_every_file(tmp_path: Path) -> None:
     cache = cached(Recorder(), tmp_path / "v")
     cache.encode(TEXTS, role=Role.QUERY)

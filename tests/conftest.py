@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 SENTENCES = [
     "The capital of France is Paris, a city on the Seine.",
@@ -79,3 +79,22 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 @pytest.fixture(scope="session")
 def tiny_folder(make_folder: Callable[..., Path]) -> Path:
     return make_folder()
+
+
+@pytest.fixture(scope="session")
+def bring_adapter() -> Callable[..., None]:
+    """Put a LoRA that changes the states into a model's folder, which brings it from then on."""
+    from peft import LoraConfig, get_peft_model  # a second of import, for the few tests that need it
+
+    def bring(folder: Path, place: str) -> None:
+        torch.manual_seed(1)
+        peft = get_peft_model(
+            AutoModel.from_pretrained(folder, dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+        )
+        for name, parameter in peft.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.5)
+        peft.save_pretrained(folder / place)
+        (folder / "searchctl.json").write_text(json.dumps({"adapters": [place]}))
+
+    return bring

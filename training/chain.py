@@ -13,6 +13,7 @@ import torch
 
 from ..encoder.batching import is_out_of_memory
 from ..encoder.config import Pooling
+from ..encoder.identity import digest_of
 from ..encoder.load import choose_attention, eos_token
 from ..encoder.resolve import ResolvedModel
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
@@ -28,7 +29,7 @@ from .needs import check_needs, lessons_of
 from .out_of_memory import out_of_memory
 from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, Stage, StageSettings, stage_settings
 from .resuming import based, finished
-from .settings_parts import settings_parts
+from .settings_parts import decisive_settings, settings_parts
 from .stacking import adapters_below
 from .teacher import Teacher, require_teacher
 from .trainable import Trainable, load_trainable, save_lora
@@ -38,7 +39,6 @@ from .trained_folder import (
     append,
     describe,
     plain_base,
-    settings_digest,
     trim_log,
     write_stage,
 )
@@ -161,9 +161,9 @@ def train(
 def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutcome:
     """Train one stage to its end, or as far as time goes, and make its adapter a part of the output folder."""
     request = run.request
-    mark = settings_digest(request, run.data, stage, done, run.ranks.count)
+    decisive = decisive_settings(request, run.data, stage, done, run.ranks.count)
+    mark, parts = digest_of(decisive), settings_parts(decisive, stage)
     below, start = adapters_below(request, stage, done)
-    parts = settings_parts(request, run.data, stage, done, run.ranks.count)
     try:
         trainable = _load(request, stage, below, start)
         outcome = _train_stage(run, stage, trainable, mark, parts)

@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..encoder.model_folder import ADAPTER_CONFIG, read_json
 from ..encoder.resolve import ResolvedModel
 from .needs import supply_of
 from .recipe import Recipe, Stage, stage_settings
 from .supply import largest_batch
-from .trained_folder import finished_stages
+from .trained_folder import finished_stages, lora_sizes
 from .training_data import Data
 
 
@@ -35,8 +34,7 @@ def with_possible_start(
         below = "the adapter of mntp" if Stage.MNTP in there else f"{base.name}, which has none,"
         changed = replace(recipe, supervised=replace(recipe.supervised, start="fresh"))
         return changed, f'{why}: a fresh adapter on top of {below} is trained instead (start = "fresh")'
-    config = read_json(base.adapters[-1] / ADAPTER_CONFIG)
-    lora = replace(recipe.supervised.lora, rank=config["r"], alpha=config["lora_alpha"])
+    lora = replace(recipe.supervised.lora, **lora_sizes(base.adapters[-1]))
     other = "" if lora == recipe.supervised.lora else f", with its rank {lora.rank} and alpha {lora.alpha}"
     changed = replace(recipe, supervised=replace(recipe.supervised, start="previous", lora=lora))
     return changed, (

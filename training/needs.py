@@ -19,6 +19,8 @@ from .trained_folder import finished_stages
 from .training_data import Data
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from .chain import TrainRequest
 
 _WORD = "a"
@@ -32,12 +34,13 @@ def check_needs(request: TrainRequest, data: Data, ranks: Ranks) -> None:
     value to set.
     """
     held = finished_stages(request.output)
+    tokenizer = load_tokenizer(request.base.folder)
     for stage in (stage for stage in request.stages if stage not in held):
         settings = stage_settings(request.recipe, stage)
         ranks.share(settings.batch, f"{stage}.batch")
         if not isinstance(settings, MntpStage):
             require_supply(stage, settings.batch, supply_of(stage, request.recipe, data), ranks.count)
-            _check_room(request, data, stage)
+            _check_room(request, data, stage, tokenizer)
 
 
 def supply_of(stage: Stage, recipe: Recipe, data: Data) -> Supply:
@@ -66,12 +69,12 @@ def lessons_of(recipe: Recipe, data: Data) -> tuple[list[LessonSource], list[Les
     return seen, unseen
 
 
-def _check_room(request: TrainRequest, data: Data, stage: Stage) -> None:
+def _check_room(request: TrainRequest, data: Data, stage: Stage, plain: Tokenizer) -> None:
     """Raise TrainingError where template and instruction leave no token of the stage's length for a text."""
     settings = stage_settings(request.recipe, stage)
     assert not isinstance(settings, MntpStage)
     tokenizer = TextTokenizer(
-        tokenizer=load_tokenizer(request.base.folder),
+        tokenizer=plain,
         prompt=request.base.sidecar.prompt,
         max_tokens=settings.length,
         # Whatever token it is, it takes one place.

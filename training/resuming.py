@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..encoder.model_folder import ADAPTER_CONFIG, read_json
+from ..encoder.identity import digest_of
 from .distributed import Ranks, barrier
 from .errors import TrainingError
 from .recipe import Stage, stage_settings
-from .settings_parts import ANOTHER, differences, settings_parts
-from .trained_folder import CHECKPOINTS, base_copies, copy_adapters, fingerprint, finished_stages, settings_digest
+from .settings_parts import ANOTHER, decisive_settings, differences, settings_parts
+from .trained_folder import CHECKPOINTS, base_copies, copy_adapters, fingerprint, finished_stages, lora_sizes
 from .training_data import Data
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ def _check_previous(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any
         earlier = held[before[-1]]["recipe"][before[-1].value]["lora"] if before[-1] in held else planned
     elif brought:
         name = f"the adapter {brought[-1].name} of {request.base.name}"
-        config = read_json(brought[-1] / ADAPTER_CONFIG)
-        earlier = {"rank": config["r"], "alpha": config["lora_alpha"]}
+        earlier = lora_sizes(brought[-1])
     else:
         others = ', or a model that has adapters: "fresh" begins with none' if stage is Stage.SUPERVISED else ""
         raise TrainingError(
@@ -120,12 +119,11 @@ def finished(request: TrainRequest, data: Data, ranks: Ranks) -> dict[Stage, Pat
     done: dict[Stage, Path] = {}
     for stage, said in finished_stages(request.output).items():
         folder = request.output / stage.value
-        same = said["base"] == fingerprint(request)
-        if stage in request.stages:
-            same = same and said["settings"] == settings_digest(request, data, stage, done, ranks.count)
-        if not same:
-            parts = settings_parts(request, data, stage, done, ranks.count) if stage in request.stages else {}
-            what = differences(said["progress"].get("parts", {}), parts) if parts else "the base is another"
+        asked = stage in request.stages
+        decisive = decisive_settings(request, data, stage, done, ranks.count) if asked else {}
+        if said["base"] != fingerprint(request) or (asked and said["settings"] != digest_of(decisive)):
+            parts = said["progress"].get("parts", {})
+            what = differences(parts, settings_parts(decisive, stage)) if asked else "the base is another"
             what = what or f"it was made with {ANOTHER}"
             raise TrainingError(
                 f"{folder} cannot be gone on from: {what}. Go on with what it was made with, or choose another --output"

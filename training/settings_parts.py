@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from ..encoder.model_folder import ADAPTER_WEIGHTS
 from .recipe import Stage, stage_settings
-from .trained_folder import fingerprint
+from .trained_folder import borrowed, fingerprint
 from .training_data import Data
 
 if TYPE_CHECKING:
@@ -19,32 +19,57 @@ if TYPE_CHECKING:
 
 ANOTHER = "another recipe, other data, another base or teacher, another precision, seed or number of processes"
 """What may differ where it was not written down part by part."""
-_UNDECISIVE = ("evaluation_pairs", "licence", "sources")
 _SHOWN = 40
 """Characters of a value, more than which are not told."""
 
 
-def settings_parts(
+def decisive_settings(
     request: TrainRequest, data: Data, stage: Stage, done: Mapping[Stage, Path], processes: int
 ) -> dict[str, Any]:
-    """Return the parts of `settings_digest` by the names that a person knows; hashes under names in brackets."""
-    parts: dict[str, Any] = {
-        "precision": str(request.dtype).removeprefix("torch."),
+    """Return all that decides a stage's weights: base, earlier adapters, settings, data, precision."""
+    return {
+        "base": fingerprint(request),
+        "earlier": {
+            name.value: blake3((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest() for name, folder in done.items()
+        },
+        "stage": _decisive(request, data, stage),
         "seed": request.recipe.seed,
-        "number of processes": processes,
-        "[the base]": fingerprint(request),
+        "data": {name: data.digests[name] for name in data.read_by(stage, request.recipe)},
+        "dtype": str(request.dtype),
+        "processes": processes,
     }
-    for earlier, folder in done.items():
-        parts[f"[the adapter of {earlier}]"] = blake3((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
-    parts |= dict(_flat(f"{stage}.", asdict(stage_settings(request.recipe, stage))))
-    for name in data.read_by(stage, request.recipe):
-        parts[f"[data file {name}]"] = data.digests[name]
-        if stage in (Stage.SUPERVISED, Stage.DISTILL) and name in request.recipe.supervised.sources:
-            said = asdict(request.recipe.supervised.sources[name])
-            parts |= dict(_flat(f"supervised.sources.{name}.", said))
-    if stage is Stage.DISTILL and request.teacher is not None:
-        parts["[the teacher]"] = request.teacher.mark()
-    return parts
+
+
+def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
+    """Return the stage's settings as far as they decide its weights."""
+    settings = asdict(stage_settings(request.recipe, stage))
+    if stage is Stage.DISTILL:
+        assert request.teacher is not None
+        settings["teacher"] = request.teacher.mark()
+    settings |= borrowed(request, data, stage)
+    # What is looked at and what is written down changes no weight: a licence may be added to a finished run.
+    settings.pop("evaluation_pairs", None)
+    for source in settings.get("sources", {}).values():
+        del source["licence"]
+    return settings
+
+
+def settings_parts(decisive: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+    """Return `decisive_settings` of `stage`, flat, by the names that a person knows; hashes under names in brackets."""
+    settings = dict(decisive["stage"])
+    sources = settings.pop("sources", {})
+    teacher = {"[the teacher]": settings.pop("teacher")} if stage is Stage.DISTILL else {}
+    return {
+        "precision": decisive["dtype"].removeprefix("torch."),
+        "seed": decisive["seed"],
+        "number of processes": decisive["processes"],
+        "[the base]": decisive["base"],
+        **{f"[the adapter of {earlier}]": digest for earlier, digest in decisive["earlier"].items()},
+        **dict(_flat(f"{stage}.", settings)),
+        **dict(_flat("supervised.sources.", sources)),
+        **{f"[data file {name}]": digest for name, digest in decisive["data"].items()},
+        **teacher,
+    }
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -70,8 +95,6 @@ def _value(value: Any) -> str:
 
 def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
-        if key in _UNDECISIVE:
-            continue
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{key}.", value)
         else:

@@ -15,10 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blake3 import blake3
-
 from ..encoder.config import EncoderConfig, Pooling
-from ..encoder.identity import digest_of, identify_resolved
+from ..encoder.identity import identify_resolved
 from ..encoder.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from ..encoder.resolve import ResolvedModel
 from ..encoder.sidecar import Sidecar, write_sidecar
@@ -57,6 +55,12 @@ def plain_base(base: ResolvedModel) -> str:
         return base.entry.name
     there = Path(base.plain).expanduser()
     return str(there.resolve()) if there.exists() else base.plain
+
+
+def lora_sizes(adapter: Path) -> dict[str, int]:
+    """Return rank and alpha of an adapter, by their names in a recipe."""
+    config = read_json(adapter / ADAPTER_CONFIG)
+    return {"rank": config["r"], "alpha": config["lora_alpha"]}
 
 
 def base_copies(output: Path) -> tuple[Path, ...]:
@@ -113,36 +117,7 @@ def fingerprint(request: TrainRequest) -> str:
     return identify_resolved(request.base, EncoderConfig(model=request.base.name), cache=request.cache).fingerprint
 
 
-def settings_digest(request: TrainRequest, data: Data, stage: Stage, done: Mapping[Stage, Path], processes: int) -> str:
-    """Return a digest of all that decides a stage's weights: base, earlier adapters, settings, data, precision."""
-    return digest_of(
-        {
-            "base": fingerprint(request),
-            "earlier": {name.value: blake3(_weights(folder)).hexdigest() for name, folder in done.items()},
-            "stage": _decisive(request, data, stage),
-            "seed": request.recipe.seed,
-            "data": {name: data.digests[name] for name in data.read_by(stage, request.recipe)},
-            "dtype": str(request.dtype),
-            "processes": processes,
-        }
-    )
-
-
-def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
-    """Return the stage's settings as far as they decide its weights."""
-    settings = asdict(stage_settings(request.recipe, stage))
-    if stage is Stage.DISTILL:
-        assert request.teacher is not None
-        settings["teacher"] = request.teacher.mark()
-    settings |= _borrowed(request, data, stage)
-    # What is looked at and what is written down changes no weight: a licence may be added to a finished run.
-    settings.pop("evaluation_pairs", None)
-    for source in settings.get("sources", {}).values():
-        del source["licence"]
-    return settings
-
-
-def _borrowed(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
+def borrowed(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
     """Return the settings that a stage has from another one's table: distillation's sources are the supervised."""
     if stage is not Stage.DISTILL:
         return {}
@@ -167,7 +142,7 @@ def write_stage(
             "recipe": {
                 "name": request.recipe.name,
                 "source": request.recipe.source,
-                stage.value: asdict(settings) | _borrowed(request, data, stage),
+                stage.value: asdict(settings) | borrowed(request, data, stage),
             },
             "teacher": request.teacher.account() if request.teacher is not None and stage is Stage.DISTILL else None,
             "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModel
 
 from searchctl.app.commands.eval_word import Compare
 from searchctl.training.result_store import ResultStore
@@ -50,18 +47,10 @@ def words_folder(shell: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chain(make_folder: Callable[..., Path]) -> Path:
+def chain(make_folder: Callable[..., Path], bring_adapter: Callable[..., None]) -> Path:
     """A model with an adapter of MNTP of its own."""
     folder = make_folder(seed=3)
-    torch.manual_seed(1)
-    peft = get_peft_model(
-        AutoModel.from_pretrained(folder, dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
-    )
-    for name, parameter in peft.named_parameters():
-        if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    peft.save_pretrained(folder / "mntp")
-    (folder / "searchctl.json").write_text('{"adapters": ["mntp"]}')
+    bring_adapter(folder, "mntp")
     return folder
 
 

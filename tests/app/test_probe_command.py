@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModel
 
 from searchctl.app.probe_run import ProbeWords
 from searchctl.app.probe_terminal import heat_map
@@ -158,18 +155,10 @@ def test_a_model_that_fails_the_proof_ends_with_0(shell: Shell, make_folder: Mak
 
 
 @pytest.fixture(scope="session")
-def adapted_folder(make_folder: MakeFolder) -> Path:
+def adapted_folder(make_folder: MakeFolder, bring_adapter: Callable[..., None]) -> Path:
     """A base that brings an adapter of MNTP, which changes its states."""
     folder = make_folder("llama", bos=True, num_hidden_layers=1, seed=5)
-    torch.manual_seed(1)
-    peft = get_peft_model(
-        AutoModel.from_pretrained(folder, dtype=torch.float32), LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
-    )
-    for name, parameter in peft.named_parameters():
-        if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    peft.save_pretrained(folder / "mntp" / "step-000010")
-    (folder / "searchctl.json").write_text('{"adapters": ["mntp/step-000010"]}')
+    bring_adapter(folder, "mntp/step-000010")
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ from searchctl.training.recipe import (
     Stage,
     SupervisedStage,
 )
-from searchctl.training.settings_parts import differences, settings_parts
+from searchctl.training.settings_parts import decisive_settings, differences, settings_parts
 from searchctl.training.trainable import load_trainable
 from searchctl.training.training_data import Data, read_data
 
@@ -222,10 +223,13 @@ def test_a_checkpoint_and_a_finished_stage_say_what_differs(
 
 
 def test_precision_processes_and_data_are_parts_too(request_of: Callable[..., TrainRequest], data: Data) -> None:
-    before = json.loads(json.dumps(settings_parts(request_of(), data, Stage.SIMCSE, {}, 1)))
-    assert differences(before, settings_parts(request_of(), data, Stage.SIMCSE, {}, 1)) == ""
+    def parts(request: TrainRequest, read: Data, processes: int) -> dict[str, Any]:
+        return settings_parts(decisive_settings(request, read, Stage.SIMCSE, {}, processes), Stage.SIMCSE)
+
+    before = json.loads(json.dumps(parts(request_of(), data, 1)))
+    assert differences(before, parts(request_of(), data, 1)) == ""
     other = replace(data, digests={"plain": "another"})
-    after = settings_parts(request_of(dtype=torch.bfloat16), other, Stage.SIMCSE, {}, 2)
+    after = parts(request_of(dtype=torch.bfloat16), other, 2)
     assert differences(before, after) == (
         "precision was 'float32' and is 'bfloat16'; number of processes was 1 and is 2; data file plain is another"
     )

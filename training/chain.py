@@ -17,7 +17,7 @@ from ..encoder.identity import digest_of
 from ..encoder.load import choose_attention, eos_token
 from ..encoder.resolve import ResolvedModel
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
-from .checkpoints import newest_step
+from .checkpoints import newest_step, writing
 from .contrastive_objective import SimcseTraining, SupervisedTraining
 from .dev_pairs import DevPairs, WatchedObjective, require_own_names
 from .distill_objective import DistillTraining
@@ -175,8 +175,9 @@ def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutc
     if outcome.finished and run.ranks.is_main:
         settings = stage_settings(request.recipe, stage)
         share = settings.merge_share if isinstance(settings, MntpStage) else 1.0
-        save_lora(trainable, folder, dtype=torch.bfloat16, share=share)
-        sync_tree(folder)
+        with writing(folder, checkpoints_in=request.output / CHECKPOINTS / stage.value):
+            save_lora(trainable, folder, dtype=torch.bfloat16, share=share)
+            sync_tree(folder)
         # Last, when the adapter is whole and on the disk: this file says that the stage is finished.
         write_stage(request, run.data, stage, below, mark=mark, progress=outcome.progress)
         describe(request)

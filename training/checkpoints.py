@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,18 @@ def save_checkpoint(
     """Write `folder`/step-NNNNNN in one step (temporary folder, fsync, rename) and return it.
 
     Older ones but the last are removed, unless they were written with `keep_all` (for curves over checkpoints), by this
-    call or an earlier one.
+    call or an earlier one. Raises TrainingError when it cannot be written, and leaves nothing of it.
     """
     target = folder / f"step-{progress.step:06d}"
     staging = folder / f".{target.name}.new"
     shutil.rmtree(staging, ignore_errors=True)
-    save_lora(trainable, staging)
-    torch.save(optimizer.state_dict(), staging / "optimizer.pt")
-    (staging / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    if keep_all:
-        (staging / _KEPT).touch()
-    sync_tree(staging)
+    with writing(staging, checkpoints_in=folder):
+        save_lora(trainable, staging)
+        torch.save(optimizer.state_dict(), staging / "optimizer.pt")
+        (staging / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        if keep_all:
+            (staging / _KEPT).touch()
+        sync_tree(staging)
     if target.exists():
         shutil.rmtree(target)
     staging.rename(target)
@@ -71,6 +73,26 @@ def save_checkpoint(
         if not (old / _KEPT).exists():
             shutil.rmtree(old)
     return target
+
+
+@contextmanager
+def writing(folder: Path, *, checkpoints_in: Path) -> Iterator[None]:
+    """Raise TrainingError for a `folder` of weights that cannot be written, a full disk above all, and remove it.
+
+    safetensors and torch have errors of their own for that, which are no OSError.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        step = newest_step(checkpoints_in)
+        last = "there is no checkpoint yet" if step is None else f"the last checkpoint, step {step}, is whole"
+        raise TrainingError(
+            f"{folder} cannot be written ({error}); {last}. Free space on the disk of {checkpoints_in}, and run the "
+            "command again with --resume"
+        ) from error
 
 
 def checkpoints(folder: Path) -> list[Path]:

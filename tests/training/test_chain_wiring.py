@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +244,38 @@ def test_checkpoints_that_were_to_be_kept_stay(tiny_folder: Path, tmp_path: Path
         progress = Progress(step=step, tokens=1, seconds=1.0, settings="same")
         save_checkpoint(tmp_path, model, optimizer, progress, keep_all=step <= 3)
     assert [int(path.name[-6:]) for path in checkpoints(tmp_path)] == [1, 2, 3, 7, 8]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_checkpoint_that_has_no_room_is_said_and_leaves_the_one_before(tiny_folder: Path, tmp_path: Path) -> None:
+    import resource
+
+    resolved = resolve(EncoderConfig(model=str(tiny_folder)))
+    model = load_trainable(resolved, (), LORA, device=CPU, dtype=torch.float32)
+    optimizer = torch.optim.AdamW([value for _, value in model.parameters()])
+    for _, value in model.parameters():
+        value.grad = torch.zeros_like(value)
+    optimizer.step()
+
+    def save(step: int) -> None:
+        progress = Progress(step=step, tokens=1, seconds=1.0, settings="same")
+        save_checkpoint(tmp_path, model, optimizer, progress, keep_all=False)
+
+    save(1)
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "step-000001").iterdir()}
+    adapter, state = sizes["adapter_model.safetensors"], sizes["optimizer.pt"]
+    assert adapter < state  # the first limit stops safetensors, the second torch
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (adapter // 2, (adapter + state) // 2):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            with pytest.raises(TrainingError, match=r"cannot be written \(.*\); the last checkpoint, step 1, is whole"):
+                save(2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+    save(2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-000001", "step-000002"]
 
 
 class Broken:

@@ -190,6 +190,16 @@ def used(stage: str, *names: str, **sources: Any) -> dict[str, Any]:
     }
 
 
+def test_commands_and_data_of_the_adapters_of_the_base_are_told() -> None:
+    assert "trained by" not in provenance(manifest(base_manifest=None)).facts
+    oldest = {"stages": {"mntp": {"command": "train one"}}}
+    before = {"stages": {"simcse": {"command": "train two"}}, "base_manifest": oldest}
+    data = {name: {"blake3": name, "rows": 5, "licence": None, "kind": "texts"} for name in ("plain", "texts")}
+    told = provenance(manifest(base_manifest=before, data=data))
+    assert told.facts["trained by"] == "train one; train two"
+    assert [(row[0], row[3]) for row in told.data] == [("plain", "base"), ("texts", "simcse")]
+
+
 def test_weight_and_instruction_are_those_of_the_stage_that_read_the_pairs() -> None:
     def rows(kinds: dict[str, str | None], **stages: Any) -> list[tuple[str, ...]]:
         data = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..training.contenders import MODEL, parse_contender, require_unique, split_spec
-from ..training.evaluation import evaluate, settings_for
+from ..training.evaluation import evaluate, settings_for, worker
 from ..training.instructions import InstructionTable
 from ..training.result_selection import first_of_equals
 from ..training.result_store import ResultStore
@@ -183,7 +183,7 @@ def _summary(terminal: Terminal, outcome: EvalOutcome) -> None:
 
 def _left_over(terminal: Terminal, store: ResultStore, outcome: EvalOutcome) -> None:
     """Say what other runs began in the folder and did not finish: nothing else ever names it."""
-    own = [(who, task, settings_for(who, task)) for who in outcome.contenders for task in outcome.tasks]
+    own = [(worker(who), task, settings_for(who, task)) for who in outcome.contenders for task in outcome.tasks]
     folders = store.left_over(own)
     if folders:
         count = "1 unfinished task" if len(folders) == 1 else f"{len(folders):,} unfinished tasks"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -40,7 +40,8 @@ class Planned:
     total: int
     """Pairs in all."""
     todo: Mapping[int, int | None]
-    """Of each pair that must be computed, by its number: the size of its data in bytes, None when not known (hub)."""
+    """Of each pair that must be computed, by its number: the size of its data in bytes, None when not known (hub).
+    0 where a pair before it leaves the work (`worker`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,8 @@ def evaluate(
 ) -> list[TaskScore]:
     """Return the scores of all contenders on the tasks they can do, contender by contender.
 
-    Equal contenders (`first_of_equals`) are measured once, under the label of the first.
+    Equal contenders (`first_of_equals`) are measured once, under the label of the first. Searches that rank one
+    collection in different ways (`worker`) fill it once: it is removed with the last score that needs it.
     A score of the same identity, data and settings (`settings_of`) is read from `store` unless `again`, which uses
     nothing that an earlier run encoded either, except what a killed run with `again` left. Local data are
     read before anything is encoded: malformed ones raise DataError at once. Whatever goes wrong with a pair later is
@@ -159,6 +161,12 @@ def ignores_instructions(who: Identity) -> bool:
     return who.kind in ("bm25", "sentence-transformers") or (who.kind == "search" and who.details["mode"] == "lexical")
 
 
+def worker(who: Identity) -> Identity:
+    """Return the identity under which unfinished work is kept: its own, or one for all searches of one collection."""
+    collection = who.details.get("collection") if who.kind == "search" else None
+    return who if collection is None else replace(who, fingerprint=str(collection))
+
+
 @runtime_checkable
 class _Closing(Protocol):
     """A contender that keeps its weights from task to task."""
@@ -175,11 +183,13 @@ class _Run:
     again: bool
     labels: frozenset[str]
     """Of all contenders: stored scores that have one of these keep it."""
+    last: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Of fingerprint of the worker and task: the last pair that needs the workspace, once planned."""
 
     def plan(self, pairs: Sequence[tuple[Contender, Identity, EvalTask]]) -> None:
         """Read the local data that will be needed, and tell what is to be done. Raises DataError."""
         sizes: dict[tuple[str, str], int | None] = {}
-        todo = {}
+        todo: dict[int, int | None] = {}
         for number, (contender, who, task) in enumerate(pairs, start=1):
             if not contender.supports(task.task_type) or self.stored(who, task, again=self.again) is not None:
                 continue
@@ -191,7 +201,9 @@ class _Run:
                         data = task.make()
                         data.load_data()
                         sizes[key] = _size(data.dataset)
-            todo[number] = sizes[key]
+            place = _place(who, task)
+            todo[number] = 0 if place in self.last else sizes[key]
+            self.last[place] = number
         self.told(Planned(total=len(pairs), todo=todo))
 
     def _remark(self, message: str) -> None:
@@ -214,7 +226,9 @@ class _Run:
         score = self.stored(who, task, again=self.again)
         if score is None:
             asked = datetime.now().astimezone()
-            turn = self.store.claim(who, task, settings_for(who, task), waiting=lambda: self.told(Waiting(pair=pair)))
+            turn = self.store.claim(
+                worker(who), task, settings_for(who, task), waiting=lambda: self.told(Waiting(pair=pair))
+            )
             with turn as workspace:
                 score = self.stored(who, task, again=False)  # from the process that was waited for
                 if score is None or (self.again and datetime.fromisoformat(score.finished) < asked):
@@ -258,9 +272,14 @@ class _Run:
             finished=datetime.now().astimezone().isoformat(timespec="milliseconds"),
         )
         self.store.save(score)
-        self.store.finish(workspace)
+        if self.last[_place(who, task)] == pair.number:
+            self.store.finish(workspace)
         self.told(Scored(pair=pair, score=score, reused=False))
         return score
+
+
+def _place(who: Identity, task: EvalTask) -> tuple[str, str]:
+    return worker(who).fingerprint, task.name
 
 
 def _size(dataset: Any) -> int:

@@ -17,8 +17,11 @@ from rich.text import Text
 
 from searchctl.app.commands.eval_run import Suite
 from searchctl.app.console import Terminal
+from searchctl.app.corpus_index import CorpusIndex
+from searchctl.app.errors import ExitCode
 from searchctl.app.eval_progress import TimeLeft, _Bars, _speed, hushed
 from searchctl.app.eval_table import EvalOutcome
+from searchctl.app.settings import SearchMode
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.training.evaluation import Pair, Planned
 from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
@@ -329,6 +332,46 @@ def test_unfinished_work_of_other_runs_is_told_and_that_of_this_one_not(data: An
     both = data("eval", "run", "alike", *ARGS).err
     assert "holds 2 unfinished tasks of other runs, 5.9 KiB" in both
     assert 3 == len([path for path in folder.iterdir() if path.is_dir()])
+
+
+def test_searches_of_one_collection_fill_it_once(data: Any) -> None:
+    """The second ranks what the first embedded; with --again as well, and of nothing older."""
+    search = ("eval", *ARGS, "--only-rivals", "--format", "json")
+    alone = {mode: data(*search, "--rival", mode, "--results", mode).json["scores"][0] for mode in ("dense", "hybrid")}
+    for more in ((), ("--again",)):
+        found = data(*search, "--rival", "dense", "--rival", "hybrid", *more, "--results", "both").json["scores"]
+        by_label = {score["contender"]: score for score in found if score["task"] == "birds"}
+        words = sum(len(text.split()) for text in DOCUMENTS)
+        for mode, tokens in (("dense", 2 * words), ("hybrid", words)):
+            assert alone[mode]["score"] == by_label[mode]["score"]
+            assert alone[mode]["samples"] == by_label[mode]["samples"]
+            assert (2 * words, tokens, 8) == (
+                alone[mode]["cost"]["tokens"], by_label[mode]["cost"]["tokens"], by_label[mode]["cost"]["texts"]
+            )  # fmt: skip
+        assert [] == list((data.folder / "both" / ".unfinished").iterdir())
+
+
+def test_a_collection_stays_for_the_search_that_failed(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run, which reads the other's score, ranks it and then removes it."""
+    search = ("eval", *ARGS, "--only-rivals", "--rival", "dense", "--rival", "hybrid", "--format", "json")
+    rank_all = CorpusIndex.rank_all
+
+    def broken(self: Any, queries: Any, mode: Any, *args: Any, **options: Any) -> Any:
+        if mode is SearchMode.HYBRID:
+            raise RuntimeError("no ranking")
+        return rank_all(self, queries, mode, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CorpusIndex, "rank_all", broken)
+        failed = data(*search)
+    assert failed.code == ExitCode.INCOMPLETE
+    assert "no ranking" in failed.err
+    assert "of other runs" not in failed.err
+    assert 1 == len([path for path in (data.folder / ".searchctl-eval/.unfinished").iterdir() if path.is_dir()])
+    scores = {score["contender"]: score for score in data(*search).json["scores"] if score["task"] == "birds"}
+    assert (True, False) == (scores["dense"]["reused"], scores["hybrid"]["reused"])
+    assert scores["hybrid"]["cost"]["tokens"] < scores["dense"]["cost"]["tokens"]
+    assert [] == list((data.folder / ".searchctl-eval/.unfinished").iterdir())
 
 
 def test_how_much_libraries_said_is_told_without_verbose(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class EvalView:
                 self.under_way = pair
                 self._show(pair, 0.0, "reading the data and loading")
             case Waiting(pair=pair):
-                self._say(pair, Text("waits: another process is computing it in the same folder", style="yellow"))
+                self._say(pair, Text("waits: another process is at work for it in the same folder", style="yellow"))
             case Encoding(pair=pair, pulse=pulse):
                 self._left.read_back(pair, pulse)
                 self._show(pair, pulse.share, _speed(pulse))

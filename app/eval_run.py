@@ -183,8 +183,9 @@ def _summary(terminal: Terminal, outcome: EvalOutcome) -> None:
 
 def _left_over(terminal: Terminal, store: ResultStore, outcome: EvalOutcome) -> None:
     """Say what other runs began in the folder and did not finish: nothing else ever names it."""
-    own = [(worker(who), task, settings_for(who, task)) for who in outcome.contenders for task in outcome.tasks]
-    folders = store.left_over(own)
+    pairs = [(who, task) for who in outcome.contenders for task in outcome.tasks]
+    unscored = [(who, task) for who, task in pairs if (who.label, task.name) not in outcome.grid]
+    folders = store.left_over((worker(who), task, settings_for(who, task)) for who, task in unscored)
     if folders:
         count = "1 unfinished task" if len(folders) == 1 else f"{len(folders):,} unfinished tasks"
         taken = size(sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file()))

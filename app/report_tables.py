@@ -157,7 +157,8 @@ def cost_table(comparison: Comparison) -> TextTable:
         title="Cost",
         note=(
             "tokens/s: while encoding; bm25 encodes nothing, its tokens are words. truncated: texts cut at the length "
-            "limit; total: loading, encoding, scoring."
+            "limit; total: loading, encoding, scoring. Of what an earlier run, or another search of the same "
+            "collection, left encoded, only the texts count."
         ),
         header=("contender", "tasks", "texts", "tokens", "tokens/s", "truncated", "empty", "encoding", "total"),
         lines=tuple(lines),

@@ -82,7 +82,7 @@ class SearchContender:
                 encoder = self._encoder_identity()
                 parts["encoder"] = encoder.fingerprint
                 details |= encoder.details
-                details["collection"] = digest_of({"encoder": encoder.fingerprint, "chunks": parts["chunks"]})
+                details["collection"] = digest_of({"encoder": encoder.fingerprint, "chunks": parts["chunks"]})[:16]
             if self._mode is SearchMode.HYBRID:
                 recommended = self._lazy.dense_weight()
                 parts["dense_weight"] = DENSE_WEIGHT if recommended is None else recommended

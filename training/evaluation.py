@@ -183,8 +183,8 @@ class _Run:
     again: bool
     labels: frozenset[str]
     """Of all contenders: stored scores that have one of these keep it."""
-    last: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Of fingerprint of the worker and task: the last pair that needs the workspace, once planned."""
+    needs: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    """Of fingerprint of the worker and task: the pairs that need the workspace, once planned, until they are scored."""
 
     def plan(self, pairs: Sequence[tuple[Contender, Identity, EvalTask]]) -> None:
         """Read the local data that will be needed, and tell what is to be done. Raises DataError."""
@@ -201,10 +201,20 @@ class _Run:
                         data = task.make()
                         data.load_data()
                         sizes[key] = _size(data.dataset)
-            place = _place(who, task)
-            todo[number] = 0 if place in self.last else sizes[key]
-            self.last[place] = number
+            pairs_here = self._needing(who, task)
+            todo[number] = 0 if pairs_here else sizes[key]
+            pairs_here.add(number)
         self.told(Planned(total=len(pairs), todo=todo))
+
+    def _needing(self, who: Identity, task: EvalTask) -> set[int]:
+        return self.needs.setdefault((worker(who).fingerprint, task.name), set())
+
+    def _finish(self, pair: Pair, who: Identity, task: EvalTask, workspace: Path) -> None:
+        """Remove the workspace, now that `pair` has its score, unless another pair needs it."""
+        needing = self._needing(who, task)
+        needing.discard(pair.number)
+        if not needing:
+            self.store.finish(workspace)
 
     def _remark(self, message: str) -> None:
         self.told(Remark(message=message))
@@ -223,7 +233,9 @@ class _Run:
         if not contender.supports(task.task_type):
             self.told(NotApplicable(pair=pair))
             return None
-        score = self.stored(who, task, again=self.again)
+        # What was planned takes its turn even if it is scored by now: another process may have left the work to remove.
+        planned = pair.number in self._needing(who, task)
+        score = None if planned else self.stored(who, task, again=self.again)
         if score is None:
             asked = datetime.now().astimezone()
             turn = self.store.claim(
@@ -235,6 +247,7 @@ class _Run:
                     if self.again:
                         self.store.begin_anew(workspace)
                     return self._measure(pair, contender, who, task, workspace)
+                self._finish(pair, who, task, workspace)
         self.told(Scored(pair=pair, score=score, reused=True))
         return score
 
@@ -272,14 +285,9 @@ class _Run:
             finished=datetime.now().astimezone().isoformat(timespec="milliseconds"),
         )
         self.store.save(score)
-        if self.last[_place(who, task)] == pair.number:
-            self.store.finish(workspace)
+        self._finish(pair, who, task, workspace)
         self.told(Scored(pair=pair, score=score, reused=False))
         return score
-
-
-def _place(who: Identity, task: EvalTask) -> tuple[str, str]:
-    return worker(who).fingerprint, task.name
 
 
 def _size(dataset: Any) -> int:

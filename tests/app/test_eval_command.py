@@ -316,21 +316,22 @@ def test_a_home_in_the_environment_is_that_of_the_user(data: Any, monkeypatch: p
     assert 0 == data("eval", "report").code
 
 
-def test_unfinished_work_of_other_runs_is_told_and_that_of_this_one_not(data: Any) -> None:
+def test_unfinished_work_of_other_runs_is_told_unless_a_process_is_at_it(data: Any) -> None:
+    """Also what a killed run with --again left of a score that stands."""
     folder = data.folder / ".searchctl-eval" / ".unfinished"
     data("eval", "run", "alike", *ARGS)
     mine = next((data.folder / ".searchctl-eval").glob("hashing-*/alike-*.json"))
-    own = f"{mine.parent.name.removeprefix('hashing-')}-{mine.stem}"
-    for name in (own, "0a1b2c3d-scifact-00112233", "held-task-00112233"):
+    scored = f"{mine.parent.name.removeprefix('hashing-')}-{mine.stem}"
+    for name in (scored, "0a1b2c3d-scifact-00112233", "held-task-00112233"):
         (folder / name / "search").mkdir(parents=True)
         (folder / name / "search" / "vectors").write_bytes(b"x" * 3000)
     (folder / "0a1b2c3d-scifact-00112233.lock").touch()  # as a kill leaves it
     with FileLock(folder / "held-task-00112233.lock"):
         said = data("eval", "run", "alike", *ARGS).err
-        assert "note: .searchctl-eval/.unfinished holds 1 unfinished task of other runs, 2.9 KiB: the command" in said
+        assert "note: .searchctl-eval/.unfinished holds 2 unfinished tasks of other runs, 5.9 KiB: the command" in said
         assert "unfinished" not in data("eval", "run", "alike", *ARGS, "--quiet").err
     both = data("eval", "run", "alike", *ARGS).err
-    assert "holds 2 unfinished tasks of other runs, 5.9 KiB" in both
+    assert "holds 3 unfinished tasks of other runs, 8.8 KiB" in both
     assert 3 == len([path for path in folder.iterdir() if path.is_dir()])
 
 
@@ -351,26 +352,32 @@ def test_searches_of_one_collection_fill_it_once(data: Any) -> None:
         assert [] == list((data.folder / "both" / ".unfinished").iterdir())
 
 
-def test_a_collection_stays_for_the_search_that_failed(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next run, which reads the other's score, ranks it and then removes it."""
-    search = ("eval", *ARGS, "--only-rivals", "--rival", "dense", "--rival", "hybrid", "--format", "json")
+@pytest.mark.parametrize("failing", [SearchMode.DENSE, SearchMode.HYBRID])
+def test_a_collection_stays_for_the_search_that_failed(
+    failing: SearchMode, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run, which reads the other's score, ranks it and then removes it; one without that search names it."""
+    search = ("eval", *ARGS, "--only-rivals", "--format", "json")
+    both = (*search, "--rival", "dense", "--rival", "hybrid")
+    other = SearchMode.HYBRID if failing is SearchMode.DENSE else SearchMode.DENSE
     rank_all = CorpusIndex.rank_all
 
     def broken(self: Any, queries: Any, mode: Any, *args: Any, **options: Any) -> Any:
-        if mode is SearchMode.HYBRID:
+        if mode is failing:
             raise RuntimeError("no ranking")
         return rank_all(self, queries, mode, *args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(CorpusIndex, "rank_all", broken)
-        failed = data(*search)
+        failed = data(*both)
     assert failed.code == ExitCode.INCOMPLETE
     assert "no ranking" in failed.err
     assert "of other runs" not in failed.err
-    assert 1 == len([path for path in (data.folder / ".searchctl-eval/.unfinished").iterdir() if path.is_dir()])
-    scores = {score["contender"]: score for score in data(*search).json["scores"] if score["task"] == "birds"}
-    assert (True, False) == (scores["dense"]["reused"], scores["hybrid"]["reused"])
-    assert scores["hybrid"]["cost"]["tokens"] < scores["dense"]["cost"]["tokens"]
+    assert "1 unfinished task of other runs" in data(*search, "--rival", other.value).err
+    scores = {score["contender"]: score for score in data(*both).json["scores"] if score["task"] == "birds"}
+    assert (True, False) == (scores[other.value]["reused"], scores[failing.value]["reused"])
+    words = sum(len(text.split()) for text in DOCUMENTS)
+    assert words == scores[failing.value]["cost"]["tokens"]
     assert [] == list((data.folder / ".searchctl-eval/.unfinished").iterdir())
 
 

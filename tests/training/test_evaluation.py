@@ -41,7 +41,7 @@ from searchctl.training.evaluation import (
     settings_of,
 )
 from searchctl.training.measurement import EvalTask, Identity, Meter, Pulse, Samples, TaskInstructions, TaskScore
-from searchctl.training.result_store import ResultStore
+from searchctl.training.result_store import UNFINISHED, ResultStore
 
 ANGLES = {"north": 90, "north-east": 45, "east": 0, "almost north": 80, "south": 270, "west": 190, "up": 105}
 """The vector of a text is the unit vector of its angle: every cosine can be had by hand."""
@@ -392,6 +392,36 @@ def test_process_that_waited_for_another_takes_its_score(tmp_path: Path) -> None
         store.save(there)
     thread.join(20)
     assert ([there], []) == (scores, rival.opened)
+
+
+class Searching(Rival):
+    """One of several contenders that rank the same collection."""
+
+    def identify(self) -> Identity:
+        return replace(super().identify(), kind="search", details={"mode": self.label, "collection": "c0de"})
+
+
+@pytest.mark.parametrize("elsewhere", [0, 1])
+def test_work_shared_with_a_pair_that_another_process_scores_is_removed(tmp_path: Path, elsewhere: int) -> None:
+    contenders = [
+        Searching(label="dense", fingerprint="f00d", doing=lambda task, workspace: (workspace / "kept").touch()),
+        Searching(label="hybrid", fingerprint="beef", doing=lambda task, workspace: (workspace / "kept").touch()),
+    ]
+    there, _ = run(contenders, [retrieval], tmp_path / "elsewhere")
+    store = ResultStore(tmp_path / "here")
+    kept = []
+
+    def told(event: EvalEvent) -> None:
+        if isinstance(event, Planned if elsewhere == 0 else Scored) and not kept:
+            kept.extend(path for path in store.folder.glob(f"{UNFINISHED}/*/kept"))
+            store.save(there[elsewhere])
+
+    assert there == [
+        replace(mine, cost=yours.cost, finished=yours.finished)
+        for mine, yours in zip(evaluate(contenders, [eval_task(retrieval)], store, told=told), there, strict=True)
+    ]
+    assert elsewhere == len(kept)
+    assert [] == list((store.folder / UNFINISHED).iterdir())
 
 
 def test_contender_is_closed_after_its_last_task_and_before_the_next_is_opened(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from searchctl.encoder.config import EncoderConfig, Pooling
 from searchctl.encoder.identity import identify
 from searchctl.encoder.resolve import resolve
+from searchctl.encoder.sidecar import read_sidecar, write_sidecar
 from searchctl.training import chain as chain_module
 from searchctl.training.errors import TrainingError
 from searchctl.training.recipe import Schedule, SourceSettings, Stage
@@ -168,6 +169,10 @@ def test_the_last_adapter_of_a_model_can_be_trained_further(
     finished: bool, tiny_folder: Path, data: Path, tmp_path: Path
 ) -> None:
     run(tiny_folder, data, tmp_path / "o1", stages=(Stage.MNTP, Stage.SIMCSE))
+    made = read_sidecar(tmp_path / "o1")
+    assert made is not None
+    assert made.dense_weight is None  # a new encoder's share is yet to be measured
+    write_sidecar(tmp_path / "o1", replace(made, dense_weight=0.4))
     # No rate to speak of: the stage ends with what it began with.
     still = replace(RECIPE.supervised, start="previous", schedule=Schedule(steps=2, learning_rate=1e-12))
     recipe = replace(RECIPE, supervised=still)
@@ -190,6 +195,7 @@ def test_the_last_adapter_of_a_model_can_be_trained_further(
     if finished:
         # In its place, not on top of it, and whatever becomes of the model that was given.
         assert names(out) == ["base-1", "supervised"]
+        assert resolve(EncoderConfig(model=str(out))).sidecar.dense_weight == 0.4
         np.testing.assert_allclose(vectors(out), vectors(tmp_path / "o1"), atol=1e-6)
         (tmp_path / "o1").rename(tmp_path / "gone")
         assert np.abs(vectors(out) - vectors(out / "base-1")).max() > 1e-4

@@ -124,7 +124,7 @@ def main() -> None:
     results: dict[str, dict[str, object]] = {}
     print("| collection | " + " | ".join(sides) + " |\n" + "|---" * (len(sides) + 1) + "|", flush=True)
     for data in args.data:
-        folder = args.work / data.name
+        folder = args.work.resolve() / data.name  # commands run inside of it
         cost = build(data, folder, model)
         scores = {side: score(data, ask(data, folder, options)) for side, options in sides.items()}
         print(f"| {data.name} | " + " | ".join(f"{scores[side]:.1f}" for side in sides) + " |", flush=True)

@@ -403,10 +403,11 @@ class Searching(Rival):
 
 @pytest.mark.parametrize("elsewhere", [0, 1])
 def test_work_shared_with_a_pair_that_another_process_scores_is_removed(tmp_path: Path, elsewhere: int) -> None:
-    contenders = [
-        Searching(label="dense", fingerprint="f00d", doing=lambda task, workspace: (workspace / "kept").touch()),
-        Searching(label="hybrid", fingerprint="beef", doing=lambda task, workspace: (workspace / "kept").touch()),
-    ]
+    def keep(task: str, workspace: Path) -> None:
+        (workspace / "kept").touch()
+
+    prints = {"dense": "f00d", "hybrid": "beef"}
+    contenders = [Searching(label=label, fingerprint=prints[label], doing=keep) for label in prints]
     there, _ = run(contenders, [retrieval], tmp_path / "elsewhere")
     store = ResultStore(tmp_path / "here")
     kept = []

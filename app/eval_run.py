@@ -148,7 +148,9 @@ def _contender(spec: str, base: EncoderConfig, talk: Talk) -> tuple[str, Contend
         from .search_contender import search_contender
 
         return label or name, search_contender(SearchMode(name), config=base, label=label or name, talk=talk)
-    made = parse_contender(spec, base=base, notice=talk.notice, cache=talk.cache, progress=talk.pulling)
+    made = parse_contender(
+        spec, base=base, notice=talk.notice, cache=talk.cache, progress=talk.pulling, others=tuple(SearchMode)
+    )
     return made.label, made
 
 

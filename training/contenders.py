@@ -44,8 +44,11 @@ def parse_contender(
     notice: Callable[[str], None],
     cache: Path | None = None,
     progress: PullCallback | None = None,
+    others: Sequence[str] = (),
 ) -> EncoderContender | StContender | Bm25Contender:
     """Return the contender that `spec` means, labelled by itself or as in "label=spec".
+
+    `others` are names that the caller knows itself, for the error to tell.
 
     "NAME:POOLING" is a step of the encoder pooled in another way: model, uni, bi, echo, a training stage or an adapter.
     In this order: model, uni, bi, echo, a training stage (`base` with the adapters up to the one of that name), bm25;
@@ -66,7 +69,7 @@ def parse_contender(
         return maker.encoder(label or label_of(base), base)
     if name in STEPS:
         return maker.encoder(label or name, _step(name, maker))
-    return _found(label, name, maker)
+    return _found(label, name, maker, others)
 
 
 def _step(name: str, maker: _Maker) -> EncoderConfig:
@@ -98,7 +101,7 @@ def _split_pooling(name: str, maker: _Maker) -> tuple[str, Pooling | None]:
     return name, None
 
 
-def _found(label: str | None, name: str, maker: _Maker) -> EncoderContender | StContender:
+def _found(label: str | None, name: str, maker: _Maker, others: Sequence[str]) -> EncoderContender | StContender:
     """Return the contender whose files must be looked for."""
     path = Path(name).expanduser()
     is_place = registry.find(name) is None and path.exists()
@@ -113,7 +116,7 @@ def _found(label: str | None, name: str, maker: _Maker) -> EncoderContender | St
         return maker.encoder(label, maker.stage(name))
     if HUB_NAME.fullmatch(name):
         return maker.other(label, name)
-    raise EvaluationError(_unknown(name, chain))
+    raise EvaluationError(_unknown(name, chain, others))
 
 
 def ablation(name: str, base: EncoderConfig) -> EncoderConfig:
@@ -203,11 +206,11 @@ def split_spec(spec: str) -> tuple[str | None, str]:
     return label.strip(), rest
 
 
-def _unknown(spec: str, chain: Sequence[str]) -> str:
-    known = list(dict.fromkeys([*KNOWN, *chain, *registry.names()]))
+def _unknown(spec: str, chain: Sequence[str], others: Sequence[str]) -> str:
+    known = list(dict.fromkeys([*KNOWN, *others, *chain, *registry.names()]))
     close = difflib.get_close_matches(spec.lower(), known, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
-        f"no contender is called {spec!r}.{hint} Expected {', '.join(KNOWN)}, a name of `searchctl models list`, a "
-        "folder, a hub name owner/name, or an installed package that carries a sentence-transformers model"
+        f"no contender is called {spec!r}.{hint} Expected {', '.join((*KNOWN, *others))}, a name of `searchctl models "
+        "list`, a folder, a hub name owner/name, or an installed package that carries a sentence-transformers model"
     )

@@ -272,6 +272,7 @@ def test_malformed_data_are_named_by_file_and_line_before_anything_is_encoded(da
         (("alik", *ARGS), "alike"),
         (("--model", "hashing"), "--local"),
         (("alike", *ARGS, "--rival", "bm52"), "bm25"),
+        (("alike", *ARGS, "--rival", "hybird"), "Did you mean hybrid? Expected model, uni"),
         (("--suite", "paper51"), "paper15"),
         ((*ARGS, "--suite", "local", "--model", ""), "models list"),
     ],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..training.comparison import encoding_speed
-from ..training.evaluation import (
+from ..training.evaluation_events import (
     Begun,
     Encoding,
     EvalEvent,

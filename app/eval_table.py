@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..training.evaluation import Failed, Pair
+from ..training.evaluation_events import Failed, Pair
 from ..training.measurement import EvalTask, Identity, TaskScore
 from ..training.result_selection import category_place
 from .console import printable

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from .evaluation_events import (
+    Begun,
+    Encoding,
+    Failed,
+    NotApplicable,
+    Pair,
+    Planned,
+    Remark,
+    Scored,
+    Told,
+    Waiting,
+)
 from .library_messages import listening
 from .machine import describe_machine, describe_versions, package_version
-from .measurement import Contender, Cost, EvalTask, Identity, Json, Meter, Pulse, TaskScore
+from .measurement import Contender, Cost, EvalTask, Identity, Json, Meter, TaskScore
 from .result_selection import first_of_equals
 from .result_store import ResultStore
 from .scoring import measure
@@ -20,85 +32,6 @@ SEED = 42
 """mteb's default, of the samples that classification draws and where clusters start. Tasks set it when they are made,
 and evaluators once more before they begin."""
 _HUB = "hub "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One contender on one task, the `number`-th (from 1) of `total`."""
-
-    label: str
-    task: str
-    task_type: str
-    number: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """What is to be done, told once and before anything else."""
-
-    total: int
-    """Pairs in all."""
-    todo: Mapping[int, int | None]
-    """Of each pair that must be computed, by its number: the size of its data in bytes, None when not known (hub).
-    0 where a pair before it leaves the work (`worker`)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """Work on a pair begins: its data are read, then the contender is loaded."""
-
-    pair: Pair
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
-    """How far an `encode` call of the pair has come; a task may have several."""
-
-    pair: Pair
-    pulse: Pulse
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """The pair has its score, and it is on disk."""
-
-    pair: Pair
-    score: TaskScore
-    reused: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotApplicable:
-    """The contender cannot do tasks of this type."""
-
-    pair: Pair
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """The pair has no score; the others go on."""
-
-    pair: Pair
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """Another process is at work on the pair in the same folder of results."""
-
-    pair: Pair
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remark:
-    """Something a library warned of."""
-
-    message: str
-
-
-EvalEvent = Planned | Begun | Encoding | Scored | NotApplicable | Failed | Waiting | Remark
-Told = Callable[[EvalEvent], None]
 
 
 def evaluate(

@@ -23,7 +23,7 @@ from searchctl.app.eval_progress import TimeLeft, _Bars, _speed, hushed
 from searchctl.app.eval_table import EvalOutcome
 from searchctl.app.settings import SearchMode
 from searchctl.encoder.hashing import HashingEncoder
-from searchctl.training.evaluation import Pair, Planned
+from searchctl.training.evaluation_events import Pair, Planned
 from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
 from searchctl.training.tasks import SUITES
 

@@ -27,7 +27,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import ModelMeta
 
 from searchctl.training.errors import DataError
-from searchctl.training.evaluation import (
+from searchctl.training.evaluation import evaluate, settings_of
+from searchctl.training.evaluation_events import (
     Begun,
     Encoding,
     EvalEvent,
@@ -37,8 +38,6 @@ from searchctl.training.evaluation import (
     Remark,
     Scored,
     Waiting,
-    evaluate,
-    settings_of,
 )
 from searchctl.training.measurement import EvalTask, Identity, Meter, Pulse, Samples, TaskInstructions, TaskScore
 from searchctl.training.result_store import UNFINISHED, ResultStore

@@ -16,7 +16,7 @@ from ..encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Ro
 from ..encoder.registry import find
 from ..index.lexical import CONTEXT_WEIGHT, PATH_WEIGHT, TEXT_WEIGHT
 from ..index.schema import TOKENIZER
-from ..training.encoder_contender import EncoderContender
+from ..training.encoder_contender import EncoderContender, check_precision
 from ..training.errors import EvaluationError
 from ..training.measurement import Contender, EvalTask, Identity, Json, Meter
 from ..training.mteb_encoder import MeteredEncoder, OpenedModel, model_meta
@@ -132,7 +132,7 @@ class SearchContender:
         if self._mode is SearchMode.LEXICAL:
             encoder = _WordsOnly(self._lazy, self._tokenizer)
         else:
-            encoder = _Metered(self._lazy, meter)
+            encoder = _Metered(self._lazy, meter, checked=self._check_precision)
 
         def opened(folder: Path) -> CorpusIndex:
             return CorpusIndex(folder, encoder, self._config, chunks=self._chunks(), notice=self._talk.notice)
@@ -149,6 +149,9 @@ class SearchContender:
             yield OpenedModel(model=model, meter=meter)
         finally:
             model.close()
+
+    def _check_precision(self, encoder: Encoder) -> None:
+        check_precision(self.label, encoder, expected=self.identify().details["precision"])
 
     def _check_document_side(self, task: EvalTask) -> None:
         """Raise EvaluationError unless documents are to be embedded as `searchctl index` does: as the model says."""
@@ -187,17 +190,20 @@ class SearchContender:
 
 
 class _Metered:
-    """The contender's encoder, its work counted by the meter of one task."""
+    """The contender's encoder, its work counted by the meter of one task; `checked` raises where it may not be used."""
 
-    def __init__(self, lazy: LazyEncoder, meter: Meter) -> None:
+    def __init__(self, lazy: LazyEncoder, meter: Meter, *, checked: Callable[[Encoder], None]) -> None:
         self._lazy = lazy
         self._meter = meter
+        self._checked = checked
 
     def info(self) -> EncoderInfo:
         return self._lazy.info()
 
     def open(self) -> Encoder:
-        return MeteredEncoder(self._lazy.open(), self._meter)
+        encoder = self._lazy.open()
+        self._checked(encoder)
+        return MeteredEncoder(encoder, self._meter)
 
     def dense_weight(self) -> float | None:
         return self._lazy.dense_weight()

@@ -109,13 +109,7 @@ class EncoderContender:
             encoder = open_encoder(self.config, notice=self._notice, cache=self._cache, progress=self._progress)
             if encoder.info != self._info:
                 raise EvaluationError(f"{self.label}: the files of {self.config.model} changed meanwhile: run again")
-            used = used_precision(encoder)
-            if used != identity.details["precision"]:
-                # An automatic choice fell back from a full GPU to the CPU.
-                raise EvaluationError(
-                    f"{self.label}: loaded in {used}, expected {identity.details['precision']}: free the GPU, or use "
-                    f"--device cpu or --precision {used}"
-                )
+            check_precision(self.label, encoder, expected=identity.details["precision"])
             self._encoder = encoder
         return self._encoder
 
@@ -144,6 +138,18 @@ def _precision(config: EncoderConfig) -> str:
 
     dtype, _ = choose_dtype(config.precision, choose_device(config.device))
     return (Precision.BF16 if dtype is torch.bfloat16 else Precision.FP32).value
+
+
+def check_precision(label: str, encoder: Encoder, *, expected: Json) -> None:
+    """Raise EvaluationError where an automatic choice fell back from a full GPU to the CPU and its number format.
+
+    `expected` is the precision that the contender's identity names: a score in another would be kept under it.
+    """
+    used = used_precision(encoder)
+    if used != expected:
+        raise EvaluationError(
+            f"{label}: loaded in {used}, expected {expected}: free the GPU, or use --device cpu or --precision {used}"
+        )
 
 
 def used_precision(encoder: Encoder) -> str:

@@ -18,6 +18,7 @@ from searchctl.app.engine import Talk
 from searchctl.app.fill_progress import FillProgress
 from searchctl.app.search_contender import search_contender
 from searchctl.app.settings import SearchMode
+from searchctl.encoder import load
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.prompts import PromptFormat
@@ -211,6 +212,22 @@ def test_lexical_loads_no_weights(tiny_folder: Path, tmp_path: Path) -> None:
         assert (opened.meter.texts, opened.meter.tokens, opened.meter.encode_s) == (len(ROWS) + 1, 0, 0.0)
     assert list(found["q"]) == ["bees"]
     assert loaded == []
+
+
+def test_a_precision_that_fell_back_is_refused_before_anything_is_embedded(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contender = search_contender(
+        SearchMode.DENSE, config=EncoderConfig(model=str(tiny_folder), device="cpu"), label="mine:dense", talk=talk()
+    )
+    truth = load._cpu_has_bf16()
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_cpu_has_bf16", lambda: not truth)
+        expected = contender.identify().details["precision"]
+    with contender.open(task(), tmp_path) as opened:
+        with pytest.raises(EvaluationError, match=rf"^mine:dense: loaded in \w+, expected {expected}: free the GPU"):
+            opened.model.index(dataset(ROWS), num_proc=None, task_metadata=_Meta, hf_split="", hf_subset="")
+        assert opened.meter.tokens == 0
 
 
 def test_only_retrieval_without_candidates_and_without_document_instructions(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModel
 
 from searchctl.app.score_words import step_name
+from searchctl.encoder import load
 from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
@@ -265,6 +266,19 @@ def test_details_say_what_was_measured(trained: Path, tmp_path: Path) -> None:
         "parameters": weights,
     }
     assert expected == dict(who.details)
+
+
+def test_a_precision_that_fell_back_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contender = parse("model", EncoderConfig(model=str(trained), device="cpu"), tmp_path)
+    truth = load._cpu_has_bf16()
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_cpu_has_bf16", lambda: not truth)
+        expected = contender.identify().details["precision"]
+    with (
+        pytest.raises(EvaluationError, match=rf"^{contender.label}: loaded in \w+, expected {expected}: free the GPU"),
+        contender.open(STS, tmp_path / "w"),
+    ):
+        pytest.fail("opened")
 
 
 def test_each_contender_gives_the_vectors_of_its_configuration(trained: Path, tmp_path: Path) -> None:

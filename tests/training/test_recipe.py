@@ -11,7 +11,7 @@ from searchctl.training.errors import DataError
 from searchctl.training.recipe import SHIPPED, LoraSettings, Masking, Recipe, Schedule, load_recipe, shipped_recipes
 
 PAPER = ("sheared-llama-1.3b", "llama-2-7b-chat", "mistral-7b-instruct", "llama-3-8b-instruct")
-FURTHER = ("smollm2-135m-cpu-further", "smollm2-135m-cpu-further-2")
+FURTHER = ("smollm2-135m-cpu-further", "smollm2-135m-cpu-further-2", "smollm2-135m-cpu-further-3")
 OWN = ("smollm2-135m", "smollm2-135m-cpu", *FURTHER)
 ROWS = {
     "wikipedia-title-lead": 20_542,
@@ -22,6 +22,20 @@ ROWS = {
     "snli-triples": 5_864,
     "pubmedqa": 1_000,
 }
+WITH_CLOZE = {**ROWS, "wikipedia-cloze": 78_336}
+MINED = ("medquad", "debian-packages", "pubmedqa", "wikipedia-title-lead")
+WITH_MINED = {
+    **{name: count for name, count in ROWS.items() if name not in MINED},
+    "medquad-hard": 16_335,
+    "debian-hard": 55_529,
+    "pubmedqa-hard": 1_000,
+    "wikipedia-title-lead-hard": 20_542,
+    "wikipedia-cloze-hard": 6_026,
+    "pubmed-cloze-hard": 3_420,
+}
+BARE = ("snli-triples", "wikipedia-cloze", "pubmed-cloze", "wordnet-glosses")
+"""Beginnings of the names of sources that carry no instruction when training goes further."""
+ROWS_OF = {"smollm2-135m": ROWS, FURTHER[2]: WITH_MINED}
 
 
 def recipe(folder: Path, text: str) -> Recipe:
@@ -154,18 +168,18 @@ def test_recipes_of_the_paper_carry_its_values(name: str) -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_own_recipes_tell_every_source_apart_and_let_none_dominate(name: str) -> None:
     sources = shipped(name).supervised.sources
-    rows = ROWS if name == "smollm2-135m" else {**ROWS, "wikipedia-cloze": 78_255}
+    rows = ROWS_OF.get(name, WITH_CLOZE)
     texts = set() if name in FURTHER else {"wikipedia-paragraphs"}
     assert sources.keys() == {*rows, *texts}
     assert all(source.licence for source in sources.values())
-    without = {"snli-triples", "wikipedia-cloze", "wordnet-glosses"} if name in FURTHER else set()
+    without = {source for source in rows if source.startswith(BARE)} if name in FURTHER else set()
     assert {source for source in rows if not sources[source].instruction} == without
     assert [source for source, settings in sources.items() if settings.symmetric] == ["snli-triples"]
     products = [count * sources[source].weight for source, count in rows.items()]
     assert max(products) < {FURTHER[0]: 0.37, FURTHER[1]: 0.49}.get(name, 0.3) * sum(products)
 
 
-@pytest.mark.parametrize(("name", "after"), [*zip(FURTHER, ("smollm2-135m-cpu", FURTHER[0]), strict=True)])
+@pytest.mark.parametrize(("name", "after"), [*zip(FURTHER, ("smollm2-135m-cpu", *FURTHER[:2]), strict=True)])
 def test_the_recipe_that_goes_on_takes_the_adapter_of_the_one_before_further(name: str, after: str) -> None:
     before, further = shipped(after), shipped(name)
     assert further.supervised.start == "previous"

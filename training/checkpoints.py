@@ -97,13 +97,19 @@ def writing(folder: Path, *, checkpoints_in: Path) -> Iterator[None]:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the finished checkpoints in `folder`, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "progress.json").is_file())
+    found = (path for path in folder.glob("step-*") if (path / "progress.json").is_file())
+    # By number: as texts, step-1000000 comes before step-999999.
+    return sorted(found, key=_step)
 
 
 def newest_step(folder: Path) -> int | None:
     """Return the step of the checkpoint that `restore` takes, None when there is none."""
     found = checkpoints(folder)
-    return int(found[-1].name.removeprefix("step-")) if found else None
+    return _step(found[-1]) if found else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def restore(

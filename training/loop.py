@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from .checkpoints import Progress, restore, save_checkpoint
-from .distributed import Ranks, agree
+from .distributed import Ranks, add_up, agree
 from .errors import TrainingError
 from .recipe import Schedule
 from .trainable import Trainable
@@ -25,9 +25,10 @@ from .trainable import Trainable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one forward and backward pass over a batch gave; gradients are in the parameters."""
+    """What one process's forward and backward pass over its share of a batch gave; gradients are in the parameters."""
 
     loss: float
+    """Whose mean over the processes is the loss of the step."""
     tokens: int
     """Tokens of text read, padding not counted, each view once."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -120,22 +121,19 @@ def run_stage(
     )
     began = time.monotonic() - progress.seconds
     limit = math.inf if settings.deadline is None else settings.deadline
-    saved = progress.step
     if progress.step == 0:
         told(_moment(progress, schedule, None, held_out=objective.held_out()))
     while progress.step < schedule.steps:
         step_began = time.monotonic()
-        trainable.decoder.train()
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(progress.step)
-        result = objective.step(progress.step)
-        if average_gradients is not None:
-            average_gradients(trainable)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm))
-        if agree(not (math.isfinite(result.loss) and math.isfinite(norm)), ranks):
-            raise _not_a_number(objective, progress.step, result.loss, norm, settings)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        result, norm = _step(
+            progress.step,
+            trainable,
+            objective,
+            optimizer,
+            schedule,
+            settings=settings,
+            average_gradients=average_gradients,
+        )
         now = time.monotonic()
         speed = result.tokens / max(now - step_began, 1e-9)
         progress = replace(
@@ -145,15 +143,53 @@ def run_stage(
         held_out = objective.held_out() if last or progress.step % settings.evaluate_every == 0 else None
         told(_moment(progress, schedule, result, norm=norm, speed=speed, held_out=held_out))
         ending = agree(last or time.monotonic() >= limit or stop(), ranks)
-        if settings.is_main and (ending or progress.step - saved >= settings.save_every):
+        if settings.is_main and (ending or progress.step % settings.save_every == 0):
             progress = replace(progress, seconds=time.monotonic() - began)
             if saving is not None:
                 saving()
             save_checkpoint(settings.folder, trainable, optimizer, progress, keep_all=settings.keep_all)
-            saved = progress.step
         if ending:
             break
     return Outcome(progress=progress, finished=progress.step >= schedule.steps)
+
+
+def _step(
+    number: int,
+    trainable: Trainable,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    *,
+    settings: LoopSettings,
+    average_gradients: Callable[[Trainable], None] | None,
+) -> tuple[StepResult, float]:
+    """Take optimiser step `number`; return its result over all processes and the gradient's norm before clipping.
+
+    Raises TrainingError when loss or gradients are no numbers, in any process, with the batch saved.
+    """
+    trainable.decoder.train()
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(number)
+    result = objective.step(number)
+    if average_gradients is not None:
+        average_gradients(trainable)
+    parameters = [value for _, value in trainable.parameters()]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm))
+    ranks = Ranks.current()
+    if agree(not (math.isfinite(result.loss) and math.isfinite(norm)), ranks):
+        raise _not_a_number(objective, number, result.loss, norm, settings)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return _of_all(result, ranks), norm
+
+
+def _of_all(result: StepResult, ranks: Ranks) -> StepResult:
+    """Return the tokens of all processes, and the means of their losses and metrics."""
+    if ranks.count == 1:
+        return result
+    tokens, *sums = add_up([result.tokens, result.loss, *result.metrics.values()], ranks)
+    loss, *metrics = (value / ranks.count for value in sums)
+    return StepResult(loss=loss, tokens=round(tokens), metrics=dict(zip(result.metrics, metrics, strict=True)))
 
 
 def _moment(

@@ -228,9 +228,13 @@ def trim_log(path: Path, stage: Stage, step: int | None) -> None:
             entry = json.loads(line) if line.endswith("\n") else None
         except ValueError:
             entry = None
-        if entry is not None and (entry["stage"] != stage.value or (step is not None and entry["step"] <= step)):
+        if isinstance(entry, dict) and (entry.get("stage") != stage.value or _is_by(entry.get("step"), step)):
             kept.append(line)
     write_whole(path, "".join(kept).encode())
+
+
+def _is_by(number: object, step: int | None) -> bool:
+    return step is not None and isinstance(number, int) and number <= step
 
 
 def _finite(value: Any) -> Any:

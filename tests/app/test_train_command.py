@@ -120,8 +120,8 @@ def test_an_earlier_run_is_neither_overwritten_nor_resumed_unasked(work: Any, ti
 
 
 def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
-    work.write("recipe.toml", RECIPE.format(steps=400))
-    running = work.start(*options(tiny_folder))
+    work.write("recipe.toml", RECIPE.format(steps=60))
+    running = work.start(*options(tiny_folder, "--save-every", "50"))
     log = work.folder / "out" / "train.jsonl"
     until = time.monotonic() + 120
     while time.monotonic() < until and not (log.exists() and log.read_text().count("\n") > 3):
@@ -133,7 +133,17 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
     assert "--resume" in said
     assert f"the report is {work.folder / 'out' / 'report.html'}" in said
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
-    assert 2 < max(steps) < 400
+    assert 2 < max(steps) < 60
+    # The last step that was told of is the one that was saved.
+    newest = max((work.folder / "out" / "checkpoints" / "mntp").glob("step-*"))
+    assert int(newest.name.removeprefix("step-")) == max(steps)
+    again = work(*options(tiny_folder, "--save-every", "50", "--resume"))
+    assert again.code == 0, again.err
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = {
+        name: [line["step"] for line in lines if line["stage"] == name] for name in ("mntp", "simcse", "supervised")
+    }
+    assert told == {"mntp": list(range(61)), "simcse": [0, 1, 2, 3], "supervised": [0, 1, 2, 3]}
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,16 @@ for name, make in {
     make(model).step(0)
     average_gradients(model, ranks)
     found |= {f"{name} {key}": value.grad for key, value in model.parameters()}
+    # Some whole steps: what the log says must be of all processes.
+    told = []
+    run_stage(
+        model, make(model), Schedule(steps=3, learning_rate=1e-3),
+        LoopSettings(folder=output.with_name(f"{count}-{name}"), settings="s", is_main=ranks.is_main),
+        told=told.append, stop=lambda: False, average_gradients=lambda model: average_gradients(model, ranks),
+    )
+    found[f"{name} losses"] = torch.tensor([moment.loss for moment in told[1:]])
+    found[f"{name} tokens"] = torch.tensor([moment.tokens for moment in told])
+    found[f"{name} cut"] = torch.tensor([moment.metrics.get("cut", 0.0) for moment in told[1:]])
 if rank == 0:
     torch.save(found, output)
 if count > 1:
@@ -129,6 +139,7 @@ def test_two_processes_have_the_gradients_of_one(tiny_folder: Path, tmp_path: Pa
     assert one.keys() == two.keys()
     for stage in ("mntp", "simcse", "supervised", "distill"):
         assert max(float(value.abs().max()) for name, value in one.items() if name.startswith(stage)) > 1e-3
+        assert one[f"{stage} losses"].isfinite().all() and int(one[f"{stage} tokens"][-1]) > 100
     for name, value in one.items():
         torch.testing.assert_close(
             two[name], value, atol=2e-6, rtol=1e-4, msg=lambda said, name=name: f"{name}: {said}"

@@ -80,26 +80,28 @@ def mine_scored(
 ) -> Iterator[Mined]:
     """Yield for each pair up to `count` rows of `corpus`, the nearest to its query first, equal scores by row.
 
-    `positives`[i] is the row of pair i's positive. Never taken: the query's own text, a positive of the same query in
-    any pair, a text of `taken`[i], and all but the first row of an equal text. Of the rest the `skip_top` nearest are
-    left out, then those scored above `margin` of the positive's score, which may well answer the query too
-    (TopK-PercPos of NV-Retriever, arXiv 2407.15831, section 3), and those scored `least` or lower. A positive scored
-    below 0 has its limit the same share below it. Raises ValueError for what does not fit together.
+    `positives`[i] is the row of pair i's positive. Never taken, in whatever case and white space: the query's own text,
+    a positive of the same query in any pair, and a text of `taken`[i]; nor any but the first row of an equal text. Of
+    the rest the `skip_top` nearest are left out, then those scored above `margin` of the positive's score, which may
+    well answer the query too (TopK-PercPos of NV-Retriever, arXiv 2407.15831, section 3), and those scored `least` or
+    lower. A positive scored below 0 has its limit the same share below it. Raises ValueError for what does not fit
+    together.
     """
     _check(queries, positives, corpus, count=count, margin=margin, skip_top=skip_top)
     rows = first_rows(corpus)
     column = {corpus[row]: at for at, row in enumerate(rows)}
     own = [column[corpus[row]] for row in positives]
-    right = _right(queries, own, column)
+    alike = _alike(corpus, rows)
+    right = _right(queries, [corpus[row] for row in positives], alike)
     size = max(1, block_scores // max(1, len(rows)))
     for start in range(0, len(queries), size):
         block = range(start, min(start + size, len(queries)))
         scores_BC = scores(block)
         place = scores_BC.device
         positive_B1 = scores_BC.gather(1, torch.tensor([[own[i]] for i in block], device=place))
-        known = [(i - start, at) for i in block for at in right[queries[i]]]
+        known = [(i - start, at) for i in block for at in right[_bare(queries[i])]]
         if taken:
-            known += [(i - start, column[text]) for i in block for text in taken[i] if text in column]
+            known += [(i - start, at) for i in block for text in taken[i] for at in alike.get(_bare(text), ())]
         scores_BC[tuple(torch.tensor(known, device=place).T)] = float("-inf")
         if least is not None:
             scores_BC.masked_fill_(scores_BC <= least, float("-inf"))
@@ -138,11 +140,24 @@ def cosines(
     return scores
 
 
-def _right(queries: Sequence[str], own: Sequence[int], column: dict[str, int]) -> dict[str, set[int]]:
+def _bare(text: str) -> str:
+    """Return what two texts have in common that differ in case and white space alone."""
+    return " ".join(text.casefold().split())
+
+
+def _alike(corpus: Sequence[str], rows: NDArray[np.int64]) -> dict[str, list[int]]:
+    """Return the columns of the distinct texts that say each thing."""
+    columns: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        columns.setdefault(_bare(corpus[row]), []).append(at)
+    return columns
+
+
+def _right(queries: Sequence[str], positives: Sequence[str], alike: dict[str, list[int]]) -> dict[str, set[int]]:
     """Return for each query the columns that are no negatives of it: its own text, and the positives it has."""
-    right: dict[str, set[int]] = {query: {column[query]} if query in column else set() for query in queries}
-    for query, at in zip(queries, own, strict=True):
-        right[query].add(at)
+    right: dict[str, set[int]] = {}
+    for query, positive in zip(map(_bare, queries), positives, strict=True):
+        right.setdefault(query, set(alike.get(query, ()))).update(alike[_bare(positive)])
     return right
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from searchctl.training.mining import mine
+from searchctl.training.mining import cosines, mine, mine_scored
 
 
 def at_cosines(*cosines: float) -> np.ndarray:
@@ -49,6 +49,16 @@ def test_equal_texts_and_other_positives_of_the_query_are_no_negatives() -> None
     found = mine(queries, positives, asked, corpus, vectors, count=9)
     # Pair 0 and 1 ask the same: rows 0 and 2 answer both, row 1 is the query, row 3 is row 0 again, row 5 is row 4.
     assert found == [[4, 6], [4, 6], [2, 1, 4, 6]]
+
+
+def test_case_and_white_space_make_no_other_text() -> None:
+    corpus = ["own", "Own\n", "Q ", "Other  Answer", "other answer", "negative", "Given already"]
+    vectors = at_cosines(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+    asked = np.repeat(ASKED, 2, axis=0)
+    assert mine(["q", "Q"], [0, 3], asked, corpus, vectors, count=9) == [[5, 6], [5, 6]]
+    scores = cosines(asked, vectors)
+    found = mine_scored(["q", "Q"], [0, 3], corpus, scores, count=9, taken=[["given ALREADY"], []])
+    assert [mined.rows for mined in found] == [(5,), (5, 6)]
 
 
 def test_equal_scores_go_by_row() -> None:

@@ -42,6 +42,15 @@ def tell_sources(terminal: Terminal, recipe: Recipe, data: Data, stages: Sequenc
         terminal.notice(f"recipe {recipe.name} has tables for sources that are not in --data: {', '.join(unused)}")
 
 
+def tell_aside(terminal: Terminal, recipe: Recipe, stages: Sequence[Stage]) -> None:
+    """Say that SimCSE's adapter is trained in this run and is no part of what supervised training makes."""
+    if {Stage.SIMCSE, Stage.SUPERVISED} <= set(stages) and recipe.supervised.start == "fresh":
+        terminal.notice(
+            f"supervised starts afresh in recipe {recipe.name}, as in the paper: the result is without SimCSE's "
+            'adapter, which stays usable by itself. start = "simcse" in [supervised] goes on with it'
+        )
+
+
 def tell_cost(terminal: Terminal, request: TrainRequest, data: Data) -> None:
     """Say how long a recipe that nobody named takes on a CPU, and which one is made for it."""
     if request.device.type != "cpu":

@@ -24,7 +24,7 @@ from .interrupts import Interrupts
 from .processes import command_words, joined_processes
 from .settings import cache_folder
 from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
-from .train_notices import CutTexts, tell_cost, tell_sources
+from .train_notices import CutTexts, tell_aside, tell_cost, tell_sources
 from .train_report import leave_report
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
             request = _fitted(terminal, request, data, ranks)
             tell_cost(terminal, request, data)
         tell_sources(terminal, request.recipe, data, stages)
+        tell_aside(terminal, request.recipe, stages)
         view = _View(terminal, request.recipe)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():
@@ -100,10 +101,11 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
 
 def _fitted(terminal: Terminal, request: TrainRequest, data: Data, ranks: Ranks) -> TrainRequest:
     """Return the request with a recipe that nobody named fitted to the data."""
-    from ..training.fitting import with_possible_batches
+    from ..training.fitting import with_possible_batches, with_possible_lengths
 
-    recipe, changed = with_possible_batches(request.recipe, data, request.stages, ranks.count)
-    for line in changed:
+    recipe, shorter = with_possible_lengths(request.recipe, request.base, request.stages)
+    recipe, smaller = with_possible_batches(recipe, data, request.stages, ranks.count)
+    for line in (*shorter, *smaller):
         terminal.notice(line)
     return replace(request, recipe=recipe)
 

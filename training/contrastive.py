@@ -32,12 +32,15 @@ def info_nce(
 
     Query i's positive is candidate `targets_B`[i], i itself by default. `excluded_BC` True leaves a candidate out of
     that query's sum, as does a cosine more than `margin` above the positive's (Qwen3-Embedding, arXiv 2506.05176);
-    never the positive. `dimensions`: the mean of the losses of these prefixes and of the full width (Matryoshka, arXiv
-    2205.13147).
+    never the positive. `dimensions`: the mean of the losses of these prefixes and of the full width D, which is none of
+    them (Matryoshka, arXiv 2205.13147). Raises ValueError for a prefix that is not shorter than D.
     """
     if targets_B is None:
         targets_B = torch.arange(len(queries_BD), device=queries_BD.device)
-    widths = [*(width for width in dimensions if width < queries_BD.shape[1]), queries_BD.shape[1]]
+    whole = queries_BD.shape[1]
+    if any(width >= whole for width in dimensions):
+        raise ValueError(f"dimensions are {tuple(dimensions)}: expected less than the width, {whole}")
+    widths = [*dimensions, whole]
     losses = [
         cross_entropy(
             _scores(queries_BD[:, :width], candidates_CD[:, :width], targets_B, excluded_BC, margin) / temperature,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..encoder.model_folder import context
 from ..encoder.resolve import ResolvedModel
 from .needs import supply_of
 from .recipe import Recipe, Stage, stage_settings
@@ -66,6 +67,21 @@ def with_possible_batches(
             f"{stage}: a batch of recipe {recipe.name} is {settings.batch:,} {supply.kind}, and {name} has "
             f"{supply.least:,} to train on: batches of {size:,} are taken instead ({stage}.batch)"
         )
+    return recipe, said
+
+
+def with_possible_lengths(recipe: Recipe, base: ResolvedModel, stages: Sequence[Stage]) -> tuple[Recipe, list[str]]:
+    """Return `recipe` with texts no longer than what the model was made for, and what was changed."""
+    limit = context(base.folder)
+    said: list[str] = []
+    for stage in stages:
+        settings: Any = stage_settings(recipe, stage)
+        if limit is not None and settings.length > limit:
+            recipe = replace(recipe, **{stage.value: replace(settings, length=limit)})
+            said.append(
+                f"{stage}: a text of recipe {recipe.name} has up to {settings.length:,} tokens, and {base.name} was "
+                f"made for {limit:,}: {limit:,} are taken instead ({stage}.length)"
+            )
     return recipe, said
 
 

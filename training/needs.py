@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..encoder.config import Pooling
 from ..encoder.errors import EncoderError
+from ..encoder.model_folder import context, width
 from ..encoder.protocol import Role
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
 from .contrastive_objective import sentences
@@ -41,6 +42,7 @@ def check_needs(request: TrainRequest, data: Data, ranks: Ranks) -> None:
         if not isinstance(settings, MntpStage):
             require_supply(stage, settings.batch, supply_of(stage, request.recipe, data), ranks.count)
             _check_room(request, data, stage, tokenizer)
+        _check_model(request, stage)
 
 
 def supply_of(stage: Stage, recipe: Recipe, data: Data) -> Supply:
@@ -67,6 +69,25 @@ def lessons_of(recipe: Recipe, data: Data) -> tuple[list[LessonSource], list[Les
         return lessons, held_out
     seen, unseen = (text_lessons(part, cut=recipe.distill.sentences) for part in (data.texts, data.unseen_texts))
     return seen, unseen
+
+
+def _check_model(request: TrainRequest, stage: Stage) -> None:
+    """Raise TrainingError for texts longer than the model's context, and for widths that its vectors do not have."""
+    settings = stage_settings(request.recipe, stage)
+    folder = request.base.folder
+    limit = context(folder)
+    if limit is not None and settings.length > limit:
+        raise TrainingError(
+            f"{stage}.length is {settings.length}: expected at most {limit}, the tokens that {request.base.name} was "
+            f"made for. Set {stage}.length to {limit} or less"
+        )
+    whole = width(folder)
+    too_wide = [dim for dim in getattr(settings, "dimensions", ()) if dim >= whole]
+    if too_wide:
+        raise TrainingError(
+            f"{stage}.dimensions has {too_wide[0]}: expected less than the {whole} dimensions of {request.base.name}, "
+            "whose loss at full width is always part of it. Leave it out"
+        )
 
 
 def _check_room(request: TrainRequest, data: Data, stage: Stage, plain: Tokenizer) -> None:

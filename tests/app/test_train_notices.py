@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 
 from searchctl.app.errors import AppError
 from searchctl.app.processes import command_words, joined_processes
-from searchctl.app.train_notices import CutTexts, tell_cost, tell_left_out, tell_sources
+from searchctl.app.train_notices import CutTexts, tell_aside, tell_cost, tell_left_out, tell_sources
 from searchctl.training.cost import expected_tokens
 from searchctl.training.loop import Moment
 from searchctl.training.recipe import (
@@ -73,6 +75,20 @@ def test_sources_that_do_not_match_are_told(terminal: Any, data: Data) -> None:
     ]
     tell_sources(terminal, RECIPE, data, (Stage.MNTP, Stage.SIMCSE))
     assert len(terminal.said) == 2
+
+
+def test_an_adapter_that_the_result_does_without_is_told(terminal: Any) -> None:
+    def asked(start: Any, stages: tuple[Stage, ...]) -> list[str]:
+        terminal.said.clear()
+        recipe = Recipe(name="mine", source="this test", supervised=SupervisedStage(start=start))
+        tell_aside(terminal, recipe, stages)
+        return list(terminal.said)
+
+    assert [line.split(":")[0] for line in asked("fresh", ALL)] == [
+        "supervised starts afresh in recipe mine, as in the paper"
+    ]
+    assert asked("fresh", (Stage.MNTP, Stage.SUPERVISED)) == []
+    assert asked("simcse", ALL) == asked("merged", ALL) == asked("previous", ALL) == []
 
 
 def test_tokens_are_estimated_from_the_texts_themselves(data: Data) -> None:
@@ -185,30 +201,50 @@ length = 16
 [simcse.lora]
 rank = 2
 [simcse.schedule]
-steps = 2
+steps = 60
 """
 
 
-@pytest.mark.timeout(120)
-def test_two_processes_of_torchrun_write_one_folder(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(240)
+def test_two_processes_of_torchrun_write_one_folder_and_go_on_after_ctrl_c(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(SHORT)
     rows = [{"text": f"Sentence {i} of many tells of wool and of iron."} for i in range(40)]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["--model", str(tiny_folder), "--recipe", "recipe.toml", "--data", "texts.jsonl", "--stages", "simcse"]
     words = ["train", "run", *given, "-o", "out", "--precision", "fp32", "--device", "cpu"]
     processes = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "searchctl"]
-    ended = subprocess.run(
-        [sys.executable, "-m", *processes, *words],
-        cwd=tmp_path,
-        env={**os.environ, "SEARCHCTL_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout.count(str(tmp_path / "out")) == 1
-    lines = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [0, 1, 2]
+
+    def start(*more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", *processes, *words, *more],
+            cwd=tmp_path,
+            env={**os.environ, "SEARCHCTL_CACHE": str(tmp_path / "cache")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    log = tmp_path / "out" / "train.jsonl"
+
+    def steps() -> list[int]:
+        return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
+
+    broken_off = start("--save-every", "50")
+    until = time.monotonic() + 60
+    while time.monotonic() < until and len(steps()) < 4:
+        time.sleep(0.02)
+    broken_off.send_signal(signal.SIGINT)
+    _, said = broken_off.communicate(timeout=100)
+    told = steps()
+    assert 2 < told[-1] < 50, said[-3000:]
+    assert [path.name for path in (tmp_path / "out" / "checkpoints" / "simcse").glob("step-*")] == [
+        f"step-{told[-1]:06d}"
+    ]
+    running = start("--save-every", "50", "--resume")
+    out, said = running.communicate(timeout=100)
+    assert running.returncode == 0, said[-3000:]
+    assert out.count(str(tmp_path / "out")) == 1
+    assert steps() == list(range(61))
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["command"].startswith("torchrun --nproc-per-node 2 -m searchctl train run --model")
     assert manifest["stages"]["simcse"]["progress"]["parts"]["number of processes"] == 2

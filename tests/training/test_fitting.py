@@ -16,7 +16,7 @@ from searchctl.training.chain import TrainRequest, train
 from searchctl.training.dev_pairs import DevPairs
 from searchctl.training.distributed import Ranks
 from searchctl.training.errors import TrainingError
-from searchctl.training.fitting import with_possible_batches, with_possible_start
+from searchctl.training.fitting import with_possible_batches, with_possible_lengths, with_possible_start
 from searchctl.training.needs import check_needs
 from searchctl.training.recipe import (
     MntpStage,
@@ -120,6 +120,15 @@ def test_simcse_too_gets_a_batch_that_its_sentences_fill(tmp_path: Path) -> None
     assert recipe.mntp == SIMCSE_START.mntp
 
 
+def test_texts_longer_than_the_model_reads_are_shortened_and_told(tiny_folder: Path, tmp_path: Path) -> None:
+    base = model(tmp_path, tiny_folder, ())
+    recipe, told = with_possible_lengths(SIMCSE_START, base, (M, S, P))
+    assert (recipe.mntp.length, recipe.simcse.length, recipe.supervised.length) == (256, 128, 256)
+    assert [line.split(":")[0] for line in told] == ["mntp", "supervised"]
+    assert "was made for 256: 256 are taken instead (mntp.length)" in told[0]
+    assert with_possible_lengths(recipe, base, (M, S, P)) == (recipe, [])
+
+
 FAST = Schedule(steps=2)
 SMALL = Recipe(
     name="tiny",
@@ -171,6 +180,14 @@ HEAVY = SupervisedStage(schedule=FAST, batch=8, sources={"pairs": SourceSettings
             r"supervised: the template and the instruction of \[supervised.sources.pairs\] leave none of the 32 tokens",
         ),
         (lambda r: replace(r, simcse=replace(r.simcse, length=1, pooling=Pooling.LAST)), 1, "a larger simcse.len"),
+        # The tiny model has 256 places and 32 dimensions.
+        (lambda r: replace(r, mntp=replace(r.mntp, length=257)), 1, "mntp.length is 257: expected at most 256"),
+        (lambda r: replace(r, simcse=replace(r.simcse, length=300)), 1, "Set simcse.length to 256 or less"),
+        (
+            lambda r: replace(r, supervised=replace(r.supervised, dimensions=(8, 32))),
+            1,
+            "supervised.dimensions has 32: expected less than the 32 dimensions",
+        ),
     ],
 )
 def test_what_a_later_stage_lacks_is_said_before_the_first_step(

@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax
 
+from searchctl.encoder.bidirectional import decoder_layers
 from searchctl.encoder.config import EncoderConfig, Pooling
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
+from searchctl.training.checkpoints import Progress, checkpoints, newest_step, save_checkpoint
 from searchctl.training.contrastive import cached_backward, info_nce, same_texts, uniformity_alignment
 from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining, sentences
 from searchctl.training.corpus import Pair, PairSource
 from searchctl.training.distill_objective import DistillTraining, pair_lessons
-from searchctl.training.embedder import embed
+from searchctl.training.embedder import Views, embed
 from searchctl.training.errors import TrainingError
 from searchctl.training.loop import LoopSettings, Moment, run_stage
 from searchctl.training.mntp import masked_loss
@@ -148,7 +150,9 @@ def test_info_nce_over_dimensions_is_the_mean_over_prefixes() -> None:
     expected = (
         info_nce(queries[:, :2], candidates[:, :2], temperature=0.05) + info_nce(queries, candidates, temperature=0.05)
     ) / 2
-    torch.testing.assert_close(info_nce(queries, candidates, temperature=0.05, dimensions=(2, 16)), expected)
+    torch.testing.assert_close(info_nce(queries, candidates, temperature=0.05, dimensions=(2,)), expected)
+    with pytest.raises(ValueError, match=r"dimensions are \(2, 8\): expected less than the width, 8"):
+        info_nce(queries, candidates, temperature=0.05, dimensions=(2, 8))
 
 
 def test_same_texts_finds_duplicates_of_query_and_positive() -> None:
@@ -195,15 +199,24 @@ def test_cached_gradients_equal_direct_ones(tiny_folder: Path, dropout: float, c
     assert max(float(value.abs().max()) for value in expected.values()) > 1e-3
 
 
-def test_checkpointing_changes_no_gradient(tiny_folder: Path) -> None:
-    found = []
+@pytest.mark.parametrize("cached", [False, True])
+def test_checkpointing_changes_no_gradient(tiny_folder: Path, cached: bool) -> None:
+    found, passes = [], []
+    rows = texts_of(tiny_folder)(TEXTS[:8], role=Role.DOCUMENT, instruction=None)
     for checkpointing in (False, True):
-        model = trainable(tiny_folder, checkpointing=checkpointing)
+        model = trainable(tiny_folder, checkpointing=checkpointing, dropout=0.2, attention_dropout=0.2)
         model.decoder.train()
-        rows = texts_of(tiny_folder)(TEXTS[:8], role=Role.DOCUMENT, instruction=None)
-        loss = info_nce(*embed(model, rows, Pooling.MEAN).chunk(2), temperature=0.05)
-        loss.backward()  # type: ignore[no-untyped-call]
+        calls: list[object] = []
+        _, first = decoder_layers(model.decoder.get_base_model())[0]
+        first.self_attn.register_forward_pre_hook(lambda module, *_, calls=calls: calls.append(module))
+        torch.manual_seed(3)
+        views = Views(model, rows, Pooling.MEAN, 4, cached=cached)
+        views.backward(lambda both: info_nce(*both.chunk(2), temperature=0.05))
         found.append(gradients(model))
+        passes.append(len(calls))
+    # Two chunks: with gradients; before that without, where they are cached; once more, where states were let go.
+    assert passes == ([4, 6] if cached else [2, 4])
+    assert max(float(value.abs().max()) for value in found[0].values()) > 1e-3
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, atol=0, rtol=0)
 
@@ -287,12 +300,24 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
     whole, moments = run(stage, tiny_folder, tmp_path / "whole")
     assert [moment.step for moment in moments] == [0, 1, 2, 3, 4, 5, 6]
     run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 1)
-    run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 4)
+    run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 5)
+    # Those of every second step, wherever a run was stopped: curves over checkpoints have the same points.
+    assert [path.name for path in checkpoints(tmp_path / "broken")] == ["step-000004", "step-000005"]
     resumed, rest = run(stage, tiny_folder, tmp_path / "broken")
-    assert [moment.step for moment in rest] == [5, 6]
+    assert [moment.step for moment in rest] == [6]
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert moments[-1].held_out == rest[-1].held_out
+
+
+def test_checkpoints_go_by_their_number_and_not_by_their_name(tiny_folder: Path, tmp_path: Path) -> None:
+    model = trainable(tiny_folder)
+    optimizer = torch.optim.AdamW([value for _, value in model.parameters()])
+    for step in (999_998, 999_999, 1_000_000, 1_000_001):
+        progress = Progress(step=step, tokens=0, seconds=0.0, settings="same")
+        save_checkpoint(tmp_path, model, optimizer, progress, keep_all=False)
+        assert newest_step(tmp_path) == step
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-1000000", "step-1000001"]
 
 
 # A process of its own and not a fork: the tokenizer's threads do not come along in a fork, which then waits for ever.

@@ -26,21 +26,17 @@ class Measured:
 
 
 class Clock:
-    """Times the steps after the first."""
+    """Times steps from the end of the one before: reading and tokenising a batch count wherever they are done."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._began: float | None = None
-        self._count = 0
-
-    def begin(self) -> None:
-        self._began = _now()
+        self._last: float | None = None
 
     def end(self) -> None:
-        assert self._began is not None
-        self._count += 1
-        if self._count > 1:
-            self.seconds.append(_now() - self._began)
+        now = _now()
+        if self._last is not None:
+            self.seconds.append(now - self._last)
+        self._last = now
 
 
 def _now() -> float:
@@ -84,7 +80,6 @@ def ours(args: argparse.Namespace, side: str) -> Measured:
     clock, tokens = Clock(), 0
     trainable.decoder.train()
     for number in range(args.steps + 1):
-        clock.begin()
         result = objective.step(number)
         torch.nn.utils.clip_grad_norm_([value for _, value in trainable.parameters()], 1.0)
         optimizer.step()
@@ -186,9 +181,6 @@ def timed(clock: Clock) -> Any:
     from transformers import TrainerCallback
 
     class Timed(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            clock.begin()
-
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock.end()
 
@@ -275,6 +267,7 @@ def hugging_face(args: argparse.Namespace, _: str) -> Measured:
     texts = [row["text"] for row in rows_of(args.texts, args.rows * args.length // 20 * (args.steps + 2))]
     ids = [token for text in texts for token in tokenizer(text)["input_ids"]]
     count = args.rows * (args.steps + 1)
+    assert len(ids) >= count * args.length, f"the texts have {len(ids)} tokens: expected {count * args.length}"
     data = Dataset.from_dict({"input_ids": [ids[i * args.length : (i + 1) * args.length] for i in range(count)]})
     mask_id = tokenizer.convert_tokens_to_ids("_")
 

@@ -4,15 +4,15 @@
 
 Contrastive sides, one optimiser step over a batch of pairs: searchctl with cached gradients and with the whole batch
 in memory; sentence-transformers' trainer with CachedMultipleNegativesRankingLoss and MultipleNegativesRankingLoss.
-SimCSE sides, one step over a batch of texts in two dropout views, attention dropout 0.3: searchctl's stage;
-sentence-transformers' MultipleNegativesRankingLoss on pairs (x, x). Distillation, searchctl alone: pairs of a batch,
-the model itself with its adapters as teacher, whose forward pass is part of the time and whose tokens are not
-counted. MNTP sides, one step over rows of tokens: searchctl's stage; Hugging Face's Trainer on the causal LM with its
-own shifted loss, which makes logits for every token. All have the same base with attention switched, the same LoRA
-(rank 16, every linear layer), AdamW, number format and threads. Each measurement is a process of its own: its first
-step warms up, and its peak is that of the whole process on a CPU (base, data and libraries included), of the
-allocator on a GPU. The sides take turns from round to round. Prints the median of tokens a second, and of the ratios
-to searchctl's first side.
+SimCSE sides, one step over a batch of texts in two dropout views, attention dropout 0.3: searchctl's stage; sentence-
+transformers' MultipleNegativesRankingLoss on pairs (x, x). Distillation, searchctl alone: pairs of a batch, the model
+itself with its adapters as teacher, whose forward pass is part of the time and whose tokens are not counted. MNTP
+sides, one step over rows of tokens: searchctl's stage; Hugging Face's Trainer on the causal LM with its own shifted
+loss, which makes logits for every token. All have the same base with attention switched, the same LoRA (rank 16, every
+linear layer), AdamW, number format and threads. Each measurement is a process of its own: its first step warms up, the
+others are timed from the end of the one before, batches read and tokenised within; its peak is that of the whole
+process on a CPU (base, data and libraries included), of the allocator on a GPU. The sides take turns from round to
+round. Prints the median of tokens a second, and of the ratios to searchctl's first side.
 """
 
 from __future__ import annotations

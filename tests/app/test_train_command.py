@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sentence_transformers import SentenceTransformer
+
+from searchctl.encoder.config import EncoderConfig, Precision
+from searchctl.encoder.export_check import LEAST_COSINE
+from searchctl.encoder.open import open_encoder
+from searchctl.encoder.protocol import Role
 
 RECIPE = """
 source = "this test"
@@ -72,6 +78,24 @@ def test_all_stages_end_in_a_folder_that_is_a_model(work: Any, tiny_folder: Path
     assert embedded.out != plain.out
     manifest = json.loads((work.folder / "out" / "manifest.json").read_text())
     assert set(manifest["stages"]) == {"mntp", "simcse", "supervised"}
+
+
+def test_what_was_trained_has_the_same_vectors_in_sentence_transformers(work: Any, tiny_folder: Path) -> None:
+    # At a rate that moves the vectors, so that an export without the adapters is another model.
+    work.write("recipe.toml", RECIPE.format(steps=3) + "learning_rate = 0.05\n")
+    assert work(*options(tiny_folder)).code == 0
+    ended = work("models", "export", "out", "-o", "st", "--format", "sentence-transformers")
+    assert ended.code == 0, ended.err
+    texts = ["wool is warm", "a river of iron", "bread"]
+    stock = SentenceTransformer(str(work.folder / "st"), device="cpu").encode_document(texts, normalize_embeddings=True)
+
+    def least_cosine(chain: int | None) -> float:
+        config = EncoderConfig(model=str(work.folder / "out"), precision=Precision.FP32, device="cpu", chain=chain)
+        vectors = open_encoder(config, notice=lambda _: None).encode(texts, role=Role.DOCUMENT)
+        return float((vectors * stock).sum(axis=1).min())
+
+    assert least_cosine(None) >= LEAST_COSINE
+    assert least_cosine(0) < LEAST_COSINE
 
 
 DISTILL = (

@@ -156,6 +156,17 @@ class Company:
         return np.array(made, dtype=np.float32)[:, None, :]
 
 
+def test_sources_are_drawn_by_weight_times_rows_and_one_a_step() -> None:
+    plan = plan_steps([100, 300, 50], [3.0, 1.0, 0.0], batch=10, steps=4000, seed=4)
+    drawn = [int((plan.sources == source).sum()) for source in range(3)]
+    assert drawn[2] == 0 and abs(drawn[0] - 2000) < 130  # four standard deviations of a fair coin
+    # Each source goes through its own rows, all of them before any comes again.
+    first = [plan.rows(step) for step in np.flatnonzero(plan.sources == 1)[:30]]
+    assert sorted(row for rows in first for row in rows) == list(range(300))
+    second = [plan.rows(step) for step in np.flatnonzero(plan.sources == 0)[:20]]
+    assert sorted(row for rows in second[10:] for row in rows) == list(range(100)) and second[10:] != second[:10]
+
+
 PLAN = plan_steps([23, 40], [2.0, 1.0], batch=6, steps=30, seed=4)
 
 

@@ -102,8 +102,16 @@ def test_annealed_mask_goes_from_causal_to_bidirectional(tiny_folder: Path) -> N
     whole = states(block_mask(rows.documents))
     torch.testing.assert_close(states(annealed_mask(rows.documents, 1.0, torch.float32)), whole, atol=2e-6, rtol=1e-5)
     causal = states(annealed_mask(rows.documents, 0.0, torch.float32))
-    first = model.states(torch.tensor([[5]]), None).detach()
-    torch.testing.assert_close(causal[0, :1], first[0], atol=2e-6, rtol=1e-5)
+    before = 0
+    for document in ([5, 9, 30, 7], [40, 41, 42]):
+        for end in range(1, len(document) + 1):
+            # What a token would know if nothing came after it: the mask of its own beginnings, made the slow way.
+            beginning = torch.tensor([document[:end]])
+            seen = torch.zeros(1, 1, end, end).masked_fill(torch.ones(end, end).tril() == 0, float("-inf"))
+            with torch.no_grad():
+                alone = model.states(beginning, seen)[0]
+            torch.testing.assert_close(causal[0, before : before + end], alone, atol=2e-6, rtol=1e-5)
+        before += len(document)
     half = states(annealed_mask(rows.documents, 0.5, torch.float32))
     assert (half - whole).norm() < (causal - whole).norm()
 

@@ -38,8 +38,8 @@ os._exit(0)  # taking everything down again takes seconds
 """
 
 
-DOCUMENTS, QUERIES = 700, 20
-"""As many as several blocks of vectors."""
+DOCUMENTS, QUERIES = 4000, 20
+"""So many that a signal falls between the first block of vectors and the last, even when it is late."""
 
 
 class Started:

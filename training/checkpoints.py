@@ -99,16 +99,17 @@ def checkpoints(folder: Path) -> list[Path]:
     """Return the finished checkpoints in `folder`, oldest first."""
     found = (path for path in folder.glob("step-*") if (path / "progress.json").is_file())
     # By number: as texts, step-1000000 comes before step-999999.
-    return sorted(found, key=_step)
+    return sorted(found, key=step_of)
 
 
 def newest_step(folder: Path) -> int | None:
     """Return the step of the checkpoint that `restore` takes, None when there is none."""
     found = checkpoints(folder)
-    return _step(found[-1]) if found else None
+    return step_of(found[-1]) if found else None
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """Return how many optimiser steps a folder of `checkpoints` holds, from its name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 

@@ -99,13 +99,13 @@ def curve_steps(
     pooling, the start too. `base` says how to compute (device, precision). Raises TrainingError without anything to
     measure, and what `resolve` raises.
     """
-    from .checkpoints import checkpoints
+    from .checkpoints import checkpoints, step_of
 
-    found = {int(path.name.removeprefix("step-")): path for path in checkpoints(folder / CHECKPOINTS / stage.value)}
+    found = {step_of(path): path for path in checkpoints(folder / CHECKPOINTS / stage.value)}
     end = folder / stage.value
     final = _record(end / STAGE)
     last = None if final is None else _last_step(final, end / STAGE)
-    kept = {step: path for step, path in sorted(found.items()) if step != last and (every is None or step % every == 0)}
+    kept = {step: path for step, path in found.items() if step != last and (every is None or step % every == 0)}
     if final is None and not kept:
         raise TrainingError(_nothing(folder, stage, every, found))
     some = end if final is not None else next(iter(kept.values()))

@@ -6,10 +6,8 @@ import math
 import os
 import shlex
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,19 +17,18 @@ from ..training.recipe import Recipe, Stage
 from .console import Terminal
 from .encoders import require_model
 from .errors import AppError, ExitCode
-from .index_run import duration
 from .interrupts import Interrupts
 from .processes import command_words, joined_processes
 from .settings import cache_folder
 from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
-from .train_notices import CutTexts, tell_aside, tell_cost, tell_sources
+from .train_notices import tell_aside, tell_cost, tell_sources
+from .train_progress import TrainProgress
 from .train_report import leave_report
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
     from ..training.chain import TrainOutcome, TrainRequest
     from ..training.distributed import Ranks
-    from ..training.loop import Moment
     from ..training.teacher import Teacher
     from ..training.training_data import Data
 
@@ -88,7 +85,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
             tell_cost(terminal, request, data)
         tell_sources(terminal, request.recipe, data, stages)
         tell_aside(terminal, request.recipe, stages)
-        view = _View(terminal, request.recipe)
+        view = TrainProgress(terminal, request.recipe)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():
             outcome = _train(request, data, view, interrupts)
@@ -110,7 +107,7 @@ def _fitted(terminal: Terminal, request: TrainRequest, data: Data, ranks: Ranks)
     return replace(request, recipe=recipe)
 
 
-def _train(request: TrainRequest, data: Data, view: _View, interrupts: Interrupts) -> TrainOutcome | None:
+def _train(request: TrainRequest, data: Data, view: TrainProgress, interrupts: Interrupts) -> TrainOutcome | None:
     """Return how training ended, None when a second Ctrl-C broke it off."""
     from ..training.chain import train
 
@@ -202,54 +199,6 @@ def _trained_with() -> dict[str, str]:
 
     found = {name: package_version(name) for name in TRAINED_WITH}
     return {name: number for name, number in found.items() if number is not None}
-
-
-class _View:
-    """Shows each moment of the training as a line in its place, and the held-out scores as lines that stay."""
-
-    def __init__(self, terminal: Terminal, recipe: Recipe) -> None:
-        self._terminal = terminal
-        self._recipe = recipe
-        self._stack = ExitStack()
-        self._stage: Stage | None = None
-        self._update: Callable[[float, str], None] | None = None
-        self._began = (0, time.monotonic())
-        self._cut = CutTexts()
-        self.asked = False
-
-    @contextmanager
-    def live(self) -> Iterator[None]:
-        with self._stack:
-            yield
-        self._tell_cut()
-
-    def stopping(self) -> None:
-        self.asked = True
-        self._terminal.say("stopping after this step; press Ctrl-C again to end at once")
-
-    def told(self, stage: Stage, moment: Moment) -> None:
-        if stage is not self._stage:
-            self._stack.close()
-            self._tell_cut()
-            self._stage = stage
-            self._update = self._stack.enter_context(self._terminal.progress(f"Training {stage.value}"))
-            self._began = (moment.step, time.monotonic())
-        self._cut.add(moment)
-        if moment.held_out is not None:
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in moment.held_out.items())
-            self._terminal.say(f"{stage.value} {moment.step:>5}/{moment.steps}  held out: {scores}")
-        if moment.loss is not None and self._update is not None:
-            self._update(moment.step / moment.steps, self._words(moment))
-
-    def _tell_cut(self) -> None:
-        if self._stage is not None:
-            self._cut.tell(self._terminal, self._recipe, self._stage)
-
-    def _words(self, moment: Moment) -> str:
-        done = moment.step - self._began[0]
-        each = (time.monotonic() - self._began[1]) / max(done, 1)
-        left = duration(each * (moment.steps - moment.step))
-        return f"loss {moment.loss:.3f}  {moment.tokens_per_s:,.0f} tokens/s  {left} left"
 
 
 def _said(data: Data) -> str:

@@ -205,13 +205,15 @@ steps = 60
 """
 
 
-@pytest.mark.timeout(240)
-def test_two_processes_of_torchrun_write_one_folder_and_go_on_after_ctrl_c(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+def test_two_processes_of_torchrun_write_one_folder_and_go_on_exactly_after_ctrl_c(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "recipe.toml").write_text(SHORT)
     rows = [{"text": f"Sentence {i} of many tells of wool and of iron."} for i in range(40)]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["--model", str(tiny_folder), "--recipe", "recipe.toml", "--data", "texts.jsonl", "--stages", "simcse"]
-    words = ["train", "run", *given, "-o", "out", "--precision", "fp32", "--device", "cpu"]
+    words = ["train", "run", *given, "--precision", "fp32", "--device", "cpu"]
     processes = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "searchctl"]
 
     def start(*more: str) -> subprocess.Popen[str]:
@@ -229,7 +231,7 @@ def test_two_processes_of_torchrun_write_one_folder_and_go_on_after_ctrl_c(tiny_
     def steps() -> list[int]:
         return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
 
-    broken_off = start("--save-every", "50")
+    broken_off = start("-o", "out", "--save-every", "50")
     until = time.monotonic() + 60
     while time.monotonic() < until and len(steps()) < 4:
         time.sleep(0.02)
@@ -240,7 +242,7 @@ def test_two_processes_of_torchrun_write_one_folder_and_go_on_after_ctrl_c(tiny_
     assert [path.name for path in (tmp_path / "out" / "checkpoints" / "simcse").glob("step-*")] == [
         f"step-{told[-1]:06d}"
     ]
-    running = start("--save-every", "50", "--resume")
+    running = start("-o", "out", "--save-every", "50", "--resume")
     out, said = running.communicate(timeout=100)
     assert running.returncode == 0, said[-3000:]
     assert out.count(str(tmp_path / "out")) == 1
@@ -248,3 +250,8 @@ def test_two_processes_of_torchrun_write_one_folder_and_go_on_after_ctrl_c(tiny_
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["command"].startswith("torchrun --nproc-per-node 2 -m searchctl train run --model")
     assert manifest["stages"]["simcse"]["progress"]["parts"]["number of processes"] == 2
+    unbroken = start("-o", "unbroken", "--save-every", "50")
+    _, said = unbroken.communicate(timeout=100)
+    assert unbroken.returncode == 0, said[-3000:]
+    weights = "simcse/adapter_model.safetensors"
+    assert (tmp_path / "unbroken" / weights).read_bytes() == (tmp_path / "out" / weights).read_bytes()

@@ -92,14 +92,15 @@ def mine_scored(
     column = {corpus[row]: at for at, row in enumerate(rows)}
     own = [column[corpus[row]] for row in positives]
     alike = _alike(corpus, rows)
-    right = _right(queries, [corpus[row] for row in positives], alike)
+    bare = list(map(_bare, queries))
+    right = _right(bare, [corpus[row] for row in positives], alike)
     size = max(1, block_scores // max(1, len(rows)))
     for start in range(0, len(queries), size):
         block = range(start, min(start + size, len(queries)))
         scores_BC = scores(block)
         place = scores_BC.device
         positive_B1 = scores_BC.gather(1, torch.tensor([[own[i]] for i in block], device=place))
-        known = [(i - start, at) for i in block for at in right[_bare(queries[i])]]
+        known = [(i - start, at) for i in block for at in right[bare[i]]]
         if taken:
             known += [(i - start, at) for i in block for text in taken[i] for at in alike.get(_bare(text), ())]
         scores_BC[tuple(torch.tensor(known, device=place).T)] = float("-inf")
@@ -153,10 +154,10 @@ def _alike(corpus: Sequence[str], rows: NDArray[np.int64]) -> dict[str, list[int
     return columns
 
 
-def _right(queries: Sequence[str], positives: Sequence[str], alike: dict[str, list[int]]) -> dict[str, set[int]]:
-    """Return for each query the columns that are no negatives of it: its own text, and the positives it has."""
+def _right(bare: Sequence[str], positives: Sequence[str], alike: dict[str, list[int]]) -> dict[str, set[int]]:
+    """Return for each bare query the columns that are no negatives of it: its own text, and the positives it has."""
     right: dict[str, set[int]] = {}
-    for query, positive in zip(map(_bare, queries), positives, strict=True):
+    for query, positive in zip(bare, positives, strict=True):
         right.setdefault(query, set(alike.get(query, ()))).update(alike[_bare(positive)])
     return right
 

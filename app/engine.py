@@ -22,7 +22,7 @@ from .searching import Searcher
 from .settings import CHUNK_OVERLAP, CHUNK_TOKENS
 from .sources import Source, read_sources, read_unfinished, remember_sources, widened
 from .survey import Survey, check_places, check_read, compare, outside, survey
-from .swap import is_collection, rebuild_folder, swap_in
+from .swap import is_collection, rebuild_folder, require_room, swap_in
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullProgress
@@ -182,6 +182,7 @@ class Engine:
 
     def _fresh(self, request: IndexRequest) -> FolderCollection:
         """Return the collection to build: what an earlier rebuild left if it is of the same kind, else a new one."""
+        require_room(self.path)  # before hours of embedding
         folder = rebuild_folder(self.path)
         if folder.exists():
             collection = FolderCollection.create(folder, notice=self._talk.notice)

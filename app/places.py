@@ -5,21 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..index.catalogue import CATALOGUE_FILE
 from ..index.collection import COLLECTION_FOLDER
 from ..index.errors import CollectionNotFoundError
 from .errors import AppError
-from .stored_groups import CLUSTERS_FILE, DUPLICATES_FILE
-from .swap import companions, is_collection, promotion_folders, swap_lock_file
-
-_OURS = frozenset(
-    {
-        *(".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "sources.json.tmp"),
-        *("promotion.json", "successor.json", DUPLICATES_FILE, CLUSTERS_FILE),
-        # Of dedup and cluster, named where they are made (app/pair_store.py, map_store.py, cluster_vectors.py).
-        *("pairs", "maps", "instructed.sqlite", "instructed.sqlite-wal", "instructed.sqlite-shm"),
-    }
-)
+from .own_folders import foreign_entry, is_own_file
+from .swap import SUFFIXES, companions, is_collection, promotion_folders, swap_lock_file
 
 
 def existing_collection(given: Path | None) -> Path:
@@ -37,7 +27,8 @@ def collection_to_write(given: Path | None) -> Path:
     """Return the folder of the collection to write to, whether it is there or not.
 
     Without `given` it is the one found as git finds its own, else `.searchctl` in the working directory. A folder
-    with other things in it is taken to hold `.searchctl`, like a working directory.
+    with other things in it is taken to hold `.searchctl`, like a working directory. Raises AppError for a name that
+    stands for something else beside another collection.
     """
     found = _find(given)
     if found is not None:
@@ -45,13 +36,14 @@ def collection_to_write(given: Path | None) -> Path:
     if given is None:
         return working_directory() / COLLECTION_FOLDER
     folder = resolved(given)
-    if folder.is_dir() and any(not _is_ours(entry.name) for entry in folder.iterdir()):
+    if folder.is_dir() and any(not is_own_file(entry.name) for entry in folder.iterdir()):
         return folder / COLLECTION_FOLDER
+    if folder.name.endswith(SUFFIXES):
+        raise AppError(
+            f"--collection is {given}: names that end in {', '.join(SUFFIXES)} are kept for what stands beside a "
+            "collection, and may be deleted with it. Choose another name"
+        )
     return folder
-
-
-def _is_ours(name: str) -> bool:
-    return name in _OURS or name.startswith(CATALOGUE_FILE) or (name.startswith("vectors-") and ".faiss" in name)
 
 
 def _find(given: Path | None) -> Path | None:
@@ -103,9 +95,9 @@ def shown_path(path: Path) -> str:
     return relative if relative.count("..") <= 2 else str(path)
 
 
-def belongs_to_collection(path: Path, collection: Path) -> bool:
-    """Return whether a path is inside the collection's own folder or something beside it that searchctl keeps there."""
+def own_places(collection: Path) -> tuple[Path, ...]:
+    """Return the collection's own folder and what is beside it that searchctl keeps there."""
     test_set = collection.with_name(f"{collection.name}.eval")  # of `searchctl eval init`
-    beside = (*companions(collection), *promotion_folders(collection))
-    ours = (collection, *beside, swap_lock_file(collection), test_set)
-    return any(path == own or own in path.parents for own in ours)
+    folders = (*companions(collection), *promotion_folders(collection))
+    kept = [folder for folder in folders if foreign_entry(folder) is None]
+    return (collection, *kept, swap_lock_file(collection), test_set)

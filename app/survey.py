@@ -13,7 +13,7 @@ from ..index.errors import PathNotFoundError
 from ..index.protocol import FileRecord
 from ..index.walk import FoundFile, SkippedFile, WalkOptions, walk
 from .errors import AppError, ExitCode
-from .places import absolute_path, belongs_to_collection, stored_path
+from .places import absolute_path, own_places, stored_path
 
 T = TypeVar("T")
 
@@ -175,8 +175,9 @@ def _walked(
     roots: Sequence[Path], options: WalkOptions, base: Path, collection: Path, result: Survey
 ) -> dict[str, FoundFile]:
     found: dict[str, FoundFile] = {}
+    ours = frozenset(own_places(collection))
     for item in walk(roots, options, base=base):
-        if belongs_to_collection(item.path, collection):
+        if item.path in ours or not ours.isdisjoint(item.path.parents):
             continue
         path = stored_path(item.path, base)
         if isinstance(item, FoundFile):

@@ -13,11 +13,14 @@ A promotion (`models promote`) keeps it:
 3. One kept before is renamed to NAME.replaced, the old one to NAME.previous, the new one to NAME; NAME.replaced is
    deleted.
 
-Steps 2 and 3 hold the lock NAME.swap.lock, beside the folders because those are what is renamed.
+Steps 2 and 3 hold the lock NAME.swap.lock, beside the folders because those are what is renamed. Where NAME is a link,
+all this is beside the folder it leads to. A person's folders may have these names too: they are left alone
+(own_folders.py), and where a name is needed the command ends before it changes anything.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,15 +28,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..index.catalogue import CATALOGUE_FILE
 from ..index.errors import StorageError
 from ..index.lock import OWNER_FILE
 from ..training.whole_files import sync
+from .own_folders import foreign_entry, holds_catalogue, require_own
 
 _WAIT_S = 10.0
 """Renames take an instant; only the old folder's deletion may take longer, and nobody waits for that alone."""
 
 Step = Callable[[str], None]
+
+SUFFIXES = (".rebuild", ".rebuilt", ".replaced", ".promote", ".promoted", ".previous")
+"""What the names beside a collection have after its own."""
 
 SWAP_DECIDED = "swap:decided"
 """The step of `swap_keeping` from which on the new collection takes the place, whatever happens."""
@@ -43,29 +49,49 @@ def _silent(name: str) -> None:
     """Take a step that nobody watches."""
 
 
+def _beside(collection: Path, suffix: str) -> Path:
+    folder = _folder(collection)
+    return folder.with_name(folder.name + suffix)
+
+
+def _folder(collection: Path) -> Path:
+    """Return what is renamed: never a link, whose target would stay where it is."""
+    return Path(os.path.realpath(collection)) if collection.is_symlink() else collection
+
+
 def rebuild_folder(collection: Path) -> Path:
     """Return where the new collection of a rebuild is built."""
-    return collection.with_name(collection.name + ".rebuild")
+    return _beside(collection, ".rebuild")
+
+
+def _rebuilt_folder(collection: Path) -> Path:
+    """Return the name of a rebuild that is about to be put in place."""
+    return _beside(collection, ".rebuilt")
+
+
+def _replaced_folder(collection: Path) -> Path:
+    """Return the name of what is deleted as soon as the collection is in its place."""
+    return _beside(collection, ".replaced")
 
 
 def companions(collection: Path) -> tuple[Path, ...]:
     """Return the folders beside a collection that a rebuild may leave."""
-    return tuple(collection.with_name(collection.name + suffix) for suffix in (".rebuild", ".rebuilt", ".replaced"))
+    return rebuild_folder(collection), _rebuilt_folder(collection), _replaced_folder(collection)
 
 
 def promote_folder(collection: Path) -> Path:
     """Return where the new collection of a promotion is built."""
-    return collection.with_name(collection.name + ".promote")
+    return _beside(collection, ".promote")
 
 
 def previous_folder(collection: Path) -> Path:
     """Return where the collection is kept that a promotion took the place of."""
-    return collection.with_name(collection.name + ".previous")
+    return _beside(collection, ".previous")
 
 
 def _promoted_folder(collection: Path) -> Path:
     """Return the name of a collection that a promotion or a rollback is about to put in place."""
-    return collection.with_name(collection.name + ".promoted")
+    return _beside(collection, ".promoted")
 
 
 def promotion_folders(collection: Path) -> tuple[Path, ...]:
@@ -75,14 +101,19 @@ def promotion_folders(collection: Path) -> tuple[Path, ...]:
 
 def swap_lock_file(collection: Path) -> Path:
     """Return the lock beside a collection that whoever renames it holds; it is there only while it is held."""
-    return collection.with_name(collection.name + ".swap.lock")
+    return _beside(collection, ".swap.lock")
+
+
+def require_room(collection: Path) -> None:
+    """Raise StorageError when a name that a rebuild or a promotion needs is taken by something of the person's own."""
+    require_own(*companions(collection), *promotion_folders(collection))
 
 
 def swap_in(collection: Path) -> None:
     """Put the finished rebuild in the collection's place; both must be closed, and the caller keeps writers out."""
-    _, rebuilt, _ = companions(collection)
     with _swap_lock(collection, _WAIT_S):
-        rebuild_folder(collection).rename(rebuilt)
+        require_room(collection)
+        rebuild_folder(collection).rename(_rebuilt_folder(collection))
         _complete(collection, _silent)
 
 
@@ -92,8 +123,9 @@ def swap_keeping(collection: Path, new: Path, *, step: Step | None = None) -> No
     Both must be closed, and the caller holds the collection's write lock. `step` is told each step as it is done.
     """
     with _swap_lock(collection, _WAIT_S):
+        require_room(collection)
         new.rename(_promoted_folder(collection))
-        sync(collection.parent)
+        sync(new.parent)
         told = step or _silent
         told(SWAP_DECIDED)
         _complete(collection, told)
@@ -104,7 +136,7 @@ def complete_swap(collection: Path) -> None:
     if is_swap_begun(collection):
         with _swap_lock(collection, _WAIT_S):
             _complete(collection, _silent)
-    elif companions(collection)[2].is_dir() and collection.is_dir():
+    elif _is_to_delete(_replaced_folder(collection)) and collection.is_dir():
         # Only the old folder is left to delete: whoever holds the lock is doing it, or a later command will.
         with suppress(StorageError), _swap_lock(collection, 0.0):
             _complete(collection, _silent)
@@ -114,33 +146,32 @@ def is_collection(folder: Path) -> bool:
     """Return whether a collection is in `folder`, also while another process swaps it."""
     while True:
         complete_swap(folder)
-        if (folder / CATALOGUE_FILE).is_file():
+        if holds_catalogue(folder):
             return True
         if not is_swap_begun(folder):
             # Looked at again: the swap may have ended between the two looks.
-            return (folder / CATALOGUE_FILE).is_file()
+            return holds_catalogue(folder)
 
 
 def discard(collection: Path, folder: Path) -> None:
     """Delete a folder beside the collection so that a kill leaves all of it or nothing under its name."""
-    replaced = companions(collection)[2]
+    replaced = _replaced_folder(collection)
     with _swap_lock(collection, _WAIT_S):
-        if replaced.is_dir():
-            shutil.rmtree(replaced)
-        folder.rename(replaced)
+        _set_aside(folder, replaced)
         shutil.rmtree(replaced, ignore_errors=True)
 
 
 def is_swap_begun(collection: Path) -> bool:
     """Return whether a swap is decided and not completed."""
-    return companions(collection)[1].is_dir() or _promoted_folder(collection).is_dir()
+    return holds_catalogue(_rebuilt_folder(collection)) or holds_catalogue(_promoted_folder(collection))
 
 
 def _complete(collection: Path, step: Step) -> None:
     """Do what is left of the swap; the caller holds its lock, under which the folders are looked at anew."""
-    _, rebuilt, replaced = companions(collection)
+    collection = _folder(collection)
+    rebuilt, replaced = _rebuilt_folder(collection), _replaced_folder(collection)
     promoted, previous = _promoted_folder(collection), previous_folder(collection)
-    if promoted.is_dir():
+    if holds_catalogue(promoted):
         if collection.is_dir():
             if previous.is_dir():
                 _set_aside(previous, replaced)
@@ -152,16 +183,21 @@ def _complete(collection: Path, step: Step) -> None:
         (previous / OWNER_FILE).unlink(missing_ok=True)
         sync(collection.parent)
         step("swap:swapped")
-    if rebuilt.is_dir():
+    if holds_catalogue(rebuilt):
         if collection.is_dir():
             _set_aside(collection, replaced)
         rebuilt.rename(collection)
-    if replaced.is_dir() and collection.is_dir():
+    if _is_to_delete(replaced) and collection.is_dir():
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_to_delete(replaced: Path) -> bool:
+    return replaced.is_dir() and foreign_entry(replaced) is None
 
 
 def _set_aside(folder: Path, replaced: Path) -> None:
     """Give a folder the name of one that is deleted as soon as the collection is in its place."""
+    require_own(folder, replaced)
     if replaced.is_dir():
         shutil.rmtree(replaced)
     folder.rename(replaced)

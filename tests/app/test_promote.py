@@ -592,8 +592,11 @@ def test_folders_beside_a_collection_are_not_indexed(shell: Any) -> None:
     where = ("--collection", "store", "--format", "json")
     shell("index", ".", "--model", "hashing", *where)
     shell("models", "promote", "hashing", "--dim", "64", *where)
-    shell.write("store.promote/x.txt", "beta\n")
+    shell.write("store.previous/x.txt", "beta\n")
+    shell.write("store.promote/promotion.json", "{}")
     assert shell("index", ".", "--no-ignore", "--hidden", *where).json["added"] == 0
+    shell.write("store.rebuild/x.txt", "A person's own folder that has the name.\n")
+    assert shell("index", ".", "--no-ignore", "--hidden", *where).json["added"] == 1
 
 
 def test_status_of_a_named_collection_names_it_in_its_commands(library: Any, shell: Any) -> None:

@@ -97,7 +97,7 @@ def _config(wish: ExportWish) -> EncoderConfig:
 
 
 def origin_of(name: str, resolved: ResolvedModel) -> Origin:
-    """Return what the model card says of where an encoder comes from; a training's manifest is read where there is one.
+    """Return what the model card says of where an encoder comes from, with what the manifests of its trainings say.
 
     `name` is the model as typed. Names only: paths of this machine mean nothing on another.
     """
@@ -105,12 +105,16 @@ def origin_of(name: str, resolved: ResolvedModel) -> Origin:
     from ..encoder.pull import HUB_NAME
     from ..training.trained_folder import plain_base
 
-    manifest = _manifest(Path(name).expanduser())
     entry = resolved.entry
+    place = None if entry is not None else Path(name).expanduser().resolve()
+    manifests = _manifests(place, resolved.adapters)
+    # An adapter that was named besides may have been trained on another base than the one it is merged into here.
+    manifest = {} if place is None else manifests.get(place) or manifests.get(place.parent, {})
     said = str(manifest.get("base") or plain_base(resolved))
     on_hub = HUB_NAME.fullmatch(said) is not None and not Path(said).expanduser().exists()
     hub_base = entry.reference if entry is not None and entry.source == "hub" else said if on_hub else None
-    data = manifest.get("data")
+    told = [each["data"] for each in manifests.values() if isinstance(each.get("data"), dict)]
+    data = {key: row for each in told for key, row in each.items()}
     return Origin(
         base=entry.name if entry is not None else said if on_hub else Path(said).expanduser().resolve().name,
         source=entry.reference if entry is not None else hub_base,
@@ -119,10 +123,22 @@ def origin_of(name: str, resolved: ResolvedModel) -> Origin:
         licence=resolved.licence or _text(manifest.get("base_licence")) or stated_licence(resolved.folder),
         adapters=tuple(folder.name for folder in resolved.adapters),
         data=tuple(
-            (Path(key).name, _text(entry.get("licence")) if isinstance(entry, dict) else None)
-            for key, entry in (data if isinstance(data, dict) else {}).items()
+            (Path(key).name, _text(row.get("licence")) if isinstance(row, dict) else None) for key, row in data.items()
         ),
     )
+
+
+def _manifests(model: Path | None, adapters: tuple[Path, ...]) -> dict[Path, dict[str, Any]]:
+    """Return what trainings wrote of a model's folder and of its adapters, by folder, the last adapter's last.
+
+    A folder that an adapter lies in tells of it only where it has trained it, or was begun with a copy of it.
+    """
+    found = {} if model is None else {model: _manifest(model)}
+    for adapter in adapters:
+        manifest = _manifest(adapter.parent)
+        if adapter.name in manifest.get("stages", ()) or adapter.name.startswith("base-"):
+            found.setdefault(adapter.resolve().parent, manifest)
+    return {folder: manifest for folder, manifest in found.items() if manifest}
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -74,6 +75,9 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
     right = (int, float) if hint is float else (hint,)
     if type(value) not in right:
         raise ValueError(f"{where} is {value!r}: expected {hint.__name__}")
+    if hint is float and not abs(value) <= sys.float_info.max:
+        # TOML has inf and nan; JSON, in which a run says its settings, has not.
+        raise ValueError(f"{where} is {value!r}: expected a finite number")
     return hint(value)
 
 

@@ -206,7 +206,8 @@ def _all_data(before: Mapping[str, Any] | None, stages: Iterable[Mapping[str, An
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    write_whole(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write a document; a number that is none becomes null, since JSON has no other word for it."""
+    write_whole(path, (json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
@@ -242,6 +243,8 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModel
 
+from searchctl.app.export_run import origin_of
+from searchctl.encoder import registry
+from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.resolve import SHIPPED, resolve
 from searchctl.encoder.sidecar import Sidecar, write_sidecar
 
 FORM = ("--format", "sentence-transformers")
@@ -100,6 +105,28 @@ def test_a_bare_adapter_is_not_called_the_base(shell, model: Path, trained: Path
         assert str(shell.folder) not in card
 
 
+def test_a_stage_of_a_trained_folder_brings_what_it_was_trained_on(shell, trained: Path) -> None:
+    assert 0 == shell("models", "export", "trained/mntp", "-o", "out", *MERGED).code
+    card = (shell.folder / "out/README.md").read_text()
+    for fact in ("license: mit", "abc123", "wiki (CC-BY-SA-4.0)"):
+        assert fact in card
+
+
+def test_the_shipped_encoder_brings_the_licences_of_its_data(
+    shell, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`models export smollm2-135m`, the weights aside; a folder of that name in the working directory is another."""
+    entry = registry.find("smollm2-135m")
+    adapters = tuple(SHIPPED / "smollm2-135m" / name for name in ("mntp", "supervised"))
+    shell.write("smollm2-135m/manifest.json", '{"stages": {}, "base": "wrong", "data": {"wrong": {"licence": "no"}}}')
+    monkeypatch.chdir(shell.folder)
+    plain = resolve(EncoderConfig(model=str(model)))
+    origin = origin_of("smollm2-135m", replace(plain, entry=entry, adapters=adapters, revision="0.1.2"))
+    assert ("smollm2-135m", "0.1.2", ("mntp", "supervised")) == (origin.base, origin.revision, origin.adapters)
+    assert {("snli-triples", "CC BY-SA 4.0"), ("medquad", "CC BY 4.0")} <= set(origin.data)
+    assert "wrong" not in dict(origin.data)
+
+
 def test_pooling_last_for_sentence_transformers_is_not_taken_for_an_encoder_of_ours(shell, model: Path) -> None:
     ended = shell("models", "export", "tiny", "-o", "out", *FORM, "--pooling", "last")
     assert 0 == ended.code, ended.err
@@ -119,7 +146,11 @@ def test_an_adapter_on_a_base_and_own_settings(shell, model: Path, trained: Path
     assert 0 == ended.code, ended.err
     assert 32 == json.loads((shell.folder / "out/sentence_bert_config.json").read_text())["max_seq_length"]
     assert "note: sentence-transformers cuts vectors to 8 components" in ended.err
-    assert "--adapter mntp --pooling last --dim 8 --max-tokens 32" in (shell.folder / "out/README.md").read_text()
+    card = (shell.folder / "out/README.md").read_text()
+    assert "--adapter mntp --pooling last --dim 8 --max-tokens 32" in card
+    # What the adapter was trained on is told with it; of the base only what is known of the one it is merged into.
+    assert "wiki (CC-BY-SA-4.0)" in card
+    assert "abc123" not in card
 
 
 def test_quiet_leaves_the_folder_alone_on_the_streams(shell, model: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 class TrainProgress:
     """Shows each moment of the training; off a terminal the held-out scores alone."""
 
-    def __init__(self, terminal: Terminal, recipe: Recipe, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        recipe: Recipe,
+        stages: Sequence[Stage],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`stages` are those of the run, in order."""
         self._terminal = terminal
         self._recipe = recipe
+        self._stages = stages
         self._clock = clock
         self._stack = ExitStack()
         self._stage: Stage | None = None
@@ -60,7 +69,9 @@ class TrainProgress:
         if moment.loss is not None and self._update is not None:
             self._update(moment.step / moment.steps, self._words(moment))
         if moment.step == moment.steps:
-            self._wait(f"{stage.value} is trained: saving it")
+            following = self._stages[self._stages.index(stage) + 1 :]
+            then = f", then loading the model for {following[0].value}" if following else ""
+            self._wait(f"{stage.value} is trained: saving it{then}")
 
     def _wait(self, what: str) -> None:
         self._stack.close()

@@ -85,7 +85,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
             tell_cost(terminal, request, data)
         tell_sources(terminal, request.recipe, data, stages)
         tell_aside(terminal, request.recipe, stages)
-        view = TrainProgress(terminal, request.recipe)
+        view = TrainProgress(terminal, request.recipe, stages)
         interrupts = Interrupts(view.stopping)
         with interrupts.active(), view.live():
             outcome = _train(request, data, view, interrupts)

@@ -15,7 +15,9 @@ from typing import Any
 
 from .errors import DataError
 from .recipe import Stage
-from .trained_folder import LOG, MANIFEST, STAGE
+from .trained_folder import LOG, MANIFEST, STAGE, is_begun
+
+_NO_STEP = "holds no step yet: the first lines come with the first steps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ def read_run(folder: Path) -> RunLog:
         raw = path.read_bytes()
         written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     except OSError as error:
+        if is_begun(folder):
+            raise DataError(folder, _NO_STEP) from error
         raise DataError(
             folder, f"holds no training run ({LOG}: {error.strerror}). Expected the --output of `searchctl train`"
         ) from error
@@ -92,7 +96,7 @@ def read_run(folder: Path) -> RunLog:
         if found[stage]
     )
     if not stages:
-        raise DataError(path, notes[0] if notes else "holds no step yet: the first lines come with the first steps")
+        raise DataError(path, notes[0] if notes else _NO_STEP)
     lost = [stage for stage in Stage if not found[stage] and (folder / stage.value / STAGE).is_file()]
     notes += [f"{stage} is finished, but {LOG} has no line of it: it is not shown" for stage in lost]
     return RunLog(folder=folder, stages=stages, manifest=_manifest(folder, notes), written=written, notes=tuple(notes))

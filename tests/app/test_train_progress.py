@@ -18,6 +18,7 @@ from searchctl.app.train_progress import TrainProgress
 from searchctl.training.loop import Moment
 from searchctl.training.recipe import MntpStage, Recipe, Schedule, SimcseStage, Stage
 
+STAGES = (Stage.MNTP, Stage.SIMCSE)
 SHORT = Schedule(steps=4)
 RECIPE = Recipe(
     name="mine",
@@ -86,7 +87,7 @@ def terminal() -> Any:
 
 def test_loss_speed_time_left_and_held_out_scores_of_each_stage(terminal: Any) -> None:
     clock = Clock()
-    view = TrainProgress(terminal, RECIPE, clock=clock)
+    view = TrainProgress(terminal, RECIPE, STAGES, clock=clock)
     with view.live():
         view.told(Stage.MNTP, moment(0, None, held_out={"loss": 5.25, "accuracy": 0.125}))
         for step in range(1, 5):
@@ -96,6 +97,7 @@ def test_loss_speed_time_left_and_held_out_scores_of_each_stage(terminal: Any) -
         view.told(Stage.SIMCSE, moment(0, None, held_out={"loss": 1.5}))
         clock.now += 2
         view.told(Stage.SIMCSE, moment(1, 1.25, cut=0.5))
+        view.told(Stage.SIMCSE, moment(4, 1.0, cut=0.5))
     assert [
         "<loading the model, then a first look at the held-out data>",
         "</>",
@@ -107,19 +109,22 @@ def test_loss_speed_time_left_and_held_out_scores_of_each_stage(terminal: Any) -
         "mntp     4/4  held out: loss 4.5000",
         "1.00 loss 1.000  1,234 tokens/s  0.0 s left",
         "[/]",
-        "<mntp is trained: saving it>",
+        "<mntp is trained: saving it, then loading the model for simcse>",
         "</>",
         "[Training simcse]",
         "simcse     0/4  held out: loss 1.5000",
         "0.25 loss 1.250  1,234 tokens/s  6.0 s left",
+        "1.00 loss 1.000  1,234 tokens/s  0.0 s left",
         "[/]",
+        "<simcse is trained: saving it>",
+        "</>",
         "note: simcse: 50.0% of the texts read were cut at 16 tokens (simcse.length)",
     ] == terminal.seen
 
 
 def test_a_resumed_stage_reckons_from_where_it_went_on(terminal: Any) -> None:
     clock = Clock()
-    view = TrainProgress(terminal, RECIPE, clock=clock)
+    view = TrainProgress(terminal, RECIPE, STAGES, clock=clock)
     with view.live():
         view.told(Stage.MNTP, moment(2, 3.0))
         clock.now += 40
@@ -128,7 +133,7 @@ def test_a_resumed_stage_reckons_from_where_it_went_on(terminal: Any) -> None:
 
 
 def test_an_error_ends_the_line(terminal: Any) -> None:
-    view = TrainProgress(terminal, RECIPE)
+    view = TrainProgress(terminal, RECIPE, STAGES)
     with pytest.raises(OSError, match="full"), view.live():
         view.told(Stage.MNTP, moment(1, 3.0))
         raise OSError("the disk is full")

@@ -304,6 +304,13 @@ def test_a_folder_without_a_step_is_an_error_that_says_why(text: str | None, sai
     assert not (shell.folder / "page.html").exists()
 
 
+def test_a_run_that_still_loads_its_model_is_one_without_a_step(shell: Any) -> None:
+    (shell.folder / "out/checkpoints").mkdir(parents=True)
+    ended = shell("train", "report", "out")
+    assert 2 == ended.code
+    assert "holds no step yet" in ended.err
+
+
 def test_what_was_no_number_is_a_gap_and_told(shell: Any) -> None:
     look = {"loss": 1.0, "stsb-dev": math.nan}
     put(shell, "out", line(0, held_out={"loss": 2.0, "stsb-dev": 0.5}), line(1, loss=math.inf), line(2, held_out=look),

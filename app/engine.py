@@ -14,14 +14,14 @@ from ..index.errors import EncoderMismatchError
 from ..index.lock import write_lock
 from ..index.protocol import CollectionSettings
 from ..index.walk import WalkOptions
+from .chunk_sizes import chunk_sizes
 from .encoders import EncoderChoice, LazyEncoder, Notice, config_from_json, config_to_json
 from .errors import AppError, ExitCode
 from .indexing import IndexHooks, IndexRun, IndexSummary
 from .places import absolute_path, stored_path
 from .searching import Searcher
-from .settings import CHUNK_OVERLAP, CHUNK_TOKENS
 from .sources import Source, read_sources, read_unfinished, remember_sources, widened
-from .survey import Survey, check_places, check_read, compare, outside, survey
+from .survey import Survey, check_places, check_read, compare, is_gone, is_there, outside, survey
 from .swap import is_collection, rebuild_folder, require_room, swap_in
 
 if TYPE_CHECKING:
@@ -85,18 +85,18 @@ class Engine:
         What vanished is in `gone`, whether a run would keep it or not.
         """
         known = collection.files()
-        found = self._survey(collection, self._remembered(known), prune=True)
+        found = self._survey(collection, self.remembered(known), prune=True)
         for path, record in found.unaccounted(known).items():
-            compare(path, record, collection.root, found)
+            compare(path, record, self.path.parent, found)
         return found
 
-    def _remembered(self, known: Mapping[str, object]) -> list[Place]:
+    def remembered(self, known: Mapping[str, object]) -> list[Place]:
         """Return the places of earlier runs that are there, or that should be because files in them are indexed."""
         base = self.path.parent
         return [
             (path, options)
             for path, options in self.places()
-            if path.exists() or len(outside(known, [path], base)) < len(known)
+            if is_there(path) or len(outside(known, [path], base)) < len(known)
         ]
 
     def searcher(self, collection: FolderCollection, choice: EncoderChoice) -> Searcher:
@@ -112,8 +112,9 @@ class Engine:
 
     def index(self, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
         """Bring the collection up to date with the request's places; it is made when it is not there."""
-        if not is_collection(self.path):
-            check_places(request.places, {}, self.path.parent)  # before a folder is made for nothing
+        if not is_collection(self.path):  # before a folder is made for nothing
+            check_places(request.places, {}, self.path.parent)
+            chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
         collection = FolderCollection.create(self.path, notice=self._talk.notice, step=self._talk.step)
         try:
             return self._run(collection, request, hooks)
@@ -132,6 +133,7 @@ class Engine:
         try:
             with write_lock(self.path):
                 request = self._whole(old, request)
+                chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
                 known = old.files()
                 old.close()
                 collection = self._fresh(request)
@@ -151,23 +153,23 @@ class Engine:
         """Return the request with everything the old collection holds, and its settings where nothing was said."""
         named = {path for path, _ in request.places}
         known = old.files()
-        earlier = dict(self._remembered(known))
+        earlier = dict(self.remembered(known))
         places = [
             (path, widened(options, earlier[path]) if path in earlier else options) for path, options in request.places
         ]
         places += [place for place in earlier.items() if place[0] not in named]
         if request.prune:
-            places = [place for place in places if place[0].exists()]
+            places = [place for place in places if is_there(place[0])]
         found = self._survey(old, places, prune=request.prune)
         if found.protected:
-            folders = ", ".join(str(absolute_path(folder, old.root)) for folder in found.protected)
+            folders = ", ".join(str(absolute_path(folder, self.path.parent)) for folder in found.protected)
             raise AppError(
                 f"{folders}: every indexed file is gone, as when a drive is not mounted. The collection is as it was. "
                 "Bring the files back, or say that they are really gone: `searchctl index --rebuild --prune`",
                 code=ExitCode.INCOMPLETE,
             )
-        others = (absolute_path(path, old.root) for path in found.unaccounted(known))
-        places += [(path, WalkOptions()) for path in others if path.exists()]
+        others = (absolute_path(path, self.path.parent) for path in found.unaccounted(known))
+        places += [(path, WalkOptions()) for path in others if is_there(path)]
         settings = old.settings
         if settings is None:
             return replace(request, places=tuple(places))
@@ -202,16 +204,18 @@ class Engine:
         def opened() -> tuple[Encoder, CollectionSettings]:
             return encoder.open(), settings or self._settings(request, encoder)
 
-        base = collection.root
+        base = self.path.parent  # not that of a rebuild, which is elsewhere where the collection is linked
         check_places(request.places, collection.files(), base)
         sources = [Source(path=stored_path(path, base), options=options) for path, options in request.places]
         interrupted = not collection.status().complete
         with collection.writer() as writer:
             found = self._survey(collection, request.places, prune=request.prune)
             left = self._left(collection, sources) if interrupted else []
+            vanished = [path for path, _ in self.places() if request.prune and is_gone(path)]
+            forget = {stored_path(path, base) for path in vanished}
             remember_sources(collection.path, sources, unfinished=[*left, *sources])
             summary = IndexRun(writer, found, opened, hooks, whole=not left).run()
-            remember_sources(collection.path, sources, unfinished=left)
+            remember_sources(collection.path, sources, unfinished=left, forget=forget)
             return summary
 
     def _left(self, collection: FolderCollection, sources: Sequence[Source]) -> list[Source]:
@@ -221,31 +225,24 @@ class Engine:
         return [
             source
             for source in read_unfinished(collection.path)
-            if absolute_path(source.path, collection.root).exists() and not any(new.covers(source) for new in sources)
+            if is_there(absolute_path(source.path, self.path.parent)) and not any(new.covers(source) for new in sources)
         ]
 
     def _survey(self, collection: FolderCollection, places: Sequence[Place], *, prune: bool) -> Survey:
         """Return the survey of all places; those with the same options are walked as one."""
+        base = self.path.parent
         grouped: dict[WalkOptions, list[Path]] = {}
         for path, options in places:
             grouped.setdefault(options, []).append(path)
         whole = Survey()
         for options, roots in grouped.items():
-            whole.merge(
-                survey(
-                    roots,
-                    options,
-                    collection.files(),
-                    base=collection.root,
-                    collection=self.path,
-                    prune=prune,
-                )
-            )
+            known = collection.files()
+            whole.merge(survey(roots, options, known, base=base, collection=self.path, prune=prune))
         named = {path for path, _ in places}
         special = [path for path, _ in self.places() if path not in named and not named.isdisjoint(path.parents)]
         # A path that was named itself is not for a run of a folder above it to drop.
-        whole.deselected = list(outside(dict.fromkeys(whole.deselected), special, collection.root))
-        whole.carried = outside(collection.skipped(), [path for path, _ in places], collection.root)
+        whole.deselected = list(outside(dict.fromkeys(whole.deselected), special, base))
+        whole.carried = outside(collection.skipped(), [path for path, _ in places], base)
         return whole
 
     def _fixed_settings(self, collection: FolderCollection, request: IndexRequest) -> CollectionSettings | None:
@@ -271,8 +268,7 @@ class Engine:
 
     def _settings(self, request: IndexRequest, encoder: LazyEncoder) -> CollectionSettings:
         info = encoder.info()
-        tokens = request.chunk_tokens or min(CHUNK_TOKENS, info.max_tokens)
-        overlap = min(CHUNK_OVERLAP, tokens // 8) if request.chunk_overlap is None else request.chunk_overlap
+        tokens, overlap = chunk_sizes(request.chunk_tokens, request.chunk_overlap, info.max_tokens)
         return CollectionSettings(
             encoder_name=info.name,
             encoder_revision=info.revision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,7 +41,7 @@ def run_index(
         )
         engine = Engine(path, talk)
         if not request.places and not rebuild:
-            request = _again(engine, request)
+            request = _again(terminal, engine, request)
         try:
             with naming_collection(given), interrupts.active(), terminal.progress("Indexing") as update:
                 words.update = update
@@ -79,13 +79,21 @@ class BarWords:
         yield
 
 
-def _again(engine: Engine, request: IndexRequest) -> IndexRequest:
+def _again(terminal: Terminal, engine: Engine, request: IndexRequest) -> IndexRequest:
+    """Return the request with the places of earlier runs that are there, or of which files are indexed."""
     from dataclasses import replace
 
-    places = engine.places()
-    if not places:
+    every = engine.places()
+    if not every:
         raise AppError("index was given no path, and there were no earlier runs: expected `searchctl index PATH`")
-    return replace(request, places=places)
+    with closing(engine.open()) as collection:
+        places = engine.remembered(collection.files())
+    lost = ", ".join(str(place[0]) for place in every if place not in places)
+    if not places:
+        raise AppError(f"{lost}: not there any more, and nothing of it is indexed: expected `searchctl index PATH`")
+    if lost:
+        terminal.notice(f"{lost}: not there any more, and nothing of it is indexed")
+    return replace(request, places=tuple(places))
 
 
 def words_of(progress: IndexProgress, noun: str = "files") -> str:

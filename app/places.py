@@ -35,9 +35,9 @@ def collection_to_write(given: Path | None) -> Path:
         return found
     if given is None:
         return working_directory() / COLLECTION_FOLDER
-    folder = resolved(given)
+    folder = _named_collection(given)
     if folder.is_dir() and any(not is_own_file(entry.name) for entry in folder.iterdir()):
-        return folder / COLLECTION_FOLDER
+        return resolved(given) / COLLECTION_FOLDER
     if folder.name.endswith(SUFFIXES):
         raise AppError(
             f"--collection is {given}: names that end in {', '.join(SUFFIXES)} are kept for what stands beside a "
@@ -51,9 +51,14 @@ def _find(given: Path | None) -> Path | None:
         here = working_directory()
         candidates = [folder / COLLECTION_FOLDER for folder in (here, *here.parents)]
     else:
-        folder = resolved(given)
-        candidates = [folder, folder / COLLECTION_FOLDER]
+        candidates = [_named_collection(given), resolved(given) / COLLECTION_FOLDER]
     return next((candidate for candidate in candidates if is_collection(candidate)), None)
+
+
+def _named_collection(given: Path) -> Path:
+    """Return the collection's own folder: a link stays one, because stored paths are relative to what holds it."""
+    path = _absolute(given)
+    return path.parent.resolve() / path.name if path.is_symlink() and path.name != ".." else resolved(given)
 
 
 def working_directory() -> Path:
@@ -68,9 +73,29 @@ def working_directory() -> Path:
 
 
 def resolved(given: Path) -> Path:
-    """Return a path a person typed, absolute and without symlinks. Raises AppError in a deleted directory."""
-    path = given.expanduser()
-    return path.resolve() if path.is_absolute() else (working_directory() / path).resolve()
+    """Return a path a person typed, absolute and without symlinks.
+
+    Raises AppError in a deleted directory, for links that go round, and for a name that is not UTF-8.
+    """
+    path = _absolute(given)
+    try:
+        found = path.resolve()
+    except (RuntimeError, OSError) as error:  # Python 3.11 has a RuntimeError for links that go round.
+        raise AppError(f"{given}: {error}. Expected the path of a file or a folder") from error
+    try:
+        str(found).encode()
+    except UnicodeEncodeError:
+        raise AppError(
+            f"{given} is {os.fsencode(found)!r}, which is not UTF-8: expected a path whose every name is. Rename it, "
+            "or index the folder it is in, where a file with such a name is told and left out"
+        ) from None
+    return found
+
+
+def _absolute(given: Path) -> Path:
+    # Only what a shell would have made the home folder: Office keeps files whose names begin with ~$.
+    path = given.expanduser() if given.parts[:1] == ("~",) and not os.path.lexists(given) else given
+    return path if path.is_absolute() else working_directory() / path
 
 
 def stored_path(path: Path, base: Path) -> str:

@@ -6,7 +6,7 @@ Kept in `sources.json` in the collection's folder. Losing it loses no content: `
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -65,8 +65,10 @@ def _read(collection: Path) -> tuple[list[Source], list[Source]]:
         ) from error
 
 
-def remember_sources(collection: Path, sources: Sequence[Source], *, unfinished: Sequence[Source]) -> None:
-    """Add these to a collection's sources, and replace those that are unfinished.
+def remember_sources(
+    collection: Path, sources: Sequence[Source], *, unfinished: Sequence[Source], forget: Collection[str] = ()
+) -> None:
+    """Add these to a collection's sources but for the paths in `forget`, and replace those that are unfinished.
 
     One with the same path takes the place of the earlier, whose types it keeps.
     """
@@ -77,7 +79,7 @@ def remember_sources(collection: Path, sources: Sequence[Source], *, unfinished:
         known[source.path] = Source(path=source.path, options=options)
     data = {
         "schema": _SCHEMA,
-        "sources": _items(list(known.values())),
+        "sources": _items([source for source in known.values() if source.path not in forget]),
         "unfinished": _items(list(dict.fromkeys(unfinished))),
     }
     content = json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -100,7 +100,7 @@ def survey(
     A root that does not exist is an error of the walk (PathNotFoundError) unless files under it are indexed.
     """
     result = Survey()
-    lost_roots = [root for root in roots if not root.exists() and _under(root, known, base)]
+    lost_roots = [root for root in roots if not is_there(root) and _under(root, known, base)]
     found = _walked([root for root in roots if root not in lost_roots], options, base, collection, result)
     result.seen = set(found)
     for path, file in found.items():
@@ -147,7 +147,7 @@ def outside(known: Mapping[str, T], roots: Sequence[Path], base: Path) -> dict[s
 def check_places(places: Iterable[tuple[Path, WalkOptions]], known: Mapping[str, object], base: Path) -> None:
     """Raise PathNotFoundError for a place that is not there and never was, before anything is written."""
     for path, _ in places:
-        if not path.exists() and not _under(path, known, base):
+        if not is_there(path) and not _under(path, known, base):
             raise PathNotFoundError(f"{path}: no such file or folder. Check the spelling of the path to index.")
 
 
@@ -224,6 +224,20 @@ def _state(path: Path) -> _State:
     return _State.THERE
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a path leads to something; what cannot be reached is not there."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
+def is_gone(path: Path) -> bool:
+    """Return whether there is nothing; what cannot be reached is not gone."""
+    return _state(path) is _State.GONE
+
+
 def failed_in(path: str, failed: Mapping[str, str]) -> str | None:
     """Return why the file, or a folder above it, could not be read; None when it could."""
     parts = path.split("/")
@@ -239,11 +253,9 @@ def _protect(result: Survey, roots: Sequence[Path], found: Mapping[str, FoundFil
         if folder is not None:
             folders.setdefault(folder, []).append(path)
     for folder, paths in folders.items():
-        top = stored_path(folder, base)
-        prefix = "" if top == "." else f"{top}/"
-        whole_root = folder in roots and not any(path == top or path.startswith(prefix) for path in found)
+        whole_root = folder in roots and not _under(folder, found, base)
         if whole_root or (folder not in roots and len(paths) >= EMPTY_FOLDER_FILES):
-            result.protected[top] = paths
+            result.protected[stored_path(folder, base)] = paths
     kept = {path for paths in result.protected.values() for path in paths}
     result.gone = [path for path in result.gone if path not in kept]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,7 +109,7 @@ ChunkTokens = Annotated[
     typer.Option(
         "--chunk-tokens",
         envvar="SEARCHCTL_CHUNK_TOKENS",
-        min=8,
+        min=16,
         rich_help_panel=CHUNKS,
         help=f"Most tokens of a chunk. [dim]Default: the collection's, else {CHUNK_TOKENS}.[/dim]",
     ),
@@ -174,6 +175,10 @@ def index(
     from ..engine import IndexRequest
     from ..index_run import run_index
 
+    if not paths:
+        _require_no_selection(ctx)
+    if not math.isfinite(max_size):
+        raise AppError(f"--max-size is {max_size}: expected a number of MiB, as in --max-size 1000")
     options = WalkOptions(
         hidden=hidden,
         no_ignore=no_ignore,
@@ -199,11 +204,21 @@ def index(
         chunk_overlap=chunk_overlap,
         prune=prune,
     )
-    if chunk_tokens is not None and chunk_overlap is not None and chunk_overlap >= chunk_tokens:
-        raise AppError(f"--chunk-overlap is {chunk_overlap}: expected less than --chunk-tokens {chunk_tokens}")
     summary = run_index(terminal, request, collection, rebuild=rebuild, form=form)
     if not summary.complete:
         raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _require_no_selection(ctx: typer.Context) -> None:
+    """Raise AppError for options that say which files, typed without a path they could be for."""
+    for name in ("types", "exclude", "hidden", "no_ignore", "max_size"):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = {"types": "type"}.get(name, name).replace("_", "-")
+            raise AppError(
+                f"--{option} without a path: earlier places are indexed as they were. Name the path it is for, as in "
+                f"`searchctl index PATH --{option} ...`"
+            )
 
 
 def _places(paths: list[str], options: WalkOptions, *, yes: bool) -> tuple[Place, ...]:

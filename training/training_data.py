@@ -91,10 +91,14 @@ def _account(texts: Sequence[TextSource], pairs: Sequence[PairSource]) -> tuple[
 
 
 def _split(items: Sequence[Any], keys: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """Return items to train on and items held out: those whose keys hash lowest, so equal keys fall on one side."""
-    most = min(HELD_OUT_MOST, max(2, int(len(items) * HELD_OUT_SHARE)))
+    """Return items to train on and items held out: those whose keys hash lowest, so equal keys fall on one side.
+
+    The share is one of the different keys: a query may have a hundred positives, and is learnt or held out with all.
+    """
     marks = [blake3(f"{_SPLIT}\0{key}".encode()).digest() for key in keys]
-    limit = sorted(set(marks))[: most + 1][-1]
+    different = sorted(set(marks))
+    most = min(HELD_OUT_MOST, max(2, int(len(different) * HELD_OUT_SHARE)))
+    limit = different[: most + 1][-1]
     seen = [item for item, mark in zip(items, marks, strict=True) if mark >= limit]
     unseen = [item for item, mark in zip(items, marks, strict=True) if mark < limit]
     return seen, unseen

@@ -198,6 +198,19 @@ def test_held_out_texts_are_never_trained_on(data: Path) -> None:
     assert read == again
 
 
+@pytest.mark.parametrize(("queries", "each", "held"), [(12, 120, 2), (50, 100, 2), (500, 3, 10), (100, 1, 2)])
+def test_two_in_a_hundred_queries_are_held_out_however_many_pairs_they_have(
+    queries: int, each: int, held: int, tmp_path: Path
+) -> None:
+    rows = [{"query": f"title {i % queries}", "positive": f"text {i}"} for i in range(queries * each)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_data([tmp_path], [Stage.SUPERVISED])
+    seen, unseen = ({pair.query for pair in part[0].pairs} for part in (read.pairs, read.unseen_pairs))
+    assert (len(seen), len(unseen)) == (queries - held, held)
+    assert not seen & unseen
+    assert len(read.unseen_pairs[0].pairs) == held * each
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

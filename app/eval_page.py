@@ -230,10 +230,16 @@ def _provenance(comparison: Comparison) -> str:
 
 
 def _instructions(score: TaskScore) -> tuple[str, str]:
+    """Return what each side was told: of the task's instructions, or of what the contender has in their place."""
     said = score.settings.get("instructions")
-    both = said if isinstance(said, dict) else {}
-    query, document = both.get("query"), both.get("document")
-    return tuple("the model's own" if one is None else str(one) or "none" for one in (query, document))  # type: ignore[return-value]
+    if score.who.kind == "sentence-transformers":
+        return "its own prompts, if any", "its own prompts, if any"
+    if not isinstance(said, dict):  # bm25 and lexical search read none
+        return "none", "none"
+    query, document = (
+        "the model's own" if one is None else str(one) or "none" for one in (said.get("query"), said.get("document"))
+    )
+    return query, document
 
 
 def _plain(value: Json) -> str:

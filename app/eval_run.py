@@ -102,7 +102,10 @@ def _tasks(terminal: Terminal, request: EvalRequest) -> list[EvalTask]:
     if request.instructions is not None and request.no_instructions:
         raise AppError("--instructions and --no-instructions contradict each other: expected one of them")
     table = InstructionTable.none() if request.no_instructions else InstructionTable.load(request.instructions)
-    return named_tasks(terminal, request.names, suite=request.suite, local=request.local, table=table)
+    tasks = named_tasks(terminal, request.names, suite=request.suite, local=request.local, table=table)
+    if unused := table.unused([task.name for task in tasks]):
+        terminal.notice(f"--instructions names what is no task of this run and changes nothing: {', '.join(unused)}")
+    return tasks
 
 
 def _contenders(

@@ -114,7 +114,8 @@ class EncoderScoring:
                 f"{cut:,} texts were longer than {info.max_tokens:,} tokens and were cut there: --max-tokens sets the "
                 "limit"
             )
-        return Scored(scores=scores, least=None, details=_details(info, precision, settings))
+        details = {**_details(info, precision, settings), "texts_cut": cut}
+        return Scored(scores=scores, least=None, details=details)
 
     def _told(self, name: str) -> SourceSettings:
         """Return what queries of a source are told; said aloud, for it decides what is near."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from blake3 import blake3
 
 from ..training.errors import EvaluationError
 from ..training.measurement import Meter, Pulse, TaskInstructions
+from ..training.mteb_encoder import falling
 from .corpus_index import CorpusIndex, Passage
 from .fill_progress import FillProgress
 from .settings import SearchMode
@@ -110,7 +110,7 @@ class SearchModel:
         )
         found: dict[str, dict[str, float]] = {id_: {} for id_ in ids}
         for row, ranking in zip(asked, rankings, strict=True):
-            found[ids[row]] = _falling(ranking)
+            found[ids[row]] = falling(ranking)
         return found
 
     def close(self) -> None:
@@ -139,13 +139,3 @@ def _query_texts(queries: Any, task: str) -> list[str]:
         return texts
     given = queries["instruction"]
     return [text if more is None else f"{text} {more}" for text, more in zip(texts, given, strict=True)]
-
-
-def _falling(ranking: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Return the scores, each lowered below the one before by the least step of a float32 where it is not below."""
-    found: dict[str, float] = {}
-    last = np.float32(np.inf)
-    for id_, score in ranking:
-        last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
-        found[id_] = float(last)
-    return found

@@ -15,7 +15,7 @@ from ..encoder.identity import digest_of
 from .errors import EvaluationError
 from .instructions import ASYMMETRIC
 from .measurement import EvalTask, Identity, Json, Meter, Pulse
-from .mteb_encoder import MISSING_EXTRA, OpenedModel, model_meta
+from .mteb_encoder import MISSING_EXTRA, OpenedModel, falling, model_meta
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -43,6 +43,8 @@ SETTINGS: dict[str, Json] = {
 }
 """All that decides a rank, as it is used: lowercased words of two letters or more without Lucene's English stop words,
 and Snowball's stemmer."""
+EQUAL_SCORES = "order of the corpus"
+"""Part of the fingerprint too: scores of the time when mteb ordered equal ones by id are not reused."""
 
 
 class Bm25Contender:
@@ -52,7 +54,8 @@ class Bm25Contender:
         self.label = label
 
     def identify(self) -> Identity:
-        return Identity(label=self.label, kind="bm25", name=LABEL, fingerprint=digest_of(SETTINGS), details=SETTINGS)
+        ranking = {**SETTINGS, "equal_scores": EQUAL_SCORES}
+        return Identity(label=self.label, kind="bm25", name=LABEL, fingerprint=digest_of(ranking), details=ranking)
 
     def supports(self, task_type: str) -> bool:
         """Return whether tasks of this type rank documents."""
@@ -114,7 +117,11 @@ class Bm25Index:
 
 
 class Bm25Search:
-    """mteb's SearchProtocol. Equal scores rank in the order of the corpus; a text with no common word is not found."""
+    """mteb's SearchProtocol. Equal scores rank in the order of the corpus; a text with no common word is not found.
+
+    Candidates to rerank are all scored, and equal ones left to mteb, which orders them by id: data that list what is
+    relevant first would decide them otherwise.
+    """
 
     def __init__(self, identity: Identity, meter: Meter) -> None:
         """Raises EvaluationError without the extra eval."""
@@ -159,7 +166,7 @@ class Bm25Search:
         num_proc: int | None = None,
         **kwargs: Any,
     ) -> RetrievalOutputType:
-        """Return the scores of the `top_k` best documents of each query, or of those that `top_ranked` names."""
+        """Return each query's `top_k` best documents with falling scores, or those of `top_ranked` with their own."""
         texts = query_texts(queries)
         positions = {name: row for row, name in enumerate(self._ids)} if top_ranked is not None else {}
         began = time.perf_counter()
@@ -168,10 +175,9 @@ class Bm25Search:
         for query, own in zip(queries["id"], words, strict=True):
             scores = self._index.scores(own)
             if top_ranked is None:
-                rows = best(scores, top_k)
+                found[query] = falling([(self._ids[row], float(scores[row])) for row in best(scores, top_k)])
             else:
-                rows = np.array([positions[name] for name in top_ranked.get(query, [])], dtype=np.int64)
-            found[query] = {self._ids[row]: float(scores[row]) for row in rows}
+                found[query] = {name: float(scores[positions[name]]) for name in top_ranked.get(query, [])}
         self._count(texts, words, began)
         return found
 

@@ -183,7 +183,7 @@ def _left_behind(older: Sequence[TaskScore], contenders: Mapping[str, Identity])
             if same(who, score.who):
                 tasks.setdefault(score.task, set()).add(label)
     words = "; ".join(f"{task} ({', '.join(sorted(labels))})" for task, labels in sorted(tasks.items()))
-    return [f"older results do not count, only the newest of each: {words}"] if words else []
+    return [f"other results do not count, only the last of each: {words}"] if words else []
 
 
 class _Rows:

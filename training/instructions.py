@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -64,6 +64,10 @@ class InstructionTable:
     def none(cls) -> InstructionTable:
         """Return a table that gives "" for both sides of every task."""
         return cls(silent=True)
+
+    def unused(self, tasks: Collection[str]) -> list[str]:
+        """Return the tasks of the user's table that are not among `tasks`: mistyped, or of another run."""
+        return [name for name in self.user_tasks if name not in tasks]
 
     def for_task(
         self, name: str, task_type: str, prompt: str | Mapping[str, str] | None, default: str | None

@@ -116,20 +116,26 @@ class MtebEncoder:
         self._meter.empty += len(texts) - len(rows)
         role, instruction = self.side(task_metadata, prompt_type)
         full = texts if len(rows) == len(texts) else [texts[row] for row in rows]
-        vectors = self._encoder.encode(full, role=role, instruction=instruction, progress=self._beat())
+        last: list[EncodeProgress] = []
+        cut_before = self._meter.truncated
+        vectors = self._encoder.encode(full, role=role, instruction=instruction, progress=self._beat(last))
+        # A meter inside of a cache sees equal texts once and none that are read back; `texts` counts all of them.
+        self._meter.truncated = cut_before + sum(event.texts_truncated for event in last)
         if len(rows) == len(texts):
             return vectors
         out = np.zeros((len(texts), self._encoder.info.dim), dtype=np.float32)
         out[rows] = vectors
         return out
 
-    def _beat(self) -> ProgressCallback | None:
+    def _beat(self, last: list[EncodeProgress]) -> ProgressCallback:
+        """Return what moves the pulse and keeps the last event in `last`."""
         pulse = self._meter.pulse
-        if pulse is None:
-            return None
         began = time.perf_counter()
 
         def beat(event: EncodeProgress) -> None:
+            last[:] = [event]
+            if pulse is None:
+                return
             pulse(
                 Pulse(
                     share=event.share,
@@ -154,6 +160,19 @@ class MtebEncoder:
         from mteb.similarity_functions import pairwise_dot_score
 
         return pairwise_dot_score(embeddings1, embeddings2)
+
+
+def falling(ranking: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Return the scores, each lowered below the one before by the least step of a float32 where it is not below.
+
+    mteb orders equal scores by id; among falling ones the ranking stays as it is.
+    """
+    found: dict[str, float] = {}
+    last = np.float32(np.inf)
+    for id_, score in ranking:
+        last = min(np.float32(score), np.nextafter(last, np.float32(-np.inf)))
+        found[id_] = float(last)
+    return found
 
 
 def texts_of(inputs: DataLoader[BatchedInput], task: str) -> list[str]:

@@ -1,10 +1,9 @@
-"""Which results a comparison is of: the newest of each contender and task, on the same data, by unique labels."""
+"""Which results a comparison is of: the last of each contender and task, on the same data, by unique labels."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from difflib import get_close_matches
 
 from .errors import EvaluationError
@@ -18,10 +17,13 @@ Scores = Mapping[str, Mapping[str, TaskScore]]
 
 
 def newest(results: Iterable[TaskScore]) -> tuple[list[TaskScore], list[TaskScore]]:
-    """Return the newest result of each contender and task, and those that are older; both oldest first."""
+    """Return the last result of each contender and task, and those before it; both in the order of `results`.
+
+    `results` are in the order in which runs wanted them, as `ResultStore.all` has them.
+    """
     found: dict[tuple[str, str, str], TaskScore] = {}
     older = []
-    for score in sorted(results, key=_time):
+    for score in results:
         key = (score.who.kind, score.who.fingerprint, score.task)
         if key in found:
             older.append(found.pop(key))
@@ -94,11 +96,12 @@ def task_place(entry: tuple[str, Mapping[str, TaskScore]]) -> tuple[int, str, st
 
 
 def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> dict[str, TaskScore]:
-    """Return the results on the same data and metric as the newest; put into `notes` what else differs.
+    """Return the results on the same data and metric as the newest, which is the last of `row`.
 
+    What else differs is put into `notes`.
     A setting that a result lacks decided nothing there: instructions of a contender that reads none.
     """
-    first = max(row, key=lambda label: _time(row[label]))
+    first = list(row)[-1]
     newest_one = row[first]
     kept = {label: s for label, s in row.items() if (s.data, s.metric) == (newest_one.data, newest_one.metric)}
     for other in sorted(row.keys() - kept.keys()):
@@ -112,7 +115,3 @@ def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> d
     if differing:
         notes.append(f"{task}: the contenders were measured with different settings: {', '.join(differing)}")
     return kept
-
-
-def _time(score: TaskScore) -> datetime:
-    return datetime.fromisoformat(score.finished)

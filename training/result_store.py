@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class ResultStore:
         """Return the stored score, None when there is none. Raises EvaluationError for a damaged file.
 
         Its label is that of `identity`, and a file with another one is written anew: reports then know the contender
-        by the name it was last given. A file whose label is in `labels`, the others now in use, keeps it.
+        by the name it was last given. A file whose label is in `labels`, the others now in use, keeps it. That the
+        score was wanted now is noted beside it, for `all`.
         """
         for path in sorted(self.folder.glob(f"*-{_short(identity)}/{_file(identity, task.name, task.data, settings)}")):
             score = read_result(path)
@@ -72,6 +74,7 @@ class ResultStore:
             score, label = replace(score, who=identity), score.who.label
             if label not in (identity.label, *labels):
                 self.save(score)
+            _mark_used(path)
             return score
         return None
 
@@ -93,9 +96,13 @@ class ResultStore:
         return path
 
     def all(self) -> list[TaskScore]:
-        """Return all scores, by name and fingerprint of the contender, task and time; other files are left alone."""
-        found = [read_result(path) for path in self.folder.glob(_FILES)]
-        return sorted(found, key=lambda s: (s.who.name, s.who.fingerprint, s.task, s.data, s.finished))
+        """Return all scores, the one that a run wanted last at the end; other files are left alone.
+
+        A run wants what it computes and what it reuses. Scores of one moment go by contender, task and data.
+        """
+        found = [(path, read_result(path)) for path in self.folder.glob(_FILES)]
+        found.sort(key=lambda one: (one[1].who.name, one[1].who.fingerprint, one[1].task, one[1].data))
+        return [score for _, score in sorted(found, key=lambda one: _wanted(*one))]
 
     def workspace(self, identity: Identity, task: EvalTask, settings: Mapping[str, Json]) -> Path:
         """Return the folder, made if need be, where unfinished work of this contender and task is kept."""
@@ -146,6 +153,24 @@ class ResultStore:
             # While it is held: a process that waits for it sees that the file is gone, and makes it anew.
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.used")
+
+
+def _mark_used(path: Path) -> None:
+    """Note that the score in `path` was wanted now; with a time inside, since copies of a file lose its own."""
+    with suppress(OSError):  # a folder that can only be read has its scores all the same
+        _mark(path).write_text(f"{datetime.now().astimezone().isoformat()}\n", encoding="utf-8")
+
+
+def _wanted(path: Path, score: TaskScore) -> datetime:
+    """Return when a run last computed or reused the score in `path`."""
+    finished = datetime.fromisoformat(score.finished)
+    with suppress(OSError, ValueError):  # never reused, or a mark that a kill left half written
+        return max(finished, datetime.fromisoformat(_mark(path).read_text(encoding="utf-8").strip()).astimezone())
+    return finished
 
 
 def _key(identity: Identity, task: str, data: str, settings: Mapping[str, Json]) -> str:

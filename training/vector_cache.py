@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ class CachedEncoder:
     """An encoder that writes each block of vectors to a file as soon as it has it, and reads back what is there.
 
     The file is one encoder's, in one precision and with one length limit: the caller names it accordingly, and a file
-    with vectors of another kind is refused. Equal texts of one call are encoded once. Close it after use.
+    with vectors of another kind is refused. Equal texts of one call are encoded once. Whether a text was cut is kept
+    with its vector. Close it after use.
     """
 
     def __init__(self, encoder: Encoder, path: Path, *, kind: str, block_chars: int = BLOCK_CHARS) -> None:
@@ -57,7 +59,10 @@ class CachedEncoder:
         self._db.execute("PRAGMA page_size=32768")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB, truncated INTEGER)")
+        if "truncated" not in [row[1] for row in self._db.execute("PRAGMA table_info(vectors)")]:
+            # Of an older searchctl: nobody knows whether its texts were cut (NULL), so they are encoded anew.
+            self._db.execute("ALTER TABLE vectors ADD COLUMN truncated INTEGER")
         self._db.execute("CREATE TABLE IF NOT EXISTS mark (mark TEXT)")
         found = self._db.execute("SELECT mark FROM mark").fetchone()
         if found is None:
@@ -95,15 +100,18 @@ class CachedEncoder:
     ) -> Vectors:
         """Return float32 (n, dim) as the protocol says. In the progress, texts read back are done from the start.
 
-        How many tokens there will be is reckoned from the characters: blocks are tokenised one by one.
+        How many tokens there will be is reckoned from the characters: blocks are tokenised one by one. In the last
+        event `texts_truncated` counts every text of `texts`, also equal ones and those read back.
         """
         check_texts(texts)
         keys = [_key(text, role, instruction) for text in texts]
-        known = self._read(list(dict.fromkeys(keys)))
+        counts = Counter(keys)
+        known, cut = self._read(list(counts))
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         track = _Track(
             texts_total=len(texts),
-            read_back=sum(key in known for key in keys),
+            read_back=sum(counts[key] for key in known),
+            truncated=sum(counts[key] for key in cut),
             chars_total=sum(map(len, missing.values())),
             progress=progress,
         )
@@ -111,30 +119,45 @@ class CachedEncoder:
             part = [missing[key] for key in block]
             track.block_begins(sum(map(len, part)))
             vectors = self._encoder.encode(part, role=role, instruction=instruction, progress=track.relay)
-            self._write(block, vectors)
+            cut = {block[row] for row in self._cut(part, track.truncated_in_block)}
+            self._write(block, vectors, cut)
             known.update(zip(block, vectors, strict=True))
-            track.block_done()
+            track.block_done(truncated=sum(counts[key] for key in cut))
         track.finish()
         out = np.empty((len(texts), self.info.dim), dtype=np.float32)
         for row, key in enumerate(keys):
             out[row] = known[key]
         return out
 
-    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+    def _cut(self, texts: Sequence[str], count: int) -> list[int]:
+        """Return the rows of the `count` texts that the encoder says it cut: those of the most tokens."""
+        if count in (0, len(texts)):
+            return list(range(count))
+        lengths = [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+        return sorted(range(len(texts)), key=lambda row: lengths[row], reverse=True)[:count]
+
+    def _read(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Vectors], set[bytes]]:
+        """Return the vectors that are there, and the keys of those whose texts were cut."""
         found: dict[bytes, Vectors] = {}
+        cut: set[bytes] = set()
         with self._told():
             for at in range(0, len(keys), _READ_ROWS):
                 part = keys[at : at + _READ_ROWS]
                 marks = ",".join("?" * len(part))
-                rows = self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part)
-                found.update((key, np.frombuffer(blob, dtype=np.float32)) for key, blob in rows)
-        return found
+                rows = self._db.execute(
+                    f"SELECT key, vector, truncated FROM vectors WHERE truncated IS NOT NULL AND key IN ({marks})", part
+                )
+                for key, blob, truncated in rows:
+                    found[key] = np.frombuffer(blob, dtype=np.float32)
+                    if truncated:
+                        cut.add(key)
+        return found, cut
 
-    def _write(self, keys: Sequence[bytes], vectors: Vectors) -> None:
-        rows = [(key, vector.tobytes()) for key, vector in zip(keys, vectors, strict=True)]
+    def _write(self, keys: Sequence[bytes], vectors: Vectors, cut: set[bytes]) -> None:
+        rows = [(key, vector.tobytes(), key in cut) for key, vector in zip(keys, vectors, strict=True)]
         with self._told():
             self._db.execute("BEGIN")
-            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO vectors (key, vector, truncated) VALUES (?, ?, ?)", rows)
             self._db.execute("COMMIT")
 
     def close(self, *, discard: bool = False) -> None:
@@ -149,14 +172,15 @@ class _Track:
     """Joins the progress of blocks into that of the whole call."""
 
     def __init__(
-        self, *, texts_total: int, read_back: int, chars_total: int, progress: ProgressCallback | None
+        self, *, texts_total: int, read_back: int, truncated: int, chars_total: int, progress: ProgressCallback | None
     ) -> None:
-        """`chars_total` is of the texts that are encoded now."""
+        """`truncated` is of the texts read back, `chars_total` of those that are encoded now."""
         self._total = texts_total
         self._texts = self._read_back = read_back
         self._chars_total = chars_total
         self._chars = 0
-        self._tokens = self._truncated = 0
+        self._tokens = 0
+        self._truncated = truncated
         self._last: EncodeProgress | None = None
         self._progress = progress
 
@@ -167,11 +191,17 @@ class _Track:
         self._last = event
         self._tell(event.texts_done, event.tokens_done, event.texts_truncated, tokens_total=event.tokens_total)
 
-    def block_done(self) -> None:
+    @property
+    def truncated_in_block(self) -> int:
+        """How many different texts of the block were cut."""
+        return 0 if self._last is None else self._last.texts_truncated
+
+    def block_done(self, *, truncated: int) -> None:
+        """`truncated` counts equal texts too."""
+        self._truncated += truncated
         if self._last is not None:
             self._texts += self._last.texts_total
             self._tokens += self._last.tokens_total
-            self._truncated += self._last.texts_truncated
             self._last = None
 
     def finish(self) -> None:

@@ -138,6 +138,45 @@ def test_instructions_count_and_contradictions_are_refused(data: Any) -> None:
     assert (2, True) == (both.code, "contradict" in both.err)
 
 
+def test_tasks_of_the_instructions_that_are_not_run_are_named(data: Any) -> None:
+    data.write("table.toml", '[task.alike]\nquery = "Same"\n[task.aliek]\nquery = "Same"\n[task.x]\nquery = "y"\n')
+    said = data("eval", "alike", *ARGS, "--instructions", "table.toml").err
+    assert "note: --instructions names what is no task of this run and changes nothing: aliek, x\n" in said
+    data.write("table.toml", '[task.alike]\nquery = "Same"\n')
+    assert "--instructions" not in data("eval", "alike", *ARGS, "--instructions", "table.toml").err
+
+
+def test_the_report_is_of_what_the_last_run_showed_also_where_it_computed_nothing(data: Any, tiny_folder: Path) -> None:
+    def reported() -> dict[str, float]:
+        [group] = data("eval", "report", "--format", "json").json["categories"]
+        return {label: cell["score"] for label, cell in group["tasks"][0]["scores"].items()}
+
+    path = data.folder / "data/sts/alike.jsonl"
+    both = ("eval", "alike", *ARGS, "--rival", f"tiny={tiny_folder}")
+    old = path.read_text()
+    data(*both)
+    first = reported()
+    path.write_text("".join(reversed(old.splitlines(keepends=True))).replace('"score": ', '"score": -'))
+    data("eval", "alike", *ARGS)
+    assert ["hashing"] == list(reported())
+    assert reported()["hashing"] != first["hashing"]
+    path.write_text(old)
+    said = data(*both).err
+    assert "scores: 2 reused" in said
+    assert first == reported()
+    assert 2 == len(first)
+
+
+def test_equal_documents_rank_alike_by_bm25_and_by_the_search(data: Any) -> None:
+    """Both in the order of the corpus; mteb would order equal scores by id."""
+    rows = [{"_id": f"d{number}", "title": "", "text": "the same words"} for number in range(4)]
+    data.write("data/retrieval/birds/corpus.jsonl", lines(rows))
+    data.write("data/retrieval/birds/queries.jsonl", lines([{"_id": "q", "text": "same words"}]))
+    data.write("data/retrieval/birds/qrels/test.tsv", "q\td0\t1\n")
+    found = data("eval", "birds", *ARGS, "--rival", "bm25", "--rival", "lexical", "--only-rivals", "--format", "json")
+    assert [1.0, 1.0] == [score["score"] for score in found.json["scores"]], found.err
+
+
 def test_results_folder_of_option_and_variable(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said = data("eval", "alike", *ARGS, "--results", "there").err
     assert "`searchctl eval report --results there`" in said

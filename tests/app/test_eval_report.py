@@ -231,6 +231,16 @@ def test_the_page_has_the_same_numbers(measured: Any) -> None:
     assert "<code>searchctl eval report --results .searchctl-eval --html report.html</code>" in text
 
 
+def test_who_reads_no_instruction_was_told_none(shell: Any) -> None:
+    store = ResultStore(shell.folder / ".searchctl-eval")
+    rival = Identity(label="st", kind="sentence-transformers", name="st", fingerprint="fp-st")
+    for who in (BM25, rival):
+        store.save(result("quest", who, 0.4, settings={"seed": 42}))
+    store.save(result("quest", UNI, 0.4, settings={"instructions": {"query": None, "document": ""}}))
+    told = [row[4:6] for row in Page(page_of(shell)).rows if row[:2] == ["quest", "Retrieval"]]
+    assert [["its own prompts, if any"] * 2, ["none", "none"], ["the model's own", "none"]] == sorted(told)
+
+
 def test_plots_are_drawn_with_text_tips_and_colours_of_the_page(measured: Any) -> None:
     text = page_of(measured)
     for key in ("bars", "forest", "steps0", "speed"):

@@ -124,6 +124,24 @@ def test_a_pair_keeps_its_own_negatives_and_one_without_any_is_kept(work: Any) -
     assert "note: 1 of 2 pairs have no negative" in ended.err
 
 
+def test_cut_texts_are_said_and_stand_in_the_manifest(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interrupt too, which leaves the vectors of the queries."""
+    given = ("train", "mine", "pairs.jsonl", "-o", "mined.jsonl", "--model", "hashing", "--max-tokens", "7")
+    encode = HashingEncoder.encode
+
+    def interrupted(self: HashingEncoder, texts: list[str], *, role: Role, **rest: Any) -> Any:
+        if role is Role.DOCUMENT:
+            raise KeyboardInterrupt
+        return encode(self, texts, role=role, **rest)
+
+    monkeypatch.setattr(HashingEncoder, "encode", interrupted)
+    assert "vectors computed so far are kept" in work(*given).err
+    monkeypatch.setattr(HashingEncoder, "encode", encode)
+    # All 40 queries have eight words, all texts seven.
+    assert "note: 40 texts were longer than 7 tokens and were cut there" in work(*given).err
+    assert json.loads((work.folder / "mined.manifest.json").read_text())["scores"]["texts_cut"] == 40
+
+
 def test_what_is_said(work: Any) -> None:
     ended = work("train", "mine", "pairs.jsonl", "-o", "mined.jsonl", "--model", "hashing", "--count", "3")
     assert "pairs: 40 pairs, negatives from 40 texts\n" in ended.err

@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset
 from mteb.mocks.mock_tasks import MockRetrievalTask
 
+from searchctl.encoder.identity import digest_of
 from searchctl.training.bm25 import SETTINGS, Bm25Contender, best
 from searchctl.training.errors import EvaluationError
 from searchctl.training.measurement import EvalTask, TaskInstructions
@@ -97,6 +98,17 @@ def test_the_stop_words_are_lucenes() -> None:
     assert list(STOPWORDS_EN) == str(SETTINGS["stop_words"]).split()
 
 
+def test_equal_scores_rank_in_the_order_of_the_corpus_for_mteb_which_orders_them_by_id() -> None:
+    found = search([{"id": "q", "text": "banana"}])["q"]
+    assert ["d1", "d3", "d0"] == sorted(found, key=lambda id_: (found[id_], id_), reverse=True)
+    assert found["d1"] == pytest.approx(found["d3"], rel=1e-6)
+
+
+def test_the_order_of_equal_scores_is_part_of_the_fingerprint() -> None:
+    """Scores of the time when mteb ordered them are not reused."""
+    assert digest_of(SETTINGS) != Bm25Contender().identify().fingerprint
+
+
 def test_equal_scores_rank_in_the_order_of_the_corpus_up_to_top_k() -> None:
     assert ["d1", "d3", "d0"] == list(search([{"id": "q", "text": "banana"}])["q"])
     assert ["d1"] == list(search([{"id": "q", "text": "banana"}], top_k=1)["q"])
@@ -107,8 +119,15 @@ def test_reranking_scores_the_named_documents_and_all_of_them() -> None:
         [{"id": "q", "text": "banana"}, {"id": "none", "text": "banana"}], top_ranked={"q": ["d2", "d3"]}, top_k=1
     )
     alone = search([{"id": "q", "text": "banana"}])["q"]
-    assert {"d2": 0.0, "d3": alone["d3"]} == found["q"]
+    assert {"d2": 0.0, "d3": pytest.approx(alone["d3"])} == found["q"]
     assert {} == found["none"]
+
+
+def test_equal_scores_of_candidates_stay_equal() -> None:
+    """The order in which data list them must not decide: what is relevant often comes first."""
+    found = search([{"id": "q", "text": "banana"}], top_ranked={"q": ["d4", "d2", "d3", "d1"]})["q"]
+    assert found["d4"] == found["d2"] == 0.0
+    assert found["d3"] == found["d1"] > 0
 
 
 def test_an_instruction_and_a_conversation_are_searched_too() -> None:

@@ -204,3 +204,29 @@ def test_vectors_outlive_a_kill(tmp_path: Path) -> None:
     assert not set(killed.asked) & set(again.asked)
     whole = dense_scores(PAIRS, corpus, Watched(), tmp_path, **options)[0]
     assert torch.equal(scores(range(3)), whole(range(3)))
+
+
+def test_cut_texts_are_told_after_a_kill_too(tmp_path: Path) -> None:
+    corpus = corpus_of(PAIRS)
+    options = {"instruction": None, "symmetric": False, "device": torch.device("cpu")}
+    expected = sum(len(text.split()) > 3 for text in [*corpus, *(pair.query for pair in PAIRS)])
+
+    def run(encoder: HashingEncoder) -> int:
+        cached = CachedEncoder(encoder, tmp_path / "vectors.sqlite", kind="fp32 3", block_chars=1)
+        try:
+            return dense_scores(PAIRS, corpus, cached, tmp_path, **options)[1]
+        finally:
+            cached.close()
+
+    class Killed(HashingEncoder):
+        calls = 0
+
+        def encode(self, texts: Sequence[str], **rest: object) -> object:
+            self.calls += 1
+            if self.calls > 4:
+                raise KeyboardInterrupt
+            return super().encode(texts, **rest)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed(max_tokens=3))
+    assert expected == run(HashingEncoder(max_tokens=3)) > 0

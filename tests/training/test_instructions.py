@@ -108,6 +108,12 @@ def test_a_users_table_wins_key_by_key(tmp_path: Path) -> None:
     assert entry("mine", "mine") == found.for_task("STS12", "STS", "its own", "default")
 
 
+def test_tasks_of_the_users_table_that_are_in_no_run_are_named(tmp_path: Path) -> None:
+    found = table(tmp_path, '[task.known]\nquery = "a"\n[task.mistyped]\nquery = "b"\n[type.STS]\nquery = "c"\n')
+    assert ["mistyped"] == found.unused(["known", "other"])
+    assert [] == InstructionTable.load(None).unused(["known"])
+
+
 def test_a_name_with_a_dot_needs_quotes(tmp_path: Path) -> None:
     found = table(tmp_path, '[task."News.v2"]\nquery = "mine"\n')
     assert entry("mine", "mine") == found.for_task("News.v2", "Clustering", None, None)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.protocol import ProgressCallback, Role, Vectors
 from searchctl.training.errors import EvaluationError
 from searchctl.training.measurement import Identity, Meter, Pulse, TaskInstructions
-from searchctl.training.mteb_encoder import MeteredEncoder, MtebEncoder, model_meta
+from searchctl.training.mteb_encoder import MeteredEncoder, MtebEncoder, falling, model_meta
+from searchctl.training.vector_cache import CachedEncoder
 
 TASK = MockSTSTask.metadata
 WHO = Identity(label="my model/1", kind="encoder", name="hashing", fingerprint="ab" * 32, details={"parameters": 7})
@@ -104,6 +106,20 @@ def test_the_meter_counts_texts_tokens_and_cut_texts_over_calls() -> None:
     assert (5, 12, 2, 0) == (meter.texts, meter.tokens, meter.truncated, meter.empty)
 
 
+def test_cut_texts_are_counted_as_texts_are_behind_a_cache_too(tmp_path: Path) -> None:
+    """Equal ones each, and those that an interrupted run left."""
+    texts = ["one two three four"] * 10 + ["short"]
+    for left in range(2):
+        meter = Meter()
+        cache = CachedEncoder(MeteredEncoder(Recorder(max_tokens=3), meter), tmp_path / "v", kind="fp32 3")
+        model = MtebEncoder(cache, identity=WHO, instructions=TaskInstructions(), meter=meter)
+        encode(model, loader(texts))
+        assert (11, 10, 0 if left else 4) == (meter.texts, meter.truncated, meter.tokens)
+        encode(model, loader(["five more words than before", ""]))
+        assert (13, 11) == (meter.texts, meter.truncated)
+        cache.close()
+
+
 def test_seconds_are_those_inside_of_the_encoder() -> None:
     class Slow(Recorder):
         def encode(self, texts: Sequence[str], **rest: object) -> Vectors:
@@ -168,3 +184,12 @@ def test_the_metadata_name_the_contender_and_promise_text_alone() -> None:
     )
     assert ["text"] == meta.modalities
     assert ["sparse"] == model_meta(WHO, kind="sparse").model_type
+
+
+def test_falling_scores_keep_the_order_and_what_already_falls() -> None:
+    found = falling([("a", 2.0), ("b", 1.0), ("c", 1.0), ("d", 1.0), ("e", 0.5)])
+    assert list("abcde") == sorted(found, key=lambda id_: -found[id_])
+    assert (2.0, 1.0, 0.5) == (found["a"], found["b"], found["e"])
+    assert found == {id_: pytest.approx(score, rel=1e-6) for id_, score in zip("abcde", (2, 1, 1, 1, 0.5), strict=True)}
+    assert all(np.float32(score) == score for score in found.values())
+    assert {} == falling([])

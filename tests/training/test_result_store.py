@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -51,11 +52,11 @@ def test_score_is_read_back_to_the_last_bit(tmp_path: Path) -> None:
     assert store.find(WHO, task(), SETTINGS) is None
     assert store.all() == []
     path = store.save(score())
+    assert [path] == [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
     assert score() == store.find(WHO, task(), SETTINGS)
     assert [score()] == store.all()
     assert path.parent == tmp_path / "results" / "Tiny-One-abcdef01"
     assert path.name.startswith("scifact-")
-    assert [path] == [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
 
 
 def test_file_is_for_people_with_samples_on_one_line(tmp_path: Path) -> None:
@@ -122,6 +123,38 @@ def test_scores_are_sorted(tmp_path: Path) -> None:
         store.save(score(task=name))
     store.save(score(task="arguana", who=replace(WHO, name="/a", fingerprint="99")))
     assert ["arguana", "cranfield", "npl", "scifact"] == [found.task for found in store.all()]
+
+
+def test_the_score_that_was_wanted_last_is_at_the_end(tmp_path: Path) -> None:
+    """Computed or reused; and in a copy of the folder too, whose files are all of one moment."""
+    store = ResultStore(tmp_path / "results")
+    for data, day in (("new", 3), ("old", 2)):
+        store.save(score(data=data, finished=f"2025-01-0{day}T12:00:00+00:00"))
+    assert ["old", "new"] == [found.data for found in store.all()]
+    assert store.find(WHO, task(data="old"), SETTINGS) is not None
+    shutil.copytree(tmp_path / "results", tmp_path / "copy", copy_function=shutil.copyfile)
+    for folder in ("results", "copy"):
+        assert ["new", "old"] == [found.data for found in ResultStore(tmp_path / folder).all()]
+    store.save(score(data="new", finished="2999-01-01T12:00:00+00:00"))  # computed once more
+    assert ["old", "new"] == [found.data for found in store.all()]
+
+
+def test_times_are_compared_across_time_zones(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.save(score(data="early", finished="2026-01-02T13:30:00+02:00"))
+    store.save(score(data="late", finished="2026-01-02T12:00:00+00:00"))
+    assert ["early", "late"] == [found.data for found in store.all()]
+
+
+@pytest.mark.parametrize("mark", [b"", b"2025-01", b"\xff\xfe"])
+def test_half_a_mark_of_use_counts_for_none(mark: bytes, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    path = store.save(score())
+    store.find(WHO, task(), SETTINGS)
+    [used] = [file for file in path.parent.iterdir() if file != path]
+    used.write_bytes(mark)
+    store.save(score(data="digest-2", finished="2025-02-02T03:04:05.678+00:00"))
+    assert ["digest-1", "digest-2"] == [found.data for found in store.all()]
 
 
 CHANGES: dict[str, dict[str, Any]] = {

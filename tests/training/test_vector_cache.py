@@ -19,8 +19,8 @@ TEXTS = ["a bb ccc", "dd", "eeee ffff gggg hhhh", "dd", "i j", "kkkkk lllll"]
 class Recorder(HashingEncoder):
     """Keeps what it was asked; stops like a killed process at the call after `calls_left`."""
 
-    def __init__(self, dim: int = 16, calls_left: int = 1000) -> None:
-        super().__init__(dim=dim)
+    def __init__(self, dim: int = 16, calls_left: int = 1000, max_tokens: int = 512) -> None:
+        super().__init__(dim=dim, max_tokens=max_tokens)
         self.blocks: list[list[str]] = []
         self.calls_left = calls_left
 
@@ -132,6 +132,60 @@ def test_the_older_layout_is_read_and_written(tmp_path: Path) -> None:
     expected = cache.encode(TEXTS, role=Role.QUERY)
     assert np.array_equal(expected, cache.encode(TEXTS, role=Role.QUERY))
     assert 1 == len(encoder.blocks)
+
+
+def cut_in(cache: CachedEncoder, texts: Sequence[str]) -> int:
+    events: list[EncodeProgress] = []
+    cache.encode(texts, role=Role.QUERY, progress=events.append)
+    counts = [event.texts_truncated for event in events]
+    assert sorted(counts) == counts
+    return counts[-1]
+
+
+@pytest.mark.parametrize("block_chars", [1, 12, 64_000])
+def test_every_cut_text_counts_also_equal_ones_and_those_read_back(tmp_path: Path, block_chars: int) -> None:
+    """With two tokens: "a bb ccc" and twice "eeee ffff gggg hhhh" of seven texts."""
+    texts = [*TEXTS, "eeee ffff gggg hhhh"]
+    first = cached(Recorder(max_tokens=2), tmp_path / "v", block_chars=block_chars)
+    assert 3 == cut_in(first, texts)
+    first.close()
+    encoder = Recorder(max_tokens=2)
+    again = cached(encoder, tmp_path / "v", block_chars=block_chars)
+    assert 3 == cut_in(again, texts)
+    assert [] == encoder.blocks
+    assert 1 == cut_in(again, ["a bb ccc", "dd", "i j"])
+    assert 0 == cut_in(again, ["kkkkk lllll", "dd"])
+    assert 3 == cut_in(again, ["new and long", *TEXTS])
+
+
+def test_cut_texts_of_a_killed_call_are_counted_by_the_next(tmp_path: Path) -> None:
+    killed = cached(Recorder(max_tokens=2, calls_left=1), tmp_path / "v", block_chars=8)
+    with pytest.raises(KeyboardInterrupt):
+        killed.encode(TEXTS, role=Role.QUERY)
+    killed.close()
+    assert 2 == cut_in(cached(Recorder(max_tokens=2), tmp_path / "v", block_chars=8), TEXTS)
+
+
+def test_vectors_of_a_file_that_does_not_say_what_was_cut_are_encoded_anew(tmp_path: Path) -> None:
+    encoder = Recorder(max_tokens=2)
+    expected = cached(encoder, tmp_path / "new").encode(TEXTS, role=Role.QUERY)
+    with sqlite3.connect(tmp_path / "new") as db:
+        rows = db.execute("SELECT key, vector FROM vectors").fetchall()
+    db.close()
+    with sqlite3.connect(tmp_path / "v") as db:
+        db.execute("CREATE TABLE vectors (key BLOB PRIMARY KEY, vector BLOB)")
+        db.executemany("INSERT INTO vectors VALUES (?, ?)", rows)
+        db.execute("CREATE TABLE mark (mark TEXT)")
+        db.execute("INSERT INTO mark VALUES (?)", (f"{encoder.info.fingerprint} fp32 512",))
+    db.close()
+    cache = cached(encoder, tmp_path / "v")
+    assert 2 == cut_in(cache, TEXTS)
+    assert 2 == len(encoder.blocks)
+    cache.close()
+    again = cached(encoder, tmp_path / "v")
+    assert 2 == cut_in(again, TEXTS)
+    assert np.array_equal(expected, again.encode(TEXTS, role=Role.QUERY))
+    assert 2 == len(encoder.blocks)
 
 
 def test_errors_of_the_protocol_name_the_row_of_the_whole_call(tmp_path: Path) -> None:

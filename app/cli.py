@@ -77,8 +77,10 @@ def run(args: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader of stdout is gone (`| head`). Python would flush once more at exit, and complain.
+        # A reader is gone (`| head`). Python would flush both streams once more at exit, and complain.
         _drop(1)
+        with _sturdy_stderr():
+            pass
         return ExitCode.PIPE_CLOSED
     except KeyboardInterrupt:
         _flush_stdout()
@@ -149,7 +151,7 @@ def _sturdy_stderr() -> Iterator[None]:
     try:
         yield
         sys.stderr.flush()
-    except (OSError, SystemExit):  # Rich turns a broken pipe into SystemExit(1)
+    except OSError:
         _drop(2)  # else Python, flushing at exit, would fail and change the exit code
 
 

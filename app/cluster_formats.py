@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 from .cluster_report import SCHEMA, ClusterReport, assignment
+from .csv_rows import csv_text
 from .settings import GroupFormat
 
 CSV_COLUMNS = ("cluster", "title", "path", "place", "chunk", "to_center", "x", "y")
@@ -19,21 +18,18 @@ def render(report: ClusterReport, form: GroupFormat) -> str:
         lines = ({"schema": SCHEMA, **assignment(report, row)} for row in rows)
         return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
     assert form is GroupFormat.CSV, form
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in rows:
-        cluster, found = report.cluster_of(row), assignment(report, row)
-        writer.writerow(
-            [
-                found["cluster"],
-                None if cluster is None else cluster.title,
-                found["path"],
-                found["place"],
-                report.items.items[row].ordinal,
-                found["to_center"],
-                found["x"],
-                found["y"],
-            ]
-        )
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, (_cells(report, row) for row in rows))
+
+
+def _cells(report: ClusterReport, row: int) -> list[object]:
+    cluster, found = report.cluster_of(row), assignment(report, row)
+    return [
+        found["cluster"],
+        None if cluster is None else cluster.title,
+        found["path"],
+        found["place"],
+        report.items.items[row].ordinal,
+        found["to_center"],
+        found["x"],
+        found["y"],
+    ]

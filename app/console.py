@@ -24,6 +24,13 @@ UNBOUNDED_WIDTH = 1_000_000
 """Off a terminal nothing is wrapped or cut, and Rich always has a width."""
 
 
+class _Console(Console):
+    """Lets a reader that went away be told as everywhere else: Rich ends the process with 1, which says "no hit"."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Terminal:
     """The two streams of one invocation; built anew each time, because Rich keeps what it saw when it was made."""
 
@@ -39,7 +46,7 @@ class Terminal:
     def _console(self, stream: TextIO) -> Console:
         colored = wants_color(stream, self._color)
         terminal = stream.isatty()
-        return Console(
+        return _Console(
             file=stream,
             force_terminal=colored,
             no_color=not colored,

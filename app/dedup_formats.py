@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from collections.abc import Iterator
 
+from .csv_rows import csv_text
 from .dedup_report import SCHEMA, DedupReport, group_json, rounded
 from .item_json import place
 from .settings import GroupFormat
@@ -22,25 +22,16 @@ def render(report: DedupReport, form: GroupFormat) -> str:
         groups = (group_json(report, group, number) for number, group in enumerate(report.groups, start=1))
         return "".join(json.dumps({"schema": SCHEMA, **group}, ensure_ascii=False) + "\n" for group in groups)
     assert form is GroupFormat.CSV, form
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    return csv_text(CSV_COLUMNS, _rows(report))
+
+
+def _rows(report: DedupReport) -> Iterator[list[object]]:
     for number, group in enumerate(report.groups, start=1):
         size = len(group.dropped) + 1
-        writer.writerow([number, size, "kept", None, None, None, *_cells(report, group.kept)])
+        yield [number, size, "kept", None, None, None, *_cells(report, group.kept)]
         for found in group.dropped:
-            writer.writerow(
-                [
-                    number,
-                    size,
-                    "dropped",
-                    found.tier.value,
-                    rounded(found.score),
-                    None if found.cosine is None else rounded(found.cosine),
-                    *_cells(report, found.item),
-                ]
-            )
-    return text.getvalue()
+            cosine = None if found.cosine is None else rounded(found.cosine)
+            yield [number, size, "dropped", found.tier.value, rounded(found.score), cosine, *_cells(report, found.item)]
 
 
 def _cells(report: DedupReport, row: int) -> list[object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,6 +11,7 @@ from ..training.ablation import Ablation
 from ..training.comparison import Cell, Comparison, Row, encoding_speed
 from ..training.measurement import TaskScore
 from ..training.paper_scores import PaperComparison
+from .csv_rows import csv_text
 
 SCHEMA = 1
 
@@ -97,19 +96,18 @@ def _paper(paper: PaperComparison) -> dict[str, Any]:
 
 def to_csv(comparison: Comparison, paper: PaperComparison | None) -> str:
     """Return one line for each number; columns that do not apply are empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
+    lines: list[dict[str, Any]] = []
     for group in comparison.groups:
         for row in group.rows:
-            writer.writerows(_lines(comparison, row, kind="task", category=group.category))
-        writer.writerows(_lines(comparison, group.mean, kind="category", category=group.category))
-    writer.writerows(_lines(comparison, comparison.overall, kind="overall", category=""))
+            lines += _lines(comparison, row, kind="task", category=group.category)
+        lines += _lines(comparison, group.mean, kind="category", category=group.category)
+    lines += _lines(comparison, comparison.overall, kind="overall", category="")
     for ablation in comparison.ablations:
-        writer.writerows(_steps(ablation))
+        lines += _steps(ablation)
     if paper is not None:
-        writer.writerows(_published(paper))
-    return text.getvalue()
+        lines += _published(paper)
+    assert all(line.keys() <= set(CSV_COLUMNS) for line in lines)
+    return csv_text(CSV_COLUMNS, ([line.get(column) for column in CSV_COLUMNS] for line in lines))
 
 
 def _lines(comparison: Comparison, row: Row, *, kind: str, category: str) -> list[dict[str, Any]]:

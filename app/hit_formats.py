@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .console import harmless
+from .csv_rows import csv_text
 from .places import shown_path
 from .searching import Answer, Hit
 from .settings import HitFormat, SearchMode
@@ -44,7 +43,7 @@ def render(answers: Sequence[Answer], context: ResultContext, form: HitFormat, *
         lines = (json.dumps(_row(a, h, context), ensure_ascii=False) for a in answers for h in a.hits)
         return "".join(f"{line}\n" for line in lines)
     if form is HitFormat.CSV:
-        return _csv(answers)
+        return csv_text(CSV_COLUMNS, (_csv_row(answer, hit) for answer in answers for hit in answer.hits))
     if form is HitFormat.MD:
         return _markdown(answers, context)
     assert form is HitFormat.FILES, form
@@ -142,41 +141,33 @@ def _row(answer: Answer, hit: Hit, context: ResultContext) -> dict[str, Any]:
     return {**asked, **hit_to_json(hit, context)}
 
 
-def _csv(answers: Sequence[Answer]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for answer in answers:
-        for hit in answer.hits:
-            chunk = hit.chunk
-            writer.writerow(
-                [
-                    answer.question.id,
-                    answer.question.text,
-                    hit.rank,
-                    hit.score.total,
-                    hit.score.lexical,
-                    hit.score.dense,
-                    chunk.path,
-                    str(hit.file),
-                    chunk.format,
-                    chunk.title,
-                    chunk.line_start,
-                    chunk.line_end,
-                    chunk.char_start,
-                    chunk.char_end,
-                    chunk.anchor.kind if chunk.anchor else None,
-                    chunk.anchor.value if chunk.anchor else None,
-                    " > ".join(chunk.headings),
-                    docid(hit),
-                    chunk.ordinal,
-                    chunk.date.isoformat(),
-                    hit.freshness.value,
-                    hit.snippet.text if hit.snippet else None,
-                    len(hit.duplicates),
-                ]
-            )
-    return text.getvalue()
+def _csv_row(answer: Answer, hit: Hit) -> list[object]:
+    chunk = hit.chunk
+    return [
+        answer.question.id,
+        answer.question.text,
+        hit.rank,
+        hit.score.total,
+        hit.score.lexical,
+        hit.score.dense,
+        chunk.path,
+        str(hit.file),
+        chunk.format,
+        chunk.title,
+        chunk.line_start,
+        chunk.line_end,
+        chunk.char_start,
+        chunk.char_end,
+        chunk.anchor.kind if chunk.anchor else None,
+        chunk.anchor.value if chunk.anchor else None,
+        " > ".join(chunk.headings),
+        docid(hit),
+        chunk.ordinal,
+        chunk.date.isoformat(),
+        hit.freshness.value,
+        hit.snippet.text if hit.snippet else None,
+        len(hit.duplicates),
+    ]
 
 
 def _markdown(answers: Sequence[Answer], context: ResultContext) -> str:

@@ -189,8 +189,7 @@ def explanation(hit: Hit, mode: SearchMode) -> str:
     meaning = "" if score.dense is None else f"cosine {score.dense:.3f}, {rank}"
     if mode is SearchMode.DENSE:
         return meaning
-    assert score.lexical_part is not None and score.dense_part is not None
-    return (
-        f"{score.total:.3f} = {score.lexical_part:.3f} by words ({words}) "
-        f"+ {score.dense_part:.3f} by meaning ({meaning})"
-    )
+    assert score.lexical_part is not None
+    total, first = round(score.total, 3), round(score.lexical_part, 3)
+    # Rounded by itself the second part would now and then be off by the last digit.
+    return f"{total:.3f} = {first:.3f} by words ({words}) + {total - first:.3f} by meaning ({meaning})"

@@ -29,7 +29,7 @@ def rooted_globs(globs: Sequence[str], root: Path) -> tuple[str, ...]:
         if exists and not path.is_relative_to(root):
             path = path.resolve()
         is_plain = glob.split("/")[0] not in ("", "..")
-        if not exists and (is_plain or (glob.startswith("/") and not path.is_relative_to(root))):
+        if not exists and is_plain:
             found.append(glob)
             continue
         if not is_plain or glob == "." or path.is_relative_to(root):
@@ -38,6 +38,13 @@ def rooted_globs(globs: Sequence[str], root: Path) -> tuple[str, ...]:
         else:
             # A name both here and in a collection elsewhere, as --collection may say: either may be meant.
             found.append(glob)
-        stored = "/" + stored_path(path, root).lstrip("/")
-        found.append(_GLOB_MARKS.sub(r"\\\g<0>", stored) if exists else stored)
+        found.append(_pattern(path, root) + ("/" if glob.endswith("/") and not exists else ""))
     return tuple(found)
+
+
+def _pattern(path: Path, root: Path) -> str:
+    """Return an absolute path as a pattern of stored paths: what is there of it stands for itself, the rest matches."""
+    there = next(part for part in (path, *path.parents) if os.path.lexists(part))
+    parts = stored_path(path, root).lstrip("/").split("/")
+    names = len(parts) - len(path.relative_to(there).parts)
+    return "/" + "/".join([*(_GLOB_MARKS.sub(r"\\\g<0>", part) for part in parts[:names]), *parts[names:]])

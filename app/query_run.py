@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ..index.protocol import CollectionStatus
 from .collection_items import INCOMPLETE
 from .console import Terminal, printable
 from .encoders import EncoderChoice, naming_collection
@@ -20,9 +21,12 @@ from .path_globs import rooted_globs
 from .places import existing_collection
 from .pulling import pull_bar
 from .query_groups import grouping_notices, read_grouping
-from .searching import FUSION_DEPTH, Answer, Freshness, Question, SearchRequest
+from .searching import FUSION_DEPTH, Answer, Freshness, Question, Searcher, SearchRequest
 from .settings import HitFormat, SearchMode, cache_folder
 from .texts import decoded_lines, parsed_json, require_unicode
+
+_MOST_HITS = 2**30
+"""SQLite and FAISS count in 64 bits; what is added and multiplied on the way stays far below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +110,9 @@ def run_query(
     given: Path | None,
     asked: AskedGroups,
 ) -> ExitCode:
-    """Search, print, and return how to exit."""
+    """Search, print, and return how to exit. Raises AppError for more hits than any collection has."""
     began = time.monotonic()
+    _check_count(request)
     with pull_bar(terminal, "the model") as pulling:
         talk = Talk(
             notice=terminal.notice,
@@ -127,7 +132,7 @@ def run_query(
             duplicates = None if grouping.duplicates is None else grouping.duplicates.still(collection)
             answers = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
             status = collection.status()
-            notices = grouping_notices(grouping, collection, given=given)
+            notices = [*_cut(searcher, len(questions)), *grouping_notices(grouping, collection, given=given)]
         finally:
             collection.close()
     context = ResultContext(
@@ -141,11 +146,27 @@ def run_query(
     found = sum(len(answer.hits) for answer in answers)
     for notice in notices:
         terminal.notice(notice)
-    _talk(terminal, answers, request, asked, complete=status.complete, seconds=time.monotonic() - began)
+    _talk(terminal, answers, request, asked, status=status, seconds=time.monotonic() - began)
     stale = any(hit.freshness is not Freshness.FRESH for answer in answers for hit in answer.hits)
     if output.strict and (stale or not status.complete):
         return ExitCode.INCOMPLETE
     return ExitCode.OK if found else ExitCode.NO_HIT
+
+
+def _check_count(request: SearchRequest) -> None:
+    for option, count in (("-k", request.k), ("--offset", request.offset)):
+        if count > _MOST_HITS:
+            raise AppError(f"{option} is {count}: expected at most {_MOST_HITS}, more than any collection holds")
+
+
+def _cut(searcher: Searcher, asked: int) -> list[str]:
+    """Return what to say of questions that the encoder did not read to their end."""
+    cut, limit = searcher.queries_cut, searcher.max_tokens
+    if not cut:
+        return []
+    verb = "was" if cut == 1 else "were"
+    who = "the query" if asked == 1 else f"{cut:,} of {asked:,} queries"
+    return [f"{who} {verb} longer than {limit} tokens and {verb} cut for the search by meaning"]
 
 
 def _print(
@@ -173,10 +194,10 @@ def _talk(
     request: SearchRequest,
     asked: AskedGroups,
     *,
-    complete: bool,
+    status: CollectionStatus,
     seconds: float,
 ) -> None:
-    if not complete:
+    if not status.complete:
         terminal.notice(INCOMPLETE)
     if len(answers) == 1 and not answers[0].hits:
         narrowed = "" if request.where.is_empty and not asked.clusters else " that passes the filters"
@@ -186,7 +207,7 @@ def _talk(
     changed = {h.chunk.path for a in answers for h in a.hits if h.freshness is not Freshness.FRESH}
     if changed:
         terminal.notice(f"{len(changed)} of these files changed since indexed: run `searchctl index` to follow")
-    if request.mode is SearchMode.HYBRID and _may_end_early(answers, request, asked):
+    if request.mode is SearchMode.HYBRID and status.chunks > FUSION_DEPTH and _may_end_early(answers, request):
         terminal.notice(
             f"a hybrid ranking goes as far as the {FUSION_DEPTH} best by words and by meaning: use --mode dense or "
             "--mode lexical for more"
@@ -194,12 +215,8 @@ def _talk(
     terminal.detail(f"{sum(len(a.hits) for a in answers)} hits, {request.mode.value}, {seconds:.2f} s")
 
 
-def _may_end_early(answers: Sequence[Answer], request: SearchRequest, asked: AskedGroups) -> bool:
+def _may_end_early(answers: Sequence[Answer], request: SearchRequest) -> bool:
     """Return whether a hybrid ranking, of limited depth, may lack hits that the page has room for."""
-    if request.offset + request.k > FUSION_DEPTH:
-        return True
-    if not asked.collapse:
-        return False
     # Duplicates take places in the ranking and none on the page.
     short = [answer.hits for answer in answers if len(answer.hits) < request.k]
     return any(request.offset + sum(1 + len(hit.duplicates) for hit in hits) >= FUSION_DEPTH for hits in short)

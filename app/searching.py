@@ -22,7 +22,7 @@ from .snippets import Snippet
 from .stored_groups import Members, StoredDuplicates
 
 if TYPE_CHECKING:
-    from ..encoder.protocol import Vectors
+    from ..encoder.protocol import EncodeProgress, Vectors
 
 FUSION_DEPTH = 1000
 """Candidates from each side of a hybrid search. Fixed: were it to grow with the page, scores would differ from page to
@@ -119,6 +119,8 @@ class Searcher:
         self._encoder = encoder
         self._freshness: dict[str, Freshness] = {}
         self._members: tuple[int, Members, tuple[int, ...]] | None = None
+        self.queries_cut = 0  # over all searches
+        self.max_tokens: int | None = None  # that the encoder reads of a question; None until it has read one
 
     def search(
         self,
@@ -175,6 +177,7 @@ class Searcher:
         from ..encoder.protocol import Role
 
         encoder = self._encoder.open()
+        self.max_tokens = encoder.info.max_tokens
         rows = np.empty((len(questions), encoder.info.dim), dtype=np.float32)
         grouped: dict[str | None, list[int]] = {}
         for row, question in enumerate(questions):
@@ -182,7 +185,9 @@ class Searcher:
             grouped.setdefault(instruction, []).append(row)
         for instruction, members in grouped.items():
             texts = [questions[row].text for row in members]
-            rows[members] = encoder.encode(texts, role=Role.QUERY, instruction=instruction)
+            events: list[EncodeProgress] = []
+            rows[members] = encoder.encode(texts, role=Role.QUERY, instruction=instruction, progress=events.append)
+            self.queries_cut += events[-1].texts_truncated
         return list(rows)
 
     def _answer(
@@ -212,9 +217,10 @@ class Searcher:
         snippets: Sequence[Snippet | None] = [None] * len(page)
         if request.snippets:
             snippets = find_snippets(chunks, question.text, vector, self._encoder)
+        parts = zip(page, chunks, snippets, hanging, strict=True)
         hits = tuple(
             Hit(
-                rank=request.offset + position + 1,
+                rank=place,
                 score=score,
                 chunk=chunk,
                 file=absolute_path(chunk.path, self._collection.root),
@@ -222,9 +228,7 @@ class Searcher:
                 snippet=snippet,
                 duplicates=duplicates,
             )
-            for position, ((_, score), chunk, snippet, duplicates) in enumerate(
-                zip(page, chunks, snippets, hanging, strict=True)
-            )
+            for place, ((_, score), chunk, snippet, duplicates) in enumerate(parts, start=request.offset + 1)
         )
         return Answer(question=question, hits=hits, more=more, dense_weight=weight)
 
@@ -282,11 +286,9 @@ def freshness(file: Path, known: StoredChunk) -> Freshness:
     """Return how a file on disk compares with what the catalogue knows of it."""
     try:
         info = file.stat()
-        if (info.st_size, info.st_mtime_ns) == (known.size, known.mtime_ns):
-            return Freshness.FRESH
-        if info.st_size != known.size:
-            return Freshness.CHANGED
-        same = blake3(file.read_bytes()).hexdigest() == known.content_hash
+        same = info.st_size == known.size and (
+            info.st_mtime_ns == known.mtime_ns or blake3(file.read_bytes()).hexdigest() == known.content_hash
+        )
     except OSError:
         return Freshness.MISSING
     return Freshness.FRESH if same else Freshness.CHANGED
@@ -294,7 +296,5 @@ def freshness(file: Path, known: StoredChunk) -> Freshness:
 
 def _rows(found: Scored) -> list[tuple[int, int, float]]:
     """Return 1-based rank, id and score."""
-    return [
-        (rank, int(id_), float(score))
-        for rank, (id_, score) in enumerate(zip(found.ids, found.scores, strict=True), start=1)
-    ]
+    pairs = zip(found.ids.tolist(), found.scores.tolist(), strict=True)
+    return [(rank, id_, score) for rank, (id_, score) in enumerate(pairs, start=1)]

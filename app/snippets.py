@@ -26,11 +26,12 @@ _COMMON = frozenset(
     )
     for word in line.split()
 )
-# A sentence ends at . ! ? or a CJK full stop; a blank line, a list item and a table row end one too.
-_BORDER = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f])|\n\s*\n|\n(?=\s*(?:[-*+|>#]|\d+[.)])\s)")
+# A sentence ends at . ! ? or a CJK full stop; a blank line, a list item, a table row and a heading end one too.
+_BORDER = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f])|\n\s*\n|\n(?=\s*(?:[-*+|>]|#{1,6}|\d+[.)])\s)")
 _LINE = re.compile(r"\n")
 _FENCED = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
-_HEADING = re.compile(r"#{1,6} ")
+_HEADING = re.compile(r" {0,3}#{1,6} ")
+_HEADING_LINE = re.compile(r"^ {0,3}#{1,6} .*\n", re.MULTILINE)
 _CODE_LINES = 5
 
 
@@ -58,7 +59,8 @@ def sentences(text: str, *, code: bool = False) -> list[Span]:
     start = 0
     borders = [match.span() for match in (_LINE if code else _BORDER).finditer(text)]
     if not code:
-        fences = [match.span() for match in _FENCED.finditer(text)]
+        fences = _fences(text)
+        borders += [(match.end() - 1, match.end()) for match in _HEADING_LINE.finditer(text)]
         borders = [b for b in borders if not any(s <= b[0] < e for s, e in fences)]
         for begin, end in fences:
             borders += [line.span() for line in _LINE.finditer(text, max(begin - 1, 0), min(end + 1, len(text)))]
@@ -77,7 +79,20 @@ def sentences(text: str, *, code: bool = False) -> list[Span]:
 def candidates(text: str, *, code: bool = False) -> list[Span]:
     """Return the sentences that may be the best one: headings, which are shown apart, only if there is nothing else."""
     spans = sentences(text, code=code)
-    return [span for span in spans if code or not _HEADING.match(text, span[0])] or spans
+    fences = [] if code else _fences(text)
+    return [span for span in spans if code or not _is_heading(text, span[0], fences)] or spans
+
+
+def _fences(text: str) -> list[Span]:
+    return [match.span() for match in _FENCED.finditer(text)]
+
+
+def _is_heading(text: str, at: int, fences: Sequence[Span]) -> bool:
+    """Return whether the sentence that begins at `at` is a heading line, or the beginning of one."""
+    line = text.rfind("\n", 0, at) + 1
+    if not _HEADING.match(text, line) or text[line:at].strip():
+        return False
+    return not any(start <= at < end for start, end in fences)
 
 
 def matches_in(query: str, text: str) -> list[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,6 +88,6 @@ def _line(glob: str) -> str:
     text = bare + "\\ " * (len(text) - len(bare))
     try:
         GitIgnoreSpec.from_lines([text])
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # pathspec lets the latter out: a range such as [9-0]
         raise QuerySyntaxError(f"the glob {glob!r} cannot be understood ({error}): use * ? [abc] and **") from error
     return text

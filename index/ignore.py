@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from .errors import IndexRoomError, QuerySyntaxError, ReadError
 from .readers.decoding import decode
@@ -15,6 +17,8 @@ from .readers.decoding import decode
 OWN_IGNORE_FILE = ".searchctlignore"
 IGNORE_FILES = (OWN_IGNORE_FILE, ".ignore", ".gitignore")
 """Strongest first within one folder."""
+_BRACKETS = re.compile(r"\\.|\[([!^]?)(\]?[^\]/]*)\]")
+_RANGE = re.compile(r"(.)-([^\]])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +30,17 @@ class IgnoreLevel:
 
 
 def parse_patterns(lines: Iterable[str], source: str) -> GitIgnoreSpec:
-    """Return the compiled patterns. Raises QuerySyntaxError naming `source` for a malformed one."""
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError as error:
-        raise QuerySyntaxError(
-            f"{source}: {error}. Expected patterns as in .gitignore; correct or remove it."
-        ) from error
+    """Return the compiled patterns. Raises QuerySyntaxError naming `source` and the pattern for a malformed one."""
+    patterns: list[GitIgnoreSpecPattern] = []
+    for line in lines:
+        try:
+            patterns.append(GitIgnoreSpecPattern(line))
+        except (ValueError, re.error) as error:  # pathspec lets the latter out: a range such as [9-0]
+            raise QuerySyntaxError(
+                f"{source}: the pattern {line!r} cannot be understood ({error}). Expected patterns as in .gitignore; "
+                "correct or remove it."
+            ) from error
+    return GitIgnoreSpec(patterns)
 
 
 def load_level(folder: Path, names: AbstractSet[str] | None = None) -> IgnoreLevel | None:
@@ -137,4 +145,21 @@ def _load(path: Path) -> GitIgnoreSpec:
 
 
 def _parsed(text: str, path: Path) -> GitIgnoreSpec:
-    return parse_patterns((line.removesuffix("\r") for line in text.split("\n")), str(path))
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return parse_patterns(map(_with_ranges_of_git, lines), str(path))
+
+
+def _with_ranges_of_git(line: str) -> str:
+    """Return a line of an ignore file whose ranges all run forwards.
+
+    Of one that runs backwards ([9-0]) git takes the first character, and a regular expression is an error.
+    """
+
+    def mend(found: re.Match[str]) -> str:
+        if found[0].startswith("\\"):
+            return found[0]
+        # As a range of its own the character cannot begin another one with what follows.
+        members = _RANGE.sub(lambda pair: pair[0] if pair[1] <= pair[2] else f"{pair[1]}-{pair[1]}", found[2])
+        return f"[{found[1]}{members}]"
+
+    return _BRACKETS.sub(mend, line)

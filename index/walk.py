@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import IndexRoomError, PathNotFoundError
 from .ignore import IgnoreLevel, ancestor_levels, ignored_by, load_level, parse_patterns
-from .readers import reader_for
+from .readers import claims_text, reader_for
 from .readers.decoding import SNIFF_BYTES, looks_binary
 
 TRASH_FOLDER = ".searchctl-trash"
@@ -193,7 +193,7 @@ class _Walk:
         elif not explicit and not self._wanted(path.name):
             yield SkippedFile(path=path, reason=f"not of type {', '.join(sorted(self._types))}")
         else:
-            yield FoundFile(path=path, size=info.st_size, mtime_ns=info.st_mtime_ns, inode=info.st_ino)
+            yield FoundFile(path=path, size=info.st_size, mtime_ns=storable_ns(info.st_mtime_ns), inode=info.st_ino)
 
     def _unfit(self, path: Path, info: os.stat_result) -> str | None:
         """Return why a file cannot be read as a document, None when it may be."""
@@ -203,7 +203,7 @@ class _Walk:
             return f"{info.st_size:,} bytes, more than the cap of {self._options.max_bytes:,}"
         if not os.access(path, os.R_OK):
             return "permission denied"
-        if reader_for(path.name) is not None:
+        if not claims_text(path.name):
             return None
         try:
             with path.open("rb") as file:
@@ -240,6 +240,11 @@ class _Walk:
                 yield from self._file(link.path, real, Path(real).stat())
         except OSError as error:
             yield SkippedFile(path=link.path, reason=f"symlink: {_reason(error)}")
+
+
+def storable_ns(time_ns: int) -> int:
+    """Return a file's time as a catalogue can store it: a clock that was wrong may have said a year beyond 2262."""
+    return max(-(2**63), min(time_ns, 2**63 - 1))
 
 
 def _reason(error: OSError) -> str:

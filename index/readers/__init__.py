@@ -79,6 +79,14 @@ def reader_for(name: str) -> tuple[str, Reader] | None:
     return ("text", read_text) if lower in _BARE_NAMES else None
 
 
+def claims_text(name: str) -> bool:
+    """Return whether a file's name says no more than plain text or code, or nothing: its content may be anything.
+
+    So it is with `a.out`, a library `libfoo.so.1` and a video `clip.ts`."""
+    found = reader_for(name)
+    return found is None or found[0] == "text" or found[1] is read_code
+
+
 def read_document(data: bytes, name: str) -> Document:
     """Return the document in `data`, read as the name says, or as plain text where the name tells nothing.
 

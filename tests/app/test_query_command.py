@@ -338,6 +338,78 @@ def test_every_printed_path_finds_itself(library: Any) -> None:
         assert library("query", "heron", "-l", "-k", "50", "--path", name).out.splitlines() == [name]
 
 
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [("../*.md", "a.md"), ("ABSOLUTE/*.md", "a.md"), ("../s*/", "sub/b.md"), ("../[ac].md", "a.md")],
+)
+def test_brackets_of_the_working_directory_are_no_pattern(shell: Any, path: str, names: str) -> None:
+    for name in ("notes [2024]/a.md", "notes [2024]/sub/b.md", "notes 2/a.md", "../far [1]/c.md"):
+        shell.write(name, "heron\n")
+    shell.index("notes [2024]", "notes 2", "../far [1]")
+    root = shell.folder
+    shell.folder = root / "notes [2024]/sub"
+    path = path.replace("ABSOLUTE", str(root / "notes [2024]"))
+    assert found(shell, "--path", path) == {f"notes [2024]/{name}" for name in names.split()}
+    far = str(root.parent / "far [1]")
+    assert found(shell, "--path", f"{far}/*.md") == {f"{far}/c.md"}
+
+
+def test_an_absolute_pattern_that_is_not_there_starts_at_the_collections_folder(library: Any) -> None:
+    library.folder = library.folder / "code"
+    assert found(library, "--path", "/docs/animals/*") == found(library, "--path", "/docs/animals/") == ANIMALS
+
+
+@pytest.mark.parametrize("option", ["--path", "--exclude"])
+def test_a_range_that_runs_backwards_is_no_bug(library: Any, option: str) -> None:
+    ended = library("query", "heron", option, "[2024-06]*")
+    assert ended.code == 2
+    assert "the glob '[2024-06]*' cannot be understood" in ended.err
+    assert "bug" not in ended.err
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_hits_than_any_collection_has_are_refused(library: Any, mode: str) -> None:
+    """SQLite and FAISS count in 64 bits: "This is a bug in searchctl"."""
+    for option in ("-k", "--offset"):
+        ended = library("query", "heron", "--mode", mode, option, "99999999999999999999")
+        assert ended.code == 2
+        assert f"{option} is 99999999999999999999" in ended.err
+        assert "bug" not in ended.err
+    for offset, code in ((0, 0), (2**30, 1)):
+        ended = library("query", "heron", "--mode", mode, "-k", str(2**30), "--offset", str(offset))
+        assert ended.code == code, ended.err
+
+
+def test_cut_queries_are_told(shell: Any) -> None:
+    """`docs/concepts.md`: the number of cut texts is counted and told."""
+    shell.write("a.txt", "heron fish\n")
+    assert shell("index", "a.txt", "--model", "hashing", "--max-tokens", "32", "--chunk-tokens", "16").code == 0
+    long = "heron " * 40
+    told = "was cut for the search by meaning"
+    assert f"note: the query was longer than 32 tokens and {told}" in shell("query", long).err
+    assert told not in shell("query", long, "--mode", "lexical").err
+    assert "cut" not in shell("query", "heron").err
+    lines = [{"query": long, "instruction": "x"}, {"query": "heron"}, {"query": long}]
+    file = shell.write("queries.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
+    for mode in ("hybrid", "dense"):
+        err = shell("query", "--queries", file, "--mode", mode).err
+        assert "note: 2 of 3 queries were longer than 32 tokens and were cut for the search by meaning" in err
+
+
+def test_a_hybrid_ranking_says_that_it_ends_only_where_there_could_be_more(shell: Any) -> None:
+    told = "a hybrid ranking goes as far as the 1000 best"
+    shell.write("few.jsonl", '{"text": "heron"}\n' * 6)
+    shell.index("few.jsonl")
+    assert told not in shell("query", "heron", "-k", "2000").err
+    shell.write("many.jsonl", '{"text": "heron fish"}\n' * 1100)
+    shell.index("many.jsonl")
+    assert told in shell("query", "fish", "-k", "2000", "--no-snippet").err
+    assert told not in shell("query", "fish", "-k", "2000", "--no-snippet", "--path", "few.jsonl").err
+    assert told not in shell("query", "fish", "-k", "2000", "--no-snippet", "--mode", "dense").err
+    assert told not in shell("query", "fish", "-k", "10", "--offset", "980", "--no-snippet").err
+    assert told in shell("query", "fish", "-k", "10", "--offset", "2000", "--no-snippet").err
+
+
 def test_types_with_commas_are_several(shelf: Any) -> None:
     assert len(shelf.hits("heron", "-k", "60", "-t", "md, txt")) == 60
     assert len(shelf.hits("heron", "-k", "60", "-t", "md,py")) == 20

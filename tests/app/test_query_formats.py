@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -109,3 +110,33 @@ def test_square_brackets_are_not_markup(shell: Any) -> None:
     out = shell("query", "heron").out
     assert "docs/[bold]x[/bold].txt" in out
     assert "[red]fish[/red] [/]" in out
+
+
+def test_explained_parts_add_up_as_they_are_printed(library: Any) -> None:
+    for query in ("heron fish power", "query finds passages", "bees tide catalogue", "heron stays"):
+        for words in ("0.05", "0.33", "0.5", "0.77"):
+            out = library("query", query, "--explain", "--dense-weight", words).out
+            sums = re.findall(r"(\d\.\d{3}) = (\d\.\d{3}) by words .*? \+ (\d\.\d{3}) by meaning", out)
+            assert sums
+            for total, first, second in sums:
+                assert Decimal(total) == Decimal(first) + Decimal(second)
+
+
+def test_a_lone_carriage_return_keeps_its_row_whole_in_csv(library: Any) -> None:
+    """Python 3.11 leaves it bare, and every reader of CSV takes a bare one for the end of a row."""
+    ended = library("query", "heron\rfish", "--format", "csv", "-k", "2")
+    rows = list(csv.reader(io.StringIO(ended.out, newline="")))
+    assert [len(row) for row in rows] == [23, 23, 23]
+    assert {row[1] for row in rows[1:]} == {"heron\rfish"}
+    assert ended.out.startswith("query_id,query,rank,")
+    assert "\r\n" not in ended.out
+    for name in ("a\rb.txt", "c\rd.txt"):
+        library.write(
+            f"docs/{name}", "Bees dance to tell the others in the dark of the hive where the flowers bloom.\n"
+        )
+    library.index("docs")
+    for command, width in (("dedup", 14), ("cluster", 8)):
+        ended = library(command, "--format", "csv")
+        rows = list(csv.reader(io.StringIO(ended.out, newline="")))
+        assert {len(row) for row in rows} == {width}, ended
+        assert any("a\rb.txt" in cell for row in rows for cell in row)

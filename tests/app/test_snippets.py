@@ -20,6 +20,8 @@ from searchctl.app.snippets import best_by_words, candidates, cut_code, cut_snip
         ("鷺は水辺に立つ。魚を待つ。", ["鷺は水辺に立つ。", "魚を待つ。"]),
         ("Run:\n\n```sh\na b\nc d\n```\n\nDone.", ["Run:", "```sh", "a b", "c d", "```", "Done."]),
         ("Version 1.5 is out", ["Version 1.5 is out"]),
+        ("# Refunds\nMoney is\nback.", ["# Refunds", "Money is\nback."]),
+        ("Money is back\n## Refunds\n#todo", ["Money is back", "## Refunds", "#todo"]),
     ],
 )
 def test_sentences(text: str, expected: list[str]) -> None:
@@ -52,6 +54,26 @@ def test_headings_are_no_passage() -> None:
     assert [text[s:e] for s, e in candidates(text)] == ["It stays after a crash."]
     assert cut_snippet(text, None, []).text == "It stays after a crash."
     assert not cut_snippet(text, None, []).cut_before
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "expected"),
+    [
+        (
+            "money returned",
+            "# Refunds\nMoney is returned within 14 days.\nShipping is extra.",
+            "Money is returned within 14 days.",
+        ),
+        ("pangolin food", "# todo list\nbuy pangolin food", "buy pangolin food"),
+        ("heron", "# Birds\n\n```sh\n# count the heron\nls\n```\n", "# count the heron"),
+        ("heron", "Tell it apart from the egret! # heron is one\n", "# heron is one"),
+        ("heron", "Like this:\n\n    # count the heron\n    ls\n", "# count the heron\n    ls"),
+        ("heron", "   ## The heron ##\nIt waits.\n", None),
+    ],
+)
+def test_only_a_line_that_is_a_heading_is_no_passage(query: str, text: str, expected: str | None) -> None:
+    """What followed it up to the next full stop was thrown away with it."""
+    assert best(query, text) == expected
 
 
 def test_no_match_is_none() -> None:

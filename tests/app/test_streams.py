@@ -83,12 +83,13 @@ def test_color_always_colours_a_pipe(library: Any) -> None:
     assert "\x1b[" not in library("query", "heron").out
 
 
-def test_sigpipe_ends_quietly_with_141(library: Any) -> None:
-    """`searchctl query ... | head -1`, with more output than a pipe holds."""
+@pytest.mark.parametrize("form", ["json", "table"])
+def test_sigpipe_ends_quietly_with_141(library: Any, form: str) -> None:
+    """`searchctl query ... | head -1`, with more output than a pipe holds; Rich would end it with 1, "no hit"."""
     for number in range(40):
         library.write(f"many/{number}.txt", f"heron number {number}. " + "fish and water " * 120)
     library.index("many")
-    process = library.start("query", "heron", "-k", "400", "--full", "--format", "json")
+    process = library.start("query", "heron", "-k", "400", "--full", "--format", form)
     process.stdout.readline()
     process.stdout.close()
     err = process.stderr.read()
@@ -224,6 +225,15 @@ def test_hits_are_printed_with_stderr_closed(library: Any) -> None:
     ended = through_shell(library.folder, "searchctl query heron -l 2>&-")
     assert ended.returncode == 0
     assert "docs/animals/birds.txt" in ended.stdout
+
+
+def test_talk_that_nobody_reads_ends_with_141_too(library: Any) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = library.start("query", "zzz", "--mode", "lexical", stderr=writer)
+    os.close(writer)
+    process.communicate(timeout=60)
+    assert process.returncode == 141
 
 
 @pytest.mark.parametrize("args", ["--nonsense", "--nonsense --format json", "--collection nowhere --debug"])

@@ -99,6 +99,8 @@ def test_dates_after_is_inclusive_and_before_exclusive() -> None:
         (Filter(paths=("",)), "glob '' is empty"),
         (Filter(paths=("/",)), "glob '/' is empty"),
         (Filter(exclude=("!docs",)), "negated"),
+        (Filter(paths=("[2024-06]*",)), r"glob '\[2024-06\]\*' cannot be understood \(bad character range 4-0"),
+        (Filter(exclude=("x[z-a]",)), r"glob 'x\[z-a\]' cannot be understood"),
         (Filter(types=(" .",)), "file type ' .' is empty"),
         (Filter(after=datetime(2024, 1, 1)), "no time zone"),
     ],

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from searchctl.index.errors import IndexRoomError, PathNotFoundError, QuerySyntaxError
+from searchctl.index.errors import IndexRoomError, PathNotFoundError, QuerySyntaxError, ReadError
+from searchctl.index.readers import read_document
 from searchctl.index.walk import FoundFile, SkippedFile, WalkOptions, walk
 
 
@@ -66,8 +70,11 @@ def test_nested_ignore_files_negation_and_precedence(tmp_path: Path) -> None:
 
 def test_ignore_rules_equal_those_of_git(tmp_path: Path) -> None:
     patterns = "*.o.md\n/anchored.md\ndeep/**/x.md\n!deep/keep/x.md\nfolder/\n\\#odd.md\na?c.md\n[bc]1.md\n**/any.md\n"
+    patterns += "[24-06]-r.md\n[!9-0]-n.md\n[]z-a-c]-m.md\n\\[9-0]-e.md\n"  # ranges that run backwards, and none
     names = "a.o.md anchored.md s/anchored.md deep/x.md deep/a/b/x.md deep/keep/x.md folder/f.md s/folder/f.md #odd.md "
-    names += "abc.md ac.md b1.md d1.md any.md s/t/any.md plain.md s/plain.md file.folder.md"
+    names += "abc.md ac.md b1.md d1.md any.md s/t/any.md plain.md s/plain.md file.folder.md "
+    names += " ".join(f"{first}-r.md" for first in "0123456") + " 9-n.md 0-n.md 5-n.md "
+    names += "z-m.md a-m.md c-m.md --m.md ]-m.md b-m.md [9-0]-e.md 9-e.md"
     make(tmp_path, {".gitignore": patterns, **dict.fromkeys(names.split(), "x")})
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     listed = subprocess.run(
@@ -190,12 +197,40 @@ def test_size_cap_names_both_sizes_and_is_inclusive(tmp_path: Path) -> None:
         ("noext", "wide text without mark\n".encode("utf-16-le"), True),
         ("empty.unknown", b"", True),
         ("claimed.pdf", b"%PDF\x00\x00", True),
+        ("a.out", b"\x7fELF\x02\x01\x01\x00", False),
+        ("libfoo.so.1", b"\x7fELF\x02\x01\x01\x00", False),
+        ("clip.ts", b"G@\x00\x10\x00\x00\xb0\x0d", False),
+        ("LICENSE", b"\x00\x01\x02", False),
+        ("build.out", b"warning: unused\n", True),
+        ("wide.txt", "wide text\n".encode("utf-16"), True),
+        ("wide.ts", "let wide = true\n".encode("utf-16-be"), True),
+        ("late.log", b"x" * 9000 + b"\x00", True),
+        ("coloured.log", b"\x1b[31mred\x1b[0m\n", True),
+        ("claimed.json", b"\x00\x01\x02", True),
     ],
 )
-def test_only_files_that_no_reader_claims_are_sniffed(tmp_path: Path, name: str, data: bytes, taken: bool) -> None:
+def test_only_files_that_may_be_anything_by_their_name_are_sniffed(
+    tmp_path: Path, name: str, data: bytes, taken: bool
+) -> None:
     (tmp_path / name).write_bytes(data)
     assert found(tmp_path) == ([name] if taken else [])
     assert skipped(tmp_path) == ({} if taken else {name: "binary"})
+
+
+@given(data=st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-16-le")))
+@settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize("name", ["a.out", "a.ts"])
+def test_what_is_skipped_as_binary_is_what_its_reader_refuses(
+    name: str, data: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(data)
+    try:
+        read_document(data, name)
+    except ReadError:
+        assert isinstance(next(walk([path], WalkOptions())), SkippedFile)
+    else:
+        assert isinstance(next(walk([path], WalkOptions())), FoundFile)
 
 
 def test_types_by_extension_or_format_and_exclude_patterns(tmp_path: Path) -> None:
@@ -208,8 +243,11 @@ def test_types_by_extension_or_format_and_exclude_patterns(tmp_path: Path) -> No
 
 
 def test_a_malformed_exclude_pattern_is_an_error_of_this_room(tmp_path: Path) -> None:
-    with pytest.raises(QuerySyntaxError, match="exclude"):
-        list(walk([tmp_path], WalkOptions(exclude=("!",))))
+    for pattern in ("!", "[2024-06]*"):
+        with pytest.raises(
+            QuerySyntaxError, match=rf"exclude: the pattern '{re.escape(pattern)}' cannot be understood"
+        ):
+            list(walk([tmp_path], WalkOptions(exclude=("*.md", pattern))))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -15,6 +15,7 @@ from ..index.documents import Chunk, Document
 from ..index.errors import IndexRoomError, ReadError
 from ..index.protocol import CollectionSettings, DocumentRecord, FileRecord, Writer
 from ..index.readers import read_document
+from ..index.walk import storable_ns
 from .embedding import EmbedQueue
 from .survey import Survey, Task
 
@@ -271,7 +272,7 @@ def _read(task: Task) -> tuple[bytes, FileRecord]:
     record = FileRecord(
         path=task.path,
         size=info.st_size,
-        mtime_ns=info.st_mtime_ns,
+        mtime_ns=storable_ns(info.st_mtime_ns),
         inode=info.st_ino,
         content_hash=blake3(data).hexdigest(),
     )

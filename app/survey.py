@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..index.errors import PathNotFoundError
 from ..index.protocol import FileRecord
-from ..index.walk import FoundFile, SkippedFile, WalkOptions, walk
+from ..index.walk import FoundFile, SkippedFile, WalkOptions, storable_ns, walk
 from .errors import AppError, ExitCode
 from .places import absolute_path, own_places, stored_path
 
@@ -114,6 +114,9 @@ def survey(
         if not _of_type(path, options):
             continue
         state = _state(absolute_path(path, base))
+        if result.skipped.get(path) == "binary":  # A text that a crash has filled with zeros is not to be forgotten.
+            del result.skipped[path]
+            result.failed[path] = "binary data where text was indexed before"
         if failed_in(path, result.failed) or state is _State.UNREACHABLE:
             result.failed.setdefault(path, "cannot be reached")
         else:
@@ -131,10 +134,10 @@ def compare(path: str, record: FileRecord, base: Path, result: Survey) -> None:
     except OSError:
         result.gone.append(path)
         return
-    if _same(record, info.st_size, info.st_mtime_ns, info.st_ino):
+    if _same(record, info.st_size, storable_ns(info.st_mtime_ns), info.st_ino):
         result.unchanged += 1
         return
-    found = FoundFile(path=file, size=info.st_size, mtime_ns=info.st_mtime_ns, inode=info.st_ino)
+    found = FoundFile(path=file, size=info.st_size, mtime_ns=storable_ns(info.st_mtime_ns), inode=info.st_ino)
     result.tasks.append(Task(path=path, found=found, known=record))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections import Counter
@@ -111,12 +112,16 @@ def _read(terminal: Terminal, wish: PairsWish, output: Path) -> _Read:
             if isinstance(found, TextFile):
                 read.add("document", found)
             else:
-                read.unread[str(found.path)] = found.reason
+                # A name that is no UTF-8 may be the reason, and goes into the manifest.
+                read.unread[os.fsencode(found.path).decode("utf-8", "backslashreplace")] = found.reason
         if wish.collection is not None:
             _read_collection(terminal, wish.collection, read)
     if not read.passages:
         places = ", ".join(map(str, wish.texts)) or str(wish.collection)
-        raise AppError(f"{places}: no text found{_unread(read)}. Expected JSON lines or documents that have a reader")
+        expected = "documents that have a reader"
+        if read.unread:
+            expected = "documents that can be read: mend what is named, or give the text of it as JSON lines"
+        raise AppError(f"{places}: no text found{_unread(read)}. Expected JSON lines or {expected}")
     return read
 
 

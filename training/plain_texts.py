@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,17 @@ from blake3 import blake3
 from ..index.documents import Document
 from ..index.errors import IndexRoomError, ReadError
 from ..index.readers import read_document
-from ..index.walk import FoundFile, WalkOptions, walk
+from ..index.walk import SkippedFile, WalkOptions, walk
 from .corpus import data_files
 from .crops import Passage
 from .errors import DataError
 from .json_lines import SUFFIXES, Source
 from .passage_cuts import SEPARATOR
+
+# Beginnings of a walk's reasons. These are true of a file below a folder only: one that is named is read all the same.
+_BY_RULE = ("hidden", "ignored by", "symlink to")
+# These are nothing to tell of below a folder, but of a file that a person named.
+_NO_TEXT = ("binary", "not a regular file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +80,19 @@ def read_documents(
 ) -> Iterator[TextFile | Unread]:
     """Yield each document found below `places` that is none of `apart`, in the order of a walk, or why it is unread.
 
-    Hidden, ignored and binary files are left out, as an index leaves them out. Each section is a passage, its title and
-    headings are the passage's title.
+    Hidden, ignored and binary files below a folder are left out, as an index leaves them out. Each section is a
+    passage, its title and headings are the passage's title.
     """
-    others = {path.resolve() for path in apart}
+    others = {os.path.realpath(path) for path in apart}
+    named = {os.path.realpath(path) for path in places}
     for found in walk(places, WalkOptions()):
-        if not isinstance(found, FoundFile) or found.path.resolve() in others:
+        # Path.resolve raises RuntimeError for a symlink that leads to itself.
+        real = os.path.realpath(found.path)
+        if real in others:
+            continue
+        if isinstance(found, SkippedFile):
+            if not found.reason.startswith(_BY_RULE if real in named else (*_BY_RULE, *_NO_TEXT)):
+                yield Unread(path=found.path, reason=found.reason)
             continue
         told(found.path.name)
         try:

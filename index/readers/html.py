@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ..documents import Document
 from .decoding import Decoded, decode
+from .local_dates import said_date
 from .markup import Block, Kind, blocks_of, compose, parse_html
 from .outline import Composer
 
@@ -109,9 +110,7 @@ def _date(root: Any) -> datetime | None:
     for meta in root.iter("meta"):
         field = (meta.get("property") or meta.get("name") or meta.get("itemprop") or "").lower()
         if field in _DATES:
-            try:
-                date = datetime.fromisoformat((meta.get("content") or "").strip())
-            except ValueError:
-                continue
-            return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+            date = said_date((meta.get("content") or "").strip())
+            if date is not None:
+                return date
     return None

@@ -56,7 +56,7 @@ def _split(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
     # A "From " line in a body is only a separator after a blank line, and has a time in it.
     marks = [
         found for found in _FROM_LINE.finditer(data)
-        if found.start() == 0 or data[: found.start()].endswith((b"\n\n", b"\r\n\r\n"))
+        if found.start() == 0 or data.endswith((b"\n\n", b"\r\n\r\n"), 0, found.start())
     ]  # fmt: skip
     if not marks or marks[0].start() != 0:
         raise ReadError(f"{name}: not a mailbox: it begins with {data[:20]!r}, expected a line 'From address date'.")

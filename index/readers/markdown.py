@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from ..documents import Document
 from .decoding import decode
+from .local_dates import said_date
 from .outline import Heading, verbatim_sections
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\r?$")
@@ -31,7 +31,7 @@ def read_markdown(data: bytes, name: str) -> Document:
         format="markdown",
         sections=tuple(verbatim_sections(text, headings)),
         title=title or None,
-        date=_date(front.get("date", "")),
+        date=said_date(front.get("date", "")),
         metadata=decoded.metadata,
     )
 
@@ -54,14 +54,6 @@ def _front_matter(text: str) -> tuple[dict[str, str], int]:
         if (found := _FIELD.match(line)) is not None:
             fields.setdefault(found[1].lower(), (found[2] or found[3] or found[4] or "").strip())
     return fields, closing.end()
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        date = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def headings_of(text: str, at: int = 0) -> list[Heading]:

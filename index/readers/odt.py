@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..documents import Document
@@ -40,17 +41,43 @@ def _body(parent: Any, composer: Composer) -> None:
         if element.tag in _SKIPPED or not isinstance(element.tag, str):
             continue
         if element.tag == f"{_TEXT}h":
-            level = element.get(f"{_TEXT}outline-level", "1")
-            composer.heading(int(level) if level.isdigit() else 1, _text(element))
+            _heading(element, composer)
         elif element.tag == f"{_TEXT}p":
             composer.block(_text(element))
         elif element.tag == f"{_TEXT}list":
-            composer.block("\n".join(f"- {_text(item)}" for item in element.iter(f"{_TEXT}p")))
+            _list(element, composer)
         elif element.tag == f"{_TABLE}table":
             rows = element.iter(f"{_TABLE}table-row")
             composer.block(table_text([[_text(cell) for cell in row.iter(f"{_TABLE}table-cell")] for row in rows]))
         else:
             _body(element, composer)
+
+
+def _heading(element: Any, composer: Composer) -> None:
+    level = element.get(f"{_TEXT}outline-level", "1")
+    composer.heading(int(level) if level.isdigit() else 1, _text(element))
+
+
+def _list(element: Any, composer: Composer) -> None:
+    """Add the items of a list; a numbered heading is a list with the heading in it."""
+    items: list[str] = []
+    for item in _items(element):
+        if item.tag == f"{_TEXT}h":
+            composer.block("\n".join(items))
+            items.clear()
+            _heading(item, composer)
+        else:
+            items.append(f"- {_text(item)}")
+    composer.block("\n".join(items))
+
+
+def _items(parent: Any) -> Iterator[Any]:
+    """Yield the paragraphs and headings below `parent` at any depth, none that is inside of another."""
+    for child in parent:
+        if child.tag in {f"{_TEXT}p", f"{_TEXT}h"}:
+            yield child
+        elif child.tag not in _SKIPPED:
+            yield from _items(child)
 
 
 def _text(element: Any) -> str:

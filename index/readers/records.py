@@ -11,14 +11,17 @@ from ..errors import ReadError
 from .decoding import decode
 
 _TEXT_FIELDS = ("text", "body", "content", "abstract")
+_ID_FIELDS = ("_id", "id")
 _TITLE_FIELDS = ("title", "headline", "name", "subject")
 
 
 def read_jsonl(data: bytes, name: str) -> Document:
     """Return one section per record, anchor "row" with its line.
 
-    A record with a text field (text, body, content, abstract) gives that, its title as heading; any other gives lines
-    "key: value", nested keys joined by dots. Raises ReadError naming the line of a record that is no JSON."""
+    A record with a text field (text, body, content, abstract) gives that, its title as heading, or, where that is
+    blank, lines "key: value" of its other fields but for the id, nested keys joined by dots, or the title alone. A
+    record without a text field gives such lines of all fields. Raises ReadError naming the line of a record that is no
+    JSON."""
     decoded = decode(data, name)
     sections: list[Section] = []
     for number, line in enumerate(decoded.text.split("\n"), start=1):
@@ -40,10 +43,14 @@ def _section(record: Any, number: int) -> Section | None:
     """Return the section of a record, None for one without any text."""
     anchor = Anchor(kind="row", value=str(number))
     fields = {str(key).lower(): value for key, value in record.items()} if isinstance(record, dict) else {}
-    texts = [fields[key] for key in _TEXT_FIELDS if isinstance(fields.get(key), str)]
-    title = next((" ".join(fields[key].split()) for key in _TITLE_FIELDS if isinstance(fields.get(key), str)), "")
-    text = "\n\n".join(text for text in texts if text.strip()) or (title if texts else "")
-    if not texts:
+    texts = [text for key in _TEXT_FIELDS if isinstance(text := fields.get(key), str) and text.strip()]
+    named = next((key for key in _TITLE_FIELDS if isinstance(fields.get(key), str)), "")
+    title = " ".join(fields[named].split()) if named else ""
+    text = "\n\n".join(texts)
+    if not texts and not fields.keys().isdisjoint(_TEXT_FIELDS):
+        others = {key: value for key, value in record.items() if str(key).lower() not in (*_ID_FIELDS, named)}
+        text = "\n".join(_flat(others, "")) or title
+    elif not texts:
         text, title = "\n".join(_flat(record, "")), ""
     if not text.strip():
         return None
@@ -51,7 +58,7 @@ def _section(record: Any, number: int) -> Section | None:
 
 
 def _flat(value: Any, key: str) -> Iterator[str]:
-    """Yield "key: value" for each value that is neither null nor empty."""
+    """Yield "key: value" for each value that is neither null nor blank."""
     if isinstance(value, dict):
         for inner, item in value.items():
             yield from _flat(item, f"{key}.{inner}" if key else str(inner))
@@ -61,7 +68,7 @@ def _flat(value: Any, key: str) -> Iterator[str]:
         else:
             for item in value:
                 yield from _flat(item, key)
-    elif value is not None and value != "":
+    elif value is not None and not (isinstance(value, str) and not value.strip()):
         yield f"{key}: {_scalar(value)}" if key else _scalar(value)
 
 

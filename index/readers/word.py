@@ -144,6 +144,6 @@ def _rows(table: Any) -> list[list[str]]:
     rows: list[list[str]] = []
     for row in table.iter(f"{_W}tr"):
         cells = [cell for cell in row.iter(f"{_W}tc") if next(cell.iterancestors(f"{_W}tr")) is row]
-        texts = [" ".join(_text(paragraph) for paragraph in cell.findall(f"{_W}p")) for cell in cells]
-        rows.append(texts)
+        # The rows of a table within a cell are rows of their own.
+        rows.append([" ".join(_text(block) for block in _blocks(cell) if block.tag == f"{_W}p") for cell in cells])
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,42 @@ def test_options_for_files_need_a_path(shell: Any, options: tuple[str, ...], mon
     # What the environment says is for the paths that are named.
     monkeypatch.setenv("SEARCHCTL_HIDDEN", "1")
     assert json.loads(shell("index", "--format", "json").out)["unchanged"] == 1
+
+
+def test_a_file_from_the_far_future_is_indexed_once(shell: Any) -> None:
+    path = shell.write("a.md", "one\n")
+    os.utime(path, ns=(2**63 + 10**18, 2**63 + 10**18))
+    assert index(shell, "a.md", *HASHING)["added"] == 1
+    assert index(shell)["unchanged"] == 1
+    assert "1 document" in shell("status").out
+    assert shell.hits("one", "--after", "2200")[0]["path"] == "a.md"
+
+
+def test_a_text_that_has_become_binary_is_kept_and_told(shell: Any) -> None:
+    path = shell.write("a.txt", "a heron\n")
+    shell.write("other", b"\0" * 100)
+    index(shell, ".", *HASHING)
+    path.write_bytes(b"\0" * 100)
+    ended = shell("index")
+    assert ended.code == 3
+    assert "a.txt: binary data where text was indexed before" in ended.err
+    assert shell.hits("heron")[0]["path"] == "a.txt"
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="a process cannot change its time zone here")
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Asia/Tokyo"])
+def test_a_day_of_front_matter_is_the_day_that_after_and_before_mean(
+    shell: Any, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        shell.write("diary.md", "---\ndate: 2024-06-30\n---\na heron\n")
+        shell.write("page.html", '<meta name="date" content="2024-06-30"><p>a heron stood in the water</p>')
+        index(shell, ".", *HASHING)
+        assert 2 == len(shell.hits("heron", "--after", "2024-06-30"))
+        assert [] == shell.hits("heron", "--before", "2024-06-30")
+        assert 2 == len(shell.hits("heron", "--before", "2024-07-01"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()

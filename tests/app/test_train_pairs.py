@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,37 @@ def test_what_is_said(pages: Any) -> None:
     assert f"  query     {QUERIES[0]}\n" in ended.err
     assert "`searchctl train run --stages supervised --data pairs.jsonl`" in ended.err
     assert pages("train", "pairs", "pages", "-o", "other.jsonl", "-q").err == ""
+
+
+def test_named_files_that_are_not_read_are_told_with_their_reason(pages: Any) -> None:
+    pages.write("odd.xyz", b"\0\1\2")
+    with (pages.folder / "dump.txt").open("wb") as file:
+        file.truncate(32 * 2**20 + 1)
+    too_large = "33,554,433 bytes, more than the cap of 33,554,432"
+    ended = pages("train", "pairs", "pages", "dump.txt", "odd.xyz", "-o", "pairs.jsonl")
+    assert ended.code == 0, ended.err
+    assert "read: 2 texts in 2 documents\n" in ended.err
+    paths = [str(pages.folder / name) for name in ("dump.txt", "odd.xyz")]
+    assert f"note: 2 documents could not be read: {paths[0]} ({too_large}), {paths[1]} (binary)\n" in ended.err
+    manifest = json.loads((pages.folder / "pairs.manifest.json").read_text())
+    assert manifest["unread"] == {paths[0]: too_large, paths[1]: "binary"}
+    ended = pages("train", "pairs", "dump.txt", "-o", "other.jsonl")
+    assert ended.code == 2
+    assert (
+        f"dump.txt: no text found: {paths[0]} ({too_large}). Expected JSON lines or documents that can be" in ended.err
+    )
+
+
+def test_a_name_that_is_no_utf8_is_told_and_goes_into_the_manifest(pages: Any) -> None:
+    try:
+        (pages.folder / "pages" / os.fsdecode(b"caf\xe9.md")).write_text("x")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    made(pages, "pages")
+    unread = json.loads((pages.folder / "pairs.manifest.json").read_text())["unread"]
+    assert unread == {
+        f"{pages.folder}/pages/caf\\xe9.md": "its name is not valid UTF-8 and cannot be stored; rename it"
+    }
 
 
 def test_a_collection_gives_its_passages_with_their_context(pages: Any) -> None:

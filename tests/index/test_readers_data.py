@@ -6,6 +6,7 @@ import csv
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,27 @@ def test_jsonl_records_with_and_without_text_fields() -> None:
     assert [one.headings for one in document.sections] == [("On wings",), (), ("Only title",), (), ()]
 
 
+@pytest.mark.parametrize(
+    ("record", "text", "headings"),
+    [
+        ({"text": "", "summary": "a zebra"}, "summary: a zebra", ()),
+        ({"content": "  ", "question": "why zebra"}, "question: why zebra", ()),
+        ({"body": "", "title": None, "notes": "zebra notes"}, "notes: zebra notes", ()),
+        ({"title": "Zebra", "text": " ", "notes": "striped"}, "notes: striped", ("Zebra",)),
+        ({"_id": "7", "title": "Zebra", "text": "", "metadata": {}}, "Zebra", ("Zebra",)),
+        ({"text": 5, "title": "Zebra"}, "text: 5", ("Zebra",)),
+        ({"title": "Zebra", "text": "", "body": "Striped."}, "Striped.", ("Zebra",)),
+    ],
+)
+def test_a_blank_text_field_is_none(record: dict[str, object], text: str, headings: tuple[str, ...]) -> None:
+    (section,) = read_document(json.dumps(record).encode(), "a.jsonl").sections
+    assert (section.text, section.headings) == (text, headings)
+
+
+def test_jsonl_records_of_blank_fields_have_no_text() -> None:
+    assert read_document(b'{"text": " ", "title": "", "notes": "\\n", "tags": []}', "a.jsonl").sections == ()
+
+
 def test_jsonl_lines_end_at_newlines_only() -> None:
     source = '{"text": "a\u2028b\x0cc"}\n{"text": "d"}'.replace("\x0c", "\\f")
     assert [line for _, _, line in rows(read_document(source.encode(), "a.ndjson"))] == [1, 2]
@@ -162,6 +184,30 @@ def test_mbox_messages_with_lines_and_unquoted_from() -> None:
     assert [one.anchor.value for one in document.sections if one.anchor] == ["1", "2"]
     assert "From here on\nFrom me, no separator" in document.sections[0].text
     assert document.sections[1].text == "Subject: two\nFrom: c@d\n\nBye"
+
+
+class CountedBytes(bytes):
+    """Bytes that count how many of them are copied."""
+
+    copied = 0
+
+    def lstrip(self, _: object = None, /) -> CountedBytes:
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        self.copied += len(found) if isinstance(found, bytes) else 0
+        return found
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_mbox_is_split_without_copying_what_is_before_each_message(newline: str) -> None:
+    one = "From a@b Mon May  6 07:08:09 2024\nSubject: one\n\nHello\nFrom c@d at 07:08, no separator\n\n"
+    data = CountedBytes((one * 100).replace("\n", newline).encode())
+    sections = read_document(data, "a.mbox").sections
+    assert [section.line for section in sections] == [1 + 6 * number for number in range(100)]
+    assert {section.text for section in sections} == {"Subject: one\n\nHello\nFrom c@d at 07:08, no separator"}
+    assert data.copied <= len(data)
 
 
 def test_notebook_cells_stand_under_the_headings_of_its_markdown() -> None:

@@ -135,6 +135,31 @@ def test_docx_trail_tables_content_controls_and_no_deleted_text() -> None:
     assert anchors(document)[2] == ("heading", "Beta")
 
 
+def in_control(paragraph: Any) -> None:
+    """Put a paragraph into a content control, where it stands."""
+    control, content = OxmlElement("w:sdt"), OxmlElement("w:sdtContent")
+    paragraph.addprevious(control)
+    control.append(content)
+    content.append(paragraph)
+
+
+def test_docx_table_cells_with_content_controls_and_tables_in_them() -> None:
+    source = docx.Document()
+    table = source.add_table(rows=1, cols=2)
+    table.cell(0, 0).text = "Name"
+    field = table.cell(0, 1)
+    field.text = "zebra"
+    in_control(field.paragraphs[0]._p)
+    field.add_paragraph("after")
+    inner = field.add_table(rows=1, cols=2)
+    inner.cell(0, 0).text = "in"
+    inner.cell(0, 1).text = "ner"
+    in_control(inner.cell(0, 1).paragraphs[0]._p)
+    in_control(inner._tbl)
+    (section,) = read_document(saved(source), "a.docx").sections
+    assert section.text == "Name | zebra after\nin | ner"
+
+
 def test_docx_headings_by_a_style_that_builds_on_heading_and_by_outline_level() -> None:
     source = docx.Document()
     style = source.styles.add_style("Kapitel", docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
@@ -261,6 +286,22 @@ def test_odt_headings_lists_and_tables() -> None:
     assert [(one.headings, one.text) for one in document.sections] == [
         ((), "Intro"),
         (("One",), "One\n\na bcd\n\n- item"),
+        (("One", "Two"), "Two\n\nx | y"),
+    ]
+
+
+def test_odt_headings_in_lists_and_paragraphs_within_their_items() -> None:
+    frame = "<text:p>box<office:annotation><text:p>a remark</text:p></office:annotation></text:p>"
+    listed = (
+        "<text:list><text:list-item><text:p>first</text:p></text:list-item><text:list-item>"
+        '<text:h text:outline-level="2">Zebra</text:h><text:list><text:list-item><text:p>striped</text:p>'
+        f"<text:p>with a {frame}</text:p></text:list-item></text:list></text:list-item></text:list>"
+    )
+    content = ODT_CONTENT.replace("<text:list>", f"{listed}<text:list>", 1)
+    document = read_document(zipped({"content.xml": content}), "a.odt")
+    assert [(one.headings, one.text) for one in document.sections][1:] == [
+        (("One",), "One\n\na bcd\n\n- first"),
+        (("One", "Zebra"), "Zebra\n\n- striped\n- with a \nbox\n\n- item"),
         (("One", "Two"), "Two\n\nx | y"),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,54 @@ def test_sections_of_documents_have_the_headings_as_their_title(tmp_path: Path) 
     ]
     assert unread.path.name == "broken.pdf"
     assert "broken.pdf: not a readable PDF" in unread.reason
+
+
+def fill(folder: Path) -> None:
+    """Make one of each file that a walk leaves out."""
+    (folder / "odd.xyz").write_bytes(b"\0\1\2")
+    (folder / ".hidden.txt").write_text("Text.\n")
+    (folder / "ignored.txt").write_text("Text.\n")
+    (folder / ".ignore").write_text("ignored.txt\n")
+    (folder / "gone.txt").symlink_to("nowhere")
+    (folder / "self.txt").symlink_to("self.txt")
+    (folder / "away.txt").symlink_to("/etc/hostname")
+    with (folder / "dump.txt").open("wb") as file:
+        file.truncate(32 * 2**20 + 1)
+
+
+TOO_LARGE = "33,554,433 bytes, more than the cap of 33,554,432"
+
+
+def unread(places: list[Path], apart: list[Path] | None = None) -> dict[str, str]:
+    files = read_documents(places, apart=apart or [])
+    return {file.path.name: file.reason for file in files if isinstance(file, Unread)}
+
+
+def test_below_a_folder_what_no_index_would_take_is_left_out_and_what_fails_is_told(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "big.jsonl").write_bytes((tmp_path / "dump.txt").read_bytes())
+    assert unread([tmp_path], apart=[tmp_path / "big.jsonl"]) == {
+        "dump.txt": TOO_LARGE,
+        "gone.txt": "symlink: no such file or directory",
+        "self.txt": "too many levels of symbolic links",
+    }
+
+
+def test_of_a_file_that_is_named_every_reason_is_told(tmp_path: Path) -> None:
+    fill(tmp_path)
+    os.mkfifo(tmp_path / "pipe.txt")
+    named = [tmp_path / name for name in ("odd.xyz", "dump.txt", "pipe.txt", ".hidden.txt", "ignored.txt")]
+    expected = {"odd.xyz": "binary", "dump.txt": TOO_LARGE, "pipe.txt": "not a regular file (pipe)"}
+    assert unread(named) == expected
+    (tmp_path / "gone.txt").unlink()
+    (tmp_path / "self.txt").unlink()
+    for places in ([tmp_path, *named], [*named, tmp_path]):
+        assert unread(places) == expected
+        read = sorted(file.path.name for file in read_documents(places) if isinstance(file, TextFile))
+        assert read == [".hidden.txt", "ignored.txt"]
+
+
+def test_a_named_link_to_a_binary_file_below_a_named_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "odd.xyz").write_bytes(b"\0\1\2")
+    (tmp_path / "link.xyz").symlink_to("odd.xyz")
+    assert unread([tmp_path, tmp_path / "link.xyz"]) == {"odd.xyz": "binary"}

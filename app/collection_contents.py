@@ -218,6 +218,8 @@ class StoredVectors:
             self.reuse.queries_s += time.perf_counter() - began
             self.reuse.queries += len(missing)
             self._queries.update(((text, instruction), row) for text, row in zip(missing, rows, strict=True))
+        elif progress is not None:
+            progress(_nothing_encoded(len(texts)))
         return _stacked([self._queries[text, instruction] for text in texts], self.info.dim)
 
     def _stored(self, hashes: Sequence[str]) -> dict[str, Vectors]:

@@ -187,7 +187,7 @@ class Searcher:
             texts = [questions[row].text for row in members]
             events: list[EncodeProgress] = []
             rows[members] = encoder.encode(texts, role=Role.QUERY, instruction=instruction, progress=events.append)
-            self.queries_cut += events[-1].texts_truncated
+            self.queries_cut += sum(event.texts_truncated for event in events[-1:])
         return list(rows)
 
     def _answer(

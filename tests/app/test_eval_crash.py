@@ -17,7 +17,7 @@ import pytest
 
 # A process that has everything imported and forks a child per command: importing mteb takes seconds each time.
 SERVER = """
-import json, os, sys
+import json, os, signal, sys
 import mteb, searchctl.app.eval_run, searchctl.encoder.hashing, searchctl.encoder.transformer
 from searchctl.app.cli import run
 
@@ -29,6 +29,8 @@ for line in sys.stdin:
         continue
     pid = os.fork()
     if pid == 0:
+        # A shell that runs tests in the background has SIGINT ignored, and what it starts inherits that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(task["folder"])
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(task[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

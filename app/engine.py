@@ -22,7 +22,7 @@ from .places import absolute_path, stored_path
 from .searching import Searcher
 from .sources import Source, read_sources, read_unfinished, remember_sources, widened
 from .survey import Survey, check_places, check_read, compare, is_gone, is_there, outside, survey
-from .swap import is_collection, rebuild_folder, require_room, swap_in
+from .swap import is_collection, rebuild_folder, require_rebuild_room, swap_in
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullProgress
@@ -184,7 +184,7 @@ class Engine:
 
     def _fresh(self, request: IndexRequest) -> FolderCollection:
         """Return the collection to build: what an earlier rebuild left if it is of the same kind, else a new one."""
-        require_room(self.path)  # before hours of embedding
+        require_rebuild_room(self.path)  # before hours of embedding
         folder = rebuild_folder(self.path)
         if folder.exists():
             collection = FolderCollection.create(folder, notice=self._talk.notice)
@@ -211,12 +211,16 @@ class Engine:
         with collection.writer() as writer:
             found = self._survey(collection, request.places, prune=request.prune)
             left = self._left(collection, sources) if interrupted else []
-            vanished = [path for path, _ in self.places() if request.prune and is_gone(path)]
-            forget = {stored_path(path, base) for path in vanished}
             remember_sources(collection.path, sources, unfinished=[*left, *sources])
             summary = IndexRun(writer, found, opened, hooks, whole=not left).run()
+            forget = self._lost(collection.files()) if request.prune else set()
             remember_sources(collection.path, sources, unfinished=left, forget=forget)
             return summary
+
+    def _lost(self, known: Mapping[str, object]) -> set[str]:
+        """Return the stored paths of places that are gone, of which nothing is indexed."""
+        there = {path for path, _ in self.remembered(known)}
+        return {stored_path(path, self.path.parent) for path, _ in self.places() if path not in there and is_gone(path)}
 
     def _left(self, collection: FolderCollection, sources: Sequence[Source]) -> list[Source]:
         """Return the sources of interrupted runs that a run of `sources` does not finish; a vanished one is done."""

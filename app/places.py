@@ -56,9 +56,9 @@ def _find(given: Path | None) -> Path | None:
 
 
 def _named_collection(given: Path) -> Path:
-    """Return the collection's own folder: a link stays one, because stored paths are relative to what holds it."""
+    """Return the collection's own folder, a link `.searchctl` as it is: stored paths are relative to what holds it."""
     path = _absolute(given)
-    return path.parent.resolve() / path.name if path.is_symlink() and path.name != ".." else resolved(given)
+    return path.parent.resolve() / path.name if path.name == COLLECTION_FOLDER else resolved(given)
 
 
 def working_directory() -> Path:
@@ -125,4 +125,5 @@ def own_places(collection: Path) -> tuple[Path, ...]:
     test_set = collection.with_name(f"{collection.name}.eval")  # of `searchctl eval init`
     folders = (*companions(collection), *promotion_folders(collection))
     kept = [folder for folder in folders if foreign_entry(folder) is None]
-    return (collection, *kept, swap_lock_file(collection), test_set)
+    # Reached by a link it is in two places.
+    return (collection, Path(os.path.realpath(collection)), *kept, swap_lock_file(collection), test_set)

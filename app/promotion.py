@@ -39,7 +39,7 @@ from .generations import (
 )
 from .indexing import IndexHooks, IndexProgress
 from .sources import FILE_NAME
-from .swap import discard, is_collection, previous_folder, promote_folder, require_room, swap_keeping
+from .swap import discard, is_collection, previous_folder, promote_folder, require_promotion_room, swap_keeping
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,7 +86,7 @@ class Promotion:
             )
             if wanted == before:
                 return self._switched(before, before, info, Filled(), changed=False)
-            require_room(self.path)  # before hours of embedding
+            require_promotion_room(self.path)  # before hours of embedding
             with closing(self._begin(old, wanted, encoder, drop_unfinished=drop_unfinished)) as new:
                 filled = self._fill(old, new, encoder, wanted, hooks)
             self._carry_sources()

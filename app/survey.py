@@ -1,4 +1,4 @@
-"""What a run of `index` has to do: the files on disk against the files in the catalogue. Reads no file's content."""
+"""What a run of `index` has to do: the files on disk against the files in the catalogue. Reads no unchanged file."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ EMPTY_FOLDER_FILES = 10
 # What a walk leaves out by rule. Every other reason is a failure: the person wanted the file and does not get it.
 _BY_RULE = ("hidden", "ignored by", "excluded by", "not of type", "binary", "not a regular file", "symlink to")
 _CAP = "more than the cap"
+_BINARY = "binary"
 
 _MOST_NAMED = 10
 """Files named in one message."""
@@ -101,7 +102,8 @@ def survey(
     """
     result = Survey()
     lost_roots = [root for root in roots if not is_there(root) and _under(root, known, base)]
-    found = _walked([root for root in roots if root not in lost_roots], options, base, collection, result)
+    there = [root for root in roots if root not in lost_roots]
+    found = _walked(there, options, known, result, base=base, collection=collection)
     result.seen = set(found)
     for path, file in found.items():
         record = known.get(path)
@@ -114,9 +116,9 @@ def survey(
         if not _of_type(path, options):
             continue
         state = _state(absolute_path(path, base))
-        if result.skipped.get(path) == "binary":  # A text that a crash has filled with zeros is not to be forgotten.
+        if not prune and result.skipped.get(path) == _BINARY:  # A text that a crash has filled with zeros.
             del result.skipped[path]
-            result.failed[path] = "binary data where text was indexed before"
+            result.failed[path] = "binary data where text was indexed before; --prune forgets it"
         if failed_in(path, result.failed) or state is _State.UNREACHABLE:
             result.failed.setdefault(path, "cannot be reached")
         else:
@@ -175,18 +177,31 @@ def _same(record: FileRecord, size: int, mtime_ns: int, inode: int) -> bool:
 
 
 def _walked(
-    roots: Sequence[Path], options: WalkOptions, base: Path, collection: Path, result: Survey
+    roots: Sequence[Path],
+    options: WalkOptions,
+    known: Mapping[str, FileRecord],
+    result: Survey,
+    *,
+    base: Path,
+    collection: Path,
 ) -> dict[str, FoundFile]:
     found: dict[str, FoundFile] = {}
     ours = frozenset(own_places(collection))
-    for item in walk(roots, options, base=base):
+
+    def settled(path: Path, info: os.stat_result) -> bool:
+        record = known.get(stored_path(path, base))
+        return record is not None and _same(record, info.st_size, storable_ns(info.st_mtime_ns), info.st_ino)
+
+    for item in walk(roots, options, base=base, settled=settled):
         if item.path in ours or not ours.isdisjoint(item.path.parents):
             continue
         path = stored_path(item.path, base)
         if isinstance(item, FoundFile):
             found[path] = item
         else:
-            (result.skipped if _by_rule(item) else result.failed)[path] = item.reason
+            # What a person has named is not passed over without a word.
+            named = item.reason == _BINARY and item.path in roots
+            (result.skipped if _by_rule(item) and not named else result.failed)[path] = item.reason
     return found
 
 

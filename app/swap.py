@@ -104,15 +104,20 @@ def swap_lock_file(collection: Path) -> Path:
     return _beside(collection, ".swap.lock")
 
 
-def require_room(collection: Path) -> None:
-    """Raise StorageError when a name that a rebuild or a promotion needs is taken by something of the person's own."""
-    require_own(*companions(collection), *promotion_folders(collection))
+def require_rebuild_room(collection: Path) -> None:
+    """Raise StorageError when a name that a rebuild needs is taken by something of the person's own."""
+    require_own(*companions(collection))
+
+
+def require_promotion_room(collection: Path) -> None:
+    """Raise StorageError when a name that a promotion needs is taken by something of the person's own."""
+    require_own(*promotion_folders(collection), _replaced_folder(collection))
 
 
 def swap_in(collection: Path) -> None:
     """Put the finished rebuild in the collection's place; both must be closed, and the caller keeps writers out."""
     with _swap_lock(collection, _WAIT_S):
-        require_room(collection)
+        require_rebuild_room(collection)
         rebuild_folder(collection).rename(_rebuilt_folder(collection))
         _complete(collection, _silent)
 
@@ -123,7 +128,7 @@ def swap_keeping(collection: Path, new: Path, *, step: Step | None = None) -> No
     Both must be closed, and the caller holds the collection's write lock. `step` is told each step as it is done.
     """
     with _swap_lock(collection, _WAIT_S):
-        require_room(collection)
+        require_promotion_room(collection)
         new.rename(_promoted_folder(collection))
         sync(new.parent)
         told = step or _silent

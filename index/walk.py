@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +57,24 @@ class SkippedFile:
     reason: str
 
 
-def walk(roots: Sequence[Path], options: WalkOptions, *, base: Path | None = None) -> Iterator[FoundFile | SkippedFile]:
+Settled = Callable[[Path, os.stat_result], bool]
+"""Whether a file is known to be a document, so that its content need not be looked at."""
+
+
+def _unsettled(path: Path, info: os.stat_result) -> bool:
+    return False
+
+
+def walk(
+    roots: Sequence[Path], options: WalkOptions, *, base: Path | None = None, settled: Settled = _unsettled
+) -> Iterator[FoundFile | SkippedFile]:
     """Yield each file below `roots` once, sorted within its folder, files before folders, symlinks last.
 
     A root that is a file is taken whatever the ignore rules say. An ignored or hidden folder is one SkippedFile;
     `.git`, `.searchctl` and `.searchctl-trash` are passed over in silence. The .searchctlignore of `base`, the folder
     that holds the collection, counts for all roots below it. A symlink is followed only to where some root contains
-    it, and never to a file already seen. Raises PathNotFoundError, before anything is yielded, when a root does not
+    it, and never to a file already seen. Of files that are not `settled` and whose names say no more than text the
+    beginning is read, to leave out binaries. Raises PathNotFoundError, before anything is yielded, when a root does not
     exist, and IndexRoomError when it lies in a trash folder.
     """
     absolute = [Path(os.path.abspath(root)) for root in roots]  # noqa: PTH100 (Path.resolve would follow symlinks)
@@ -75,7 +86,7 @@ def walk(roots: Sequence[Path], options: WalkOptions, *, base: Path | None = Non
                 f"{root} lies in a trash folder of `searchctl dedup apply`, which is never indexed: expected a path "
                 "outside of it. Bring files back with `searchctl dedup undo`, or copy them elsewhere"
             )
-    return _Walk(absolute, options, base).run()
+    return _Walk(absolute, options, base, settled).run()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +110,9 @@ class _Link:
 class _Walk:
     """State of one walk."""
 
-    def __init__(self, roots: Sequence[Path], options: WalkOptions, base: Path | None) -> None:
+    def __init__(self, roots: Sequence[Path], options: WalkOptions, base: Path | None, settled: Settled) -> None:
         self._options = options
+        self._settled = settled
         self._base = base
         self._roots = roots
         self._allowed = tuple(os.path.realpath(root) for root in roots)
@@ -192,6 +204,8 @@ class _Walk:
             yield SkippedFile(path=path, reason=reason)
         elif not explicit and not self._wanted(path.name):
             yield SkippedFile(path=path, reason=f"not of type {', '.join(sorted(self._types))}")
+        elif (reason := self._sniffed(path, info)) is not None:
+            yield SkippedFile(path=path, reason=reason)
         else:
             yield FoundFile(path=path, size=info.st_size, mtime_ns=storable_ns(info.st_mtime_ns), inode=info.st_ino)
 
@@ -203,7 +217,11 @@ class _Walk:
             return f"{info.st_size:,} bytes, more than the cap of {self._options.max_bytes:,}"
         if not os.access(path, os.R_OK):
             return "permission denied"
-        if not claims_text(path.name):
+        return None
+
+    def _sniffed(self, path: Path, info: os.stat_result) -> str | None:
+        """Return why the beginning of a file is none of a text, None when it may be."""
+        if not claims_text(path.name) or self._settled(path, info):
             return None
         try:
             with path.open("rb") as file:

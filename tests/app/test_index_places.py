@@ -47,6 +47,41 @@ def test_a_pruned_place_is_forgotten(shell: Any) -> None:
     assert paths(shell) == ["a/1.md", "a/3.md"]
 
 
+def test_a_prune_of_one_place_forgets_no_other(shell: Any) -> None:
+    shell.write("a/1.md", "one\n")
+    shell.write("usb/2.md", "two\n")
+    index(shell, "a", "usb", *HASHING)
+    (shell.folder / "usb").rename(shell.folder / "away")
+    index(shell, "--prune", "a")
+    assert remembered(shell) == ["a", "usb"]
+    (shell.folder / "away").rename(shell.folder / "usb")
+    shell.write("usb/3.md", "three\n")
+    assert index(shell)["added"] == 1
+
+
+def test_a_link_that_is_named_has_its_paths_from_where_it_leads(shell: Any) -> None:
+    """Whoever names the folder itself has the same paths."""
+    far = shell.folder.parent / "data"
+    (far / "coll").mkdir(parents=True)
+    (far / "x.txt").write_text("a cat\n")
+    (shell.folder / "link").symlink_to(far / "coll")
+    shell.write("docs/y.txt", "a cat too\n")
+    for where in ("link", far / "coll"):
+        index(shell, "docs", far, "--no-ignore", "--collection", where, *HASHING)
+        assert paths(shell, far / "coll") == [str(shell.folder / "docs/y.txt"), "x.txt"]
+        assert {"fresh"} == {hit["freshness"] for hit in shell.hits("cat", "--collection", where)}
+
+
+def test_the_files_of_a_linked_collection_are_not_indexed(shell: Any) -> None:
+    far = shell.folder / "data" / "coll"
+    far.mkdir(parents=True)
+    (shell.folder / ".searchctl").symlink_to(far)
+    shell.write("data/x.txt", "a cat\n")
+    for _ in range(2):
+        index(shell, "data", "--no-ignore", "--hidden", *HASHING)
+        assert paths(shell) == ["data/x.txt"]
+
+
 def test_a_vanished_place_without_files_is_told_and_the_others_are_indexed(shell: Any) -> None:
     shell.write("a/1.md", "one\n")
     (shell.folder / "b").mkdir()
@@ -202,6 +237,15 @@ def test_a_file_from_the_far_future_is_indexed_once(shell: Any) -> None:
     assert shell.hits("one", "--after", "2200")[0]["path"] == "a.md"
 
 
+def test_a_file_that_is_as_it_was_is_not_opened(shell: Any) -> None:
+    path = shell.write("a.txt", "a heron\n")
+    index(shell, ".", *HASHING)
+    info = path.stat()
+    path.write_bytes(b"\0" * info.st_size)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert index(shell)["unchanged"] == 1
+
+
 def test_a_text_that_has_become_binary_is_kept_and_told(shell: Any) -> None:
     path = shell.write("a.txt", "a heron\n")
     shell.write("other", b"\0" * 100)
@@ -211,6 +255,10 @@ def test_a_text_that_has_become_binary_is_kept_and_told(shell: Any) -> None:
     assert ended.code == 3
     assert "a.txt: binary data where text was indexed before" in ended.err
     assert shell.hits("heron")[0]["path"] == "a.txt"
+    assert index(shell, "--prune")["removed"] == 1
+    named = shell("index", "other")
+    assert named.code == 3, "what is named is not passed over in silence"
+    assert "other: binary" in named.err
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="a process cannot change its time zone here")

@@ -33,8 +33,16 @@ def test_looking_for_a_collection_touches_no_folder_of_a_person(shell: Any, suff
     assert (shell.folder / f"notes{suffix}/mine.txt").read_text() == "two\n"
 
 
-@pytest.mark.parametrize("command", [("models", "promote", "hashing", "--dim", "64"), ("index", "--rebuild")])
-@pytest.mark.parametrize("suffix", SUFFIXES)
+PROMOTE, REBUILD = ("models", "promote", "hashing", "--dim", "64"), ("index", "--rebuild")
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [
+        *((PROMOTE, suffix) for suffix in (".promote", ".promoted", ".previous", ".replaced")),
+        *((REBUILD, suffix) for suffix in (".rebuild", ".rebuilt", ".replaced")),
+    ],
+)
 def test_a_name_that_is_taken_is_told_before_anything_is_made(
     shell: Any, suffix: str, command: tuple[str, ...]
 ) -> None:
@@ -51,6 +59,22 @@ def test_a_name_that_is_taken_is_told_before_anything_is_made(
     assert shell("index", "a.txt", *where).code == 0
     shutil.rmtree(shell.folder / f"store{suffix}")
     assert shell(*command, *where).code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [
+        *((PROMOTE, suffix) for suffix in (".rebuild", ".rebuilt")),
+        *((REBUILD, f".{name}") for name in ("previous", "promote")),
+    ],
+)
+def test_a_name_that_is_not_needed_is_left_alone(shell: Any, suffix: str, command: tuple[str, ...]) -> None:
+    shell.write("a.txt", "alpha\n")
+    where = ("--collection", "store")
+    assert shell("index", "a.txt", "--model", "hashing", *where).code == 0
+    shell.write(f"store{suffix}/mine.txt", "mine\n")
+    assert shell(*command, *where).code == 0
+    assert (shell.folder / f"store{suffix}/mine.txt").read_text() == "mine\n"
 
 
 def test_a_folder_in_the_way_of_a_swap_that_is_decided_is_told(shell: Any) -> None:

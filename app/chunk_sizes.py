@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from ..index.chunking import LEAST_TOKENS, most_overlap
 from .errors import AppError
 from .settings import CHUNK_OVERLAP, CHUNK_TOKENS
-
-LEAST_TOKENS = 16
-"""As of `index.chunking.Chunker`, with an overlap of a quarter of a chunk at most."""
 
 
 def chunk_sizes(tokens: int | None, overlap: int | None, limit: int | None) -> tuple[int, int]:
@@ -19,8 +17,6 @@ def chunk_sizes(tokens: int | None, overlap: int | None, limit: int | None) -> t
         what = f"--chunk-tokens is {tokens}" if tokens else f"the encoder reads {limit} tokens of a text at most"
         raise AppError(f"{what}: expected at least {LEAST_TOKENS}, or no sense is left in a chunk")
     shared = min(CHUNK_OVERLAP, size // 8) if overlap is None else overlap
-    if shared > size // 4:
-        raise AppError(
-            f"--chunk-overlap is {shared}: expected at most {size // 4}, a quarter of a chunk's {size} tokens"
-        )
+    if shared > (most := most_overlap(size)):
+        raise AppError(f"--chunk-overlap is {shared}: expected at most {most}, a quarter of a chunk's {size} tokens")
     return size, shared

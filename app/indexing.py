@@ -15,7 +15,7 @@ from ..index.documents import Chunk, Document
 from ..index.errors import IndexRoomError, ReadError
 from ..index.protocol import CollectionSettings, DocumentRecord, FileRecord, Writer
 from ..index.readers import read_document
-from ..index.walk import storable_ns
+from ..index.walk import FoundFile
 from .embedding import EmbedQueue
 from .survey import Survey, Task
 
@@ -267,13 +267,13 @@ def _suffix(path: str) -> str:
 def _read(task: Task) -> tuple[bytes, FileRecord]:
     """Return a file's content and record; size and mtime are from before the read, so that a later change shows."""
     with task.found.path.open("rb") as file:
-        info = os.fstat(file.fileno())
+        read = FoundFile.of(task.found.path, os.fstat(file.fileno()))
         data = file.read()
     record = FileRecord(
         path=task.path,
-        size=info.st_size,
-        mtime_ns=storable_ns(info.st_mtime_ns),
-        inode=info.st_ino,
+        size=read.size,
+        mtime_ns=read.mtime_ns,
+        inode=read.inode,
         content_hash=blake3(data).hexdigest(),
     )
     return data, record

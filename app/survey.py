@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..index.errors import PathNotFoundError
 from ..index.protocol import FileRecord
-from ..index.walk import FoundFile, SkippedFile, WalkOptions, storable_ns, walk
+from ..index.walk import FoundFile, SkippedFile, WalkOptions, walk
 from .errors import AppError, ExitCode
 from .places import absolute_path, own_places, stored_path
 
@@ -107,7 +107,7 @@ def survey(
     result.seen = set(found)
     for path, file in found.items():
         record = known.get(path)
-        if record is not None and _same(record, file.size, file.mtime_ns, file.inode):
+        if record is not None and _same(record, file):
             result.unchanged += 1
         else:
             result.tasks.append(Task(path=path, found=file, known=record))
@@ -136,10 +136,10 @@ def compare(path: str, record: FileRecord, base: Path, result: Survey) -> None:
     except OSError:
         result.gone.append(path)
         return
-    if _same(record, info.st_size, storable_ns(info.st_mtime_ns), info.st_ino):
+    found = FoundFile.of(file, info)
+    if _same(record, found):
         result.unchanged += 1
         return
-    found = FoundFile(path=file, size=info.st_size, mtime_ns=storable_ns(info.st_mtime_ns), inode=info.st_ino)
     result.tasks.append(Task(path=path, found=found, known=record))
 
 
@@ -171,9 +171,9 @@ def check_read(lacking: Iterable[str], failed: Mapping[str, str], base: Path) ->
     )
 
 
-def _same(record: FileRecord, size: int, mtime_ns: int, inode: int) -> bool:
+def _same(record: FileRecord, file: FoundFile) -> bool:
     """Return whether a file is taken for unchanged without reading it."""
-    return (size, mtime_ns, inode) == (record.size, record.mtime_ns, record.inode)
+    return (file.size, file.mtime_ns, file.inode) == (record.size, record.mtime_ns, record.inode)
 
 
 def _walked(
@@ -188,9 +188,9 @@ def _walked(
     found: dict[str, FoundFile] = {}
     ours = frozenset(own_places(collection))
 
-    def settled(path: Path, info: os.stat_result) -> bool:
-        record = known.get(stored_path(path, base))
-        return record is not None and _same(record, info.st_size, storable_ns(info.st_mtime_ns), info.st_ino)
+    def settled(file: FoundFile) -> bool:
+        record = known.get(stored_path(file.path, base))
+        return record is not None and _same(record, file)
 
     for item in walk(roots, options, base=base, settled=settled):
         if item.path in ours or not ours.isdisjoint(item.path.parents):

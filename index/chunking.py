@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEPARATOR = " > "
+LEAST_TOKENS = 16
+"""Of a chunk: with fewer no sense is left in it."""
 _WINDOW_CHARS = 16384
 """Split at a time: keeps the search for a piece short."""
 _BLOCK_CHARS = 65536
@@ -56,6 +58,11 @@ class _Draft:
         return f"{self.context}\n{text}" if self.context else text
 
 
+def most_overlap(max_tokens: int) -> int:
+    """Return how many tokens neighbours may share in chunks of `max_tokens`."""
+    return max_tokens // 4
+
+
 class Chunker:
     """Cuts documents at the largest borders of meaning that fit: headings, blocks, sentences, words.
 
@@ -65,10 +72,10 @@ class Chunker:
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int = 256, overlap: int = 32) -> None:
-        if max_tokens < 16:
-            raise ValueError(f"max_tokens is {max_tokens}: expected at least 16")
-        if not 0 <= overlap <= max_tokens // 4:
-            raise ValueError(f"overlap is {overlap}: expected 0 to {max_tokens // 4}, a quarter of max_tokens")
+        if max_tokens < LEAST_TOKENS:
+            raise ValueError(f"max_tokens is {max_tokens}: expected at least {LEAST_TOKENS}")
+        if not 0 <= overlap <= most_overlap(max_tokens):
+            raise ValueError(f"overlap is {overlap}: expected 0 to {most_overlap(max_tokens)}, a quarter of max_tokens")
         if tokenizer.truncation is not None or tokenizer.padding is not None:
             raise ValueError("the tokenizer has padding or truncation set: expected neither, for counts would be wrong")
         self._tokenizer = tokenizer

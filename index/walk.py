@@ -46,7 +46,14 @@ class FoundFile:
     """Absolute, as reached from its root; symlinks in it are not resolved."""
     size: int
     mtime_ns: int
+    """As a catalogue can store it: a clock that was wrong may have said a year beyond 2262."""
     inode: int
+
+    @classmethod
+    def of(cls, path: Path, info: os.stat_result) -> FoundFile:
+        """Return the file at `path` as `info` tells it."""
+        mtime_ns = max(-(2**63), min(info.st_mtime_ns, 2**63 - 1))
+        return cls(path=path, size=info.st_size, mtime_ns=mtime_ns, inode=info.st_ino)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +64,11 @@ class SkippedFile:
     reason: str
 
 
-Settled = Callable[[Path, os.stat_result], bool]
+Settled = Callable[[FoundFile], bool]
 """Whether a file is known to be a document, so that its content need not be looked at."""
 
 
-def _unsettled(path: Path, info: os.stat_result) -> bool:
+def _unsettled(file: FoundFile) -> bool:
     return False
 
 
@@ -199,15 +206,12 @@ class _Walk:
         if real in self._seen:
             return
         self._seen.add(real)
+        found = FoundFile.of(path, info)
         reason = self._unfit(path, info)
-        if reason is not None:
-            yield SkippedFile(path=path, reason=reason)
-        elif not explicit and not self._wanted(path.name):
-            yield SkippedFile(path=path, reason=f"not of type {', '.join(sorted(self._types))}")
-        elif (reason := self._sniffed(path, info)) is not None:
-            yield SkippedFile(path=path, reason=reason)
-        else:
-            yield FoundFile(path=path, size=info.st_size, mtime_ns=storable_ns(info.st_mtime_ns), inode=info.st_ino)
+        if reason is None and not explicit and not self._wanted(path.name):
+            reason = f"not of type {', '.join(sorted(self._types))}"
+        reason = reason or self._sniffed(found)
+        yield found if reason is None else SkippedFile(path=path, reason=reason)
 
     def _unfit(self, path: Path, info: os.stat_result) -> str | None:
         """Return why a file cannot be read as a document, None when it may be."""
@@ -219,13 +223,13 @@ class _Walk:
             return "permission denied"
         return None
 
-    def _sniffed(self, path: Path, info: os.stat_result) -> str | None:
+    def _sniffed(self, file: FoundFile) -> str | None:
         """Return why the beginning of a file is none of a text, None when it may be."""
-        if not claims_text(path.name) or self._settled(path, info):
+        if not claims_text(file.path.name) or self._settled(file):
             return None
         try:
-            with path.open("rb") as file:
-                return "binary" if looks_binary(file.read(SNIFF_BYTES)) else None
+            with file.path.open("rb") as stream:
+                return "binary" if looks_binary(stream.read(SNIFF_BYTES)) else None
         except OSError as error:
             return _reason(error)
 
@@ -258,11 +262,6 @@ class _Walk:
                 yield from self._file(link.path, real, Path(real).stat())
         except OSError as error:
             yield SkippedFile(path=link.path, reason=f"symlink: {_reason(error)}")
-
-
-def storable_ns(time_ns: int) -> int:
-    """Return a file's time as a catalogue can store it: a clock that was wrong may have said a year beyond 2262."""
-    return max(-(2**63), min(time_ns, 2**63 - 1))
 
 
 def _reason(error: OSError) -> str:

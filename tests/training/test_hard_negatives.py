@@ -121,11 +121,14 @@ def test_lexical_negatives_share_words_and_stay_below_the_margin() -> None:
     assert [len(each.pair.negatives) for each in mined] == [2, 0, 2]
 
 
+PLAIN = {"instruction": None, "symmetric": False, "device": torch.device("cpu")}
+
+
 class Watched:
     """The hashing encoder, and what it was asked."""
 
-    def __init__(self, stop_after: int = 10**9) -> None:
-        self._encoder = HashingEncoder()
+    def __init__(self, stop_after: int = 10**9, **options: int) -> None:
+        self._encoder = HashingEncoder(**options)
         self._stop_after = stop_after
         self.asked: list[tuple[str, Role, str | None]] = []
 
@@ -183,50 +186,30 @@ def test_queries_have_the_instruction_and_documents_only_in_a_symmetric_source(t
     assert [done for done, _ in heard] == sorted(done for done, _ in heard)
 
 
+def kept(encoder: Watched, folder: Path) -> tuple[Scores, int]:
+    """Score PAIRS with an encoder whose vectors outlive a kill."""
+    cached = CachedEncoder(encoder, folder / "vectors.sqlite", kind="one encoder", block_chars=1)
+    try:
+        return dense_scores(PAIRS, corpus_of(PAIRS), cached, folder, **PLAIN)
+    finally:
+        cached.close()
+
+
 def test_vectors_outlive_a_kill(tmp_path: Path) -> None:
-    corpus = corpus_of(PAIRS)
-    options = {"instruction": None, "symmetric": False, "device": torch.device("cpu")}
-
-    def run(encoder: Watched) -> Scores:
-        cached = CachedEncoder(encoder, tmp_path / "vectors.sqlite", kind="fp32 512", block_chars=1)
-        try:
-            return dense_scores(PAIRS, corpus, cached, tmp_path, **options)[0]
-        finally:
-            cached.close()
-
     killed = Watched(stop_after=4)
     with pytest.raises(KeyboardInterrupt):
-        run(killed)
+        kept(killed, tmp_path)
     again = Watched()
-    scores = run(again)
+    scores, _ = kept(again, tmp_path)
     assert len(killed.asked) == 4
     assert len(again.asked) == 2
     assert not set(killed.asked) & set(again.asked)
-    whole = dense_scores(PAIRS, corpus, Watched(), tmp_path, **options)[0]
+    whole = dense_scores(PAIRS, corpus_of(PAIRS), Watched(), tmp_path, **PLAIN)[0]
     assert torch.equal(scores(range(3)), whole(range(3)))
 
 
 def test_cut_texts_are_told_after_a_kill_too(tmp_path: Path) -> None:
-    corpus = corpus_of(PAIRS)
-    options = {"instruction": None, "symmetric": False, "device": torch.device("cpu")}
-    expected = sum(len(text.split()) > 3 for text in [*corpus, *(pair.query for pair in PAIRS)])
-
-    def run(encoder: HashingEncoder) -> int:
-        cached = CachedEncoder(encoder, tmp_path / "vectors.sqlite", kind="fp32 3", block_chars=1)
-        try:
-            return dense_scores(PAIRS, corpus, cached, tmp_path, **options)[1]
-        finally:
-            cached.close()
-
-    class Killed(HashingEncoder):
-        calls = 0
-
-        def encode(self, texts: Sequence[str], **rest: object) -> object:
-            self.calls += 1
-            if self.calls > 4:
-                raise KeyboardInterrupt
-            return super().encode(texts, **rest)
-
+    expected = sum(len(text.split()) > 3 for text in [*corpus_of(PAIRS), *(pair.query for pair in PAIRS)])
     with pytest.raises(KeyboardInterrupt):
-        run(Killed(max_tokens=3))
-    assert expected == run(HashingEncoder(max_tokens=3)) > 0
+        kept(Watched(stop_after=4, max_tokens=3), tmp_path)
+    assert expected == kept(Watched(max_tokens=3), tmp_path)[1] > 0

@@ -21,7 +21,7 @@ from .embedder import Views, embed
 from .loop import StepResult
 from .mntp_objective import step_seed
 from .recipe import SimcseStage, SourceSettings, Stage, SupervisedStage
-from .supply import require_supply, source_supply, text_supply
+from .supply import require_negatives, require_supply, source_supply, text_supply
 from .token_cache import TokenCache, cut_share
 from .trainable import Trainable
 
@@ -141,6 +141,7 @@ class SupervisedTraining:
         counts = {source.name: len(source.pairs) for source in self._sources}
         supply = source_supply("pairs", counts, [len(source.pairs) for source in self._unseen])
         require_supply(Stage.SUPERVISED, stage.batch, supply, ranks.count)
+        require_negatives(self._sources, stage.hard_negatives)
         self._plan = plan_steps(
             [len(source.pairs) for source in self._sources],
             [self._settings(source.name).weight for source in self._sources],

@@ -14,8 +14,8 @@ from .contrastive_objective import sentences
 from .distill_objective import LessonSource, lesson_supply, pair_lessons, text_lessons
 from .distributed import Ranks
 from .errors import TrainingError
-from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, SourceSettings, Stage, stage_settings
-from .supply import Supply, require_supply, source_supply, text_supply
+from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, SourceSettings, Stage, SupervisedStage, stage_settings
+from .supply import Supply, require_negatives, require_supply, source_supply, text_supply
 from .trained_folder import finished_stages
 from .training_data import Data
 
@@ -42,6 +42,9 @@ def check_needs(request: TrainRequest, data: Data, ranks: Ranks) -> None:
         if not isinstance(settings, MntpStage):
             require_supply(stage, settings.batch, supply_of(stage, request.recipe, data), ranks.count)
             _check_room(request, data, stage, tokenizer)
+        if isinstance(settings, SupervisedStage):
+            read = data.read_pairs(request.recipe)
+            require_negatives([source for source in data.pairs if source.name in read], settings.hard_negatives)
         _check_model(request, stage)
 
 

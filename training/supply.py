@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 
+from .corpus import PairSource
 from .errors import TrainingError
 from .recipe import Stage
 
@@ -67,3 +69,23 @@ def text_supply(seen: int, unseen: int) -> Supply:
 def source_supply(kind: str, counts: Mapping[str, int], unseen: Iterable[int]) -> Supply:
     """Return the supply of a stage that reads several sources; `unseen` are the held-out rows of each."""
     return Supply(kind=kind, counts=counts, unseen=sum(count > 1 for count in unseen))
+
+
+def require_negatives(sources: Iterable[PairSource], hard_negatives: int) -> None:
+    """Return when each source has something to tell a positive from. Raises TrainingError naming the source.
+
+    The rows of one query are no negatives of each other, nor are those of one positive. Where a source has no more
+    than one of either, the loss of its batches is 0: only hard negatives of its own, `hard_negatives` of them to a
+    pair, teach anything.
+    """
+    for source in sources:
+        if hard_negatives and any(pair.negatives for pair in source.pairs):
+            continue
+        sides = {"query": {pair.query for pair in source.pairs}, "positive": {pair.positive for pair in source.pairs}}
+        one = next((side for side, texts in sides.items() if len(texts) == 1), None)
+        if one is not None:
+            raise TrainingError(
+                f"supervised: all {len(source.pairs):,} pairs of {source.name} have the same {one}, "
+                f"{shorten(min(sides[one]), 80)!r}, so none is a negative of another and nothing is learnt: give pairs "
+                "that differ, give them hard negatives, or leave the source out with weight = 0"
+            )

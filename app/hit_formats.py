@@ -19,8 +19,12 @@ SCHEMA = 1
 CSV_COLUMNS = (
     *("query_id", "query", "rank", "score", "lexical", "dense", "path", "file", "format", "title"),
     *("line_start", "line_end", "char_start", "char_end", "anchor_kind", "anchor_value", "headings"),
-    *("docid", "chunk", "date", "freshness", "snippet", "duplicates"),
+    *("docid", "chunk", "date", "freshness", "snippet", "duplicates", "text"),
 )
+
+_IN_WORDS = str.maketrans({char: f"\\{char}" for char in "\\[]"})
+_IN_A_LINK = str.maketrans({char: f"%{ord(char):02X}" for char in " ()<>#?%"})
+"""What would end a link of Markdown, or what stands before the name of a place in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class ResultContext:
     mode: SearchMode
     full: bool
     """Give the whole text of each chunk."""
+    explain: bool
+    """Say how each score came about, where the format does not always do so."""
 
 
 def render(answers: Sequence[Answer], context: ResultContext, form: HitFormat, *, nul: bool = False) -> str:
@@ -43,7 +49,7 @@ def render(answers: Sequence[Answer], context: ResultContext, form: HitFormat, *
         lines = (json.dumps(_row(a, h, context), ensure_ascii=False) for a in answers for h in a.hits)
         return "".join(f"{line}\n" for line in lines)
     if form is HitFormat.CSV:
-        return csv_text(CSV_COLUMNS, (_csv_row(answer, hit) for answer in answers for hit in answer.hits))
+        return csv_text(CSV_COLUMNS, (_csv_row(answer, hit, context) for answer in answers for hit in answer.hits))
     if form is HitFormat.MD:
         return _markdown(answers, context)
     assert form is HitFormat.FILES, form
@@ -118,6 +124,22 @@ def docid(hit: Hit) -> str:
     return hit.chunk.content_hash[:8]
 
 
+def explanation(hit: Hit, mode: SearchMode) -> str:
+    """Return how a hit's score came about; in hybrid mode the two parts add up to it."""
+    score = hit.score
+    words = "no word matches" if score.lexical is None else f"BM25 {score.lexical:.2f}, rank {score.lexical_rank}"
+    if mode is SearchMode.LEXICAL:
+        return f"{words}"
+    rank = f"rank {score.dense_rank}" if score.dense_rank is not None else "not among the nearest"
+    meaning = "" if score.dense is None else f"cosine {score.dense:.3f}, {rank}"
+    if mode is SearchMode.DENSE:
+        return meaning
+    assert score.lexical_part is not None
+    total, first = round(score.total, 3), round(score.lexical_part, 3)
+    # Rounded by itself the second part would now and then be off by the last digit.
+    return f"{total:.3f} = {first:.3f} by words ({words}) + {total - first:.3f} by meaning ({meaning})"
+
+
 def duplicate_words(hit: Hit) -> str:
     """Return e.g. "+2 duplicates: notes/a.md:12, b.md:3": what hangs on a hit that has any."""
     noun = "duplicate" if len(hit.duplicates) == 1 else "duplicates"
@@ -141,7 +163,7 @@ def _row(answer: Answer, hit: Hit, context: ResultContext) -> dict[str, Any]:
     return {**asked, **hit_to_json(hit, context)}
 
 
-def _csv_row(answer: Answer, hit: Hit) -> list[object]:
+def _csv_row(answer: Answer, hit: Hit, context: ResultContext) -> list[object]:
     chunk = hit.chunk
     return [
         answer.question.id,
@@ -167,6 +189,7 @@ def _csv_row(answer: Answer, hit: Hit) -> list[object]:
         hit.freshness.value,
         hit.snippet.text if hit.snippet else None,
         len(hit.duplicates),
+        chunk.text if context.full else None,
     ]
 
 
@@ -176,7 +199,7 @@ def _markdown(answers: Sequence[Answer], context: ResultContext) -> str:
         parts.append(f"## {' '.join(answer.question.text.split())}\n")
         for hit in answer.hits:
             place = shown_path(hit.file) + (f":{hit.line}" if hit.line is not None else "")
-            target = shown_path(hit.file).replace(" ", "%20").replace("(", "%28").replace(")", "%29")
+            target = shown_path(hit.file).translate(_IN_A_LINK)
             trail = " > ".join(hit.chunk.headings)
             about = [f"score {hit.score.total:.3f}"]
             if hit.chunk.anchor is not None and hit.chunk.anchor.kind not in ("heading", "symbol"):
@@ -185,7 +208,9 @@ def _markdown(answers: Sequence[Answer], context: ResultContext) -> str:
                 about.append(trail)
             if hit.freshness.value != "fresh":
                 about.append(f"file {hit.freshness.value} since indexed")
-            parts.append(f"{hit.rank}. [{place}]({target}) ({'; '.join(about)})\n")
+            parts.append(f"{hit.rank}. [{place.translate(_IN_WORDS)}]({target}) ({'; '.join(about)})\n")
+            if context.explain:
+                parts.append(f"   {explanation(hit, context.mode)}\n")
             body = hit.chunk.text if context.full else hit.snippet.text if hit.snippet else ""
             if body:
                 lines = harmless(body).strip().split("\n")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..index.readers.languages import LANGUAGES
 from .console import UNBOUNDED_WIDTH, harmless, printable
-from .hit_formats import duplicate_words
+from .hit_formats import duplicate_words, explanation
 from .places import shown_path
 from .searching import Answer, Freshness, Hit
 from .settings import SearchMode
@@ -177,19 +177,3 @@ def _one_line(text: Text) -> Text:
     if at < len(text.plain):
         pieces.append(text[at:])
     return Text(" ").join(pieces)
-
-
-def explanation(hit: Hit, mode: SearchMode) -> str:
-    """Return how a hit's score came about; in hybrid mode the two parts add up to it."""
-    score = hit.score
-    words = "no word matches" if score.lexical is None else f"BM25 {score.lexical:.2f}, rank {score.lexical_rank}"
-    if mode is SearchMode.LEXICAL:
-        return f"{words}"
-    rank = f"rank {score.dense_rank}" if score.dense_rank is not None else "not among the nearest"
-    meaning = "" if score.dense is None else f"cosine {score.dense:.3f}, {rank}"
-    if mode is SearchMode.DENSE:
-        return meaning
-    assert score.lexical_part is not None
-    total, first = round(score.total, 3), round(score.lexical_part, 3)
-    # Rounded by itself the second part would now and then be off by the last digit.
-    return f"{total:.3f} = {first:.3f} by words ({words}) + {total - first:.3f} by meaning ({meaning})"

@@ -97,7 +97,7 @@ def _from_jsonl(stream: BinaryIO, name: str) -> Iterator[Question]:
         instruction = item.get("instruction")
         if instruction is not None and not isinstance(instruction, str):
             raise AppError(f"{where}: instruction is {instruction!r}, expected a string")
-        yield Question(text=text, id=None if id_ is None else str(id_), instruction=instruction)
+        yield Question(text=text, id=id_, instruction=instruction)
 
 
 def run_query(
@@ -141,6 +141,7 @@ def run_query(
         complete=status.complete,
         mode=request.mode,
         full=output.full,
+        explain=output.explain,
     )
     _print(terminal, answers, request, output, context)
     found = sum(len(answer.hits) for answer in answers)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
@@ -40,7 +40,7 @@ class Question:
     """One query as it was asked."""
 
     text: str
-    id: str | None = None
+    id: Any = None  # as JSON has it: a number stays one
     instruction: str | None = None
     """None: the one of the request."""
 

@@ -181,7 +181,7 @@ def test_queries_from_a_file_keep_their_ids(library: Any) -> None:
     ended = library("query", "--queries", file, "--format", "jsonl", "-k", "1")
     rows = [json.loads(line) for line in ended.out.splitlines()]
     assert [(row["id"], row["path"]) for row in rows] == [
-        ("7", "docs/animals/birds.txt"),
+        (7, "docs/animals/birds.txt"),
         ("b", "docs/animals/bees.txt"),
     ]
 

@@ -8,6 +8,7 @@ import json
 import re
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_every_format_without_a_hit(library: Any, form: str) -> None:
     assert ended.code == 1
     assert parse(form, ended.out) == []
     if form == "csv":
-        assert len(ended.out.strip().split(",")) == 23
+        assert len(ended.out.strip().split(",")) == 24
     if form == "json":
         assert ended.json["results"] == [
             {"query": "heron", "id": None, "dense_weight": 0.05, "more": False, "hits": []}
@@ -126,7 +127,7 @@ def test_a_lone_carriage_return_keeps_its_row_whole_in_csv(library: Any) -> None
     """Python 3.11 leaves it bare, and every reader of CSV takes a bare one for the end of a row."""
     ended = library("query", "heron\rfish", "--format", "csv", "-k", "2")
     rows = list(csv.reader(io.StringIO(ended.out, newline="")))
-    assert [len(row) for row in rows] == [23, 23, 23]
+    assert [len(row) for row in rows] == [24, 24, 24]
     assert {row[1] for row in rows[1:]} == {"heron\rfish"}
     assert ended.out.startswith("query_id,query,rank,")
     assert "\r\n" not in ended.out
@@ -140,3 +141,37 @@ def test_a_lone_carriage_return_keeps_its_row_whole_in_csv(library: Any) -> None
         rows = list(csv.reader(io.StringIO(ended.out, newline="")))
         assert {len(row) for row in rows} == {width}, ended
         assert any("a\rb.txt" in cell for row in rows for cell in row)
+
+
+def test_the_whole_chunk_is_in_csv_too(library: Any) -> None:
+    expected = [hit["text"] for hit in library.hits("heron fish", "--full")]
+    ended = library("query", "heron fish", "--full", "--format", "csv")
+    assert [row["text"] for row in csv.DictReader(io.StringIO(ended.out, newline=""))] == expected
+    assert all(expected)
+    ended = library("query", "heron fish", "--format", "csv")
+    assert {row["text"] for row in csv.DictReader(io.StringIO(ended.out, newline=""))} == {""}
+
+
+def test_markdown_explains_scores_as_the_table_does(library: Any) -> None:
+    table = library("query", "heron fish", "--explain").out
+    told = re.findall(r"\d\.\d{3} = .* by meaning \(.*\)", library("query", "heron fish", "--explain", "-f", "md").out)
+    assert len(told) == len(library.hits("heron fish"))
+    assert all(line.split(" by words")[0] in table for line in told)
+    assert " by words (" not in library("query", "heron fish", "-f", "md").out
+
+
+def test_a_markdown_link_leads_to_the_file_whatever_it_is_called(shell: Any) -> None:
+    name = "docs/50% of #1 [draft (old)?].md"
+    shell.write(name, "# Birds\n\nheron\n")
+    shell.index("docs")
+    (line,) = (line for line in shell("query", "heron", "-f", "md").out.splitlines() if "](" in line)
+    words, target = re.fullmatch(r"1\. \[(.*)\]\((\S+)\) \(score .*", line).groups()  # type: ignore[union-attr]
+    assert unquote(target) == name
+    assert not set("#? ()%") & set(re.sub(r"%[0-9A-F]{2}", "", target))
+    assert words == "docs/50% of #1 \\[draft (old)?\\].md:3"
+
+
+def test_the_id_of_a_query_stays_a_number(library: Any) -> None:
+    library.write("q.jsonl", '{"query": "heron", "id": 7}\n{"query": "fish", "id": "07"}\n')
+    ended = library("query", "--queries", "q.jsonl", "--format", "json")
+    assert [result["id"] for result in ended.json["results"]] == [7, "07"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from .console import harmless
+from .console import harmless, printable
 from .csv_rows import csv_text
 from .places import shown_path
 from .searching import Answer, Hit
@@ -21,10 +25,6 @@ CSV_COLUMNS = (
     *("line_start", "line_end", "char_start", "char_end", "anchor_kind", "anchor_value", "headings"),
     *("docid", "chunk", "date", "freshness", "snippet", "duplicates", "text"),
 )
-
-_IN_WORDS = str.maketrans({char: f"\\{char}" for char in "\\[]"})
-_IN_A_LINK = str.maketrans({char: f"%{ord(char):02X}" for char in " ()<>#?%"})
-"""What would end a link of Markdown, or what stands before the name of a place in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,30 +193,46 @@ def _csv_row(answer: Answer, hit: Hit, context: ResultContext) -> list[object]:
     ]
 
 
+def _link(hit: Hit) -> str:
+    """Return the place of a hit, a link to its file: in code marks a name is shown as it is."""
+    name = shown_path(hit.file)
+    place = _one_line(name) + (f":{hit.line}" if hit.line is not None else "")
+    target = quote(os.fsencode(Path(name).as_posix()))
+    if "`" in place:
+        fence = "`" * (1 + max(len(run) for run in re.findall("`+", place)))
+        return f"[{fence} {place} {fence}]({target})"
+    return f"[`{place}`]({target})"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
 def _markdown(answers: Sequence[Answer], context: ResultContext) -> str:
     parts: list[str] = []
     for answer in answers:
-        parts.append(f"## {' '.join(answer.question.text.split())}\n")
+        parts.append(f"## {_one_line(answer.question.text)}\n")
         for hit in answer.hits:
-            place = shown_path(hit.file) + (f":{hit.line}" if hit.line is not None else "")
-            target = shown_path(hit.file).translate(_IN_A_LINK)
-            trail = " > ".join(hit.chunk.headings)
+            trail = _one_line(" > ".join(hit.chunk.headings))
             about = [f"score {hit.score.total:.3f}"]
             if hit.chunk.anchor is not None and hit.chunk.anchor.kind not in ("heading", "symbol"):
-                about.append(f"{hit.chunk.anchor.kind} {hit.chunk.anchor.value}")
+                about.append(_one_line(f"{hit.chunk.anchor.kind} {hit.chunk.anchor.value}"))
             if trail:
                 about.append(trail)
             if hit.freshness.value != "fresh":
                 about.append(f"file {hit.freshness.value} since indexed")
-            parts.append(f"{hit.rank}. [{place.translate(_IN_WORDS)}]({target}) ({'; '.join(about)})\n")
+            mark = f"{hit.rank}. "
+            # What belongs to a hit stands below its first letter: that far, or Markdown takes it for a text of its own.
+            indent = " " * len(mark)
+            parts.append(f"{mark}{_link(hit)} ({'; '.join(about)})\n")
             if context.explain:
-                parts.append(f"   {explanation(hit, context.mode)}\n")
+                parts.append(f"{indent}{explanation(hit, context.mode)}\n")
             body = hit.chunk.text if context.full else hit.snippet.text if hit.snippet else ""
             if body:
                 lines = harmless(body).strip().split("\n")
-                parts.append("\n".join(f"   > {line}".rstrip() for line in lines) + "\n")
+                parts.append("\n".join(f"{indent}> {line}".rstrip() for line in lines) + "\n")
             if hit.duplicates:
-                parts.append(f"   {duplicate_words(hit)}\n")
+                parts.append(f"{indent}{_one_line(duplicate_words(hit))}\n")
         if not answer.hits:
             parts.append("No hit.\n")
     return "\n".join(parts) if parts else ""

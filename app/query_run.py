@@ -23,7 +23,7 @@ from .pulling import pull_bar
 from .query_groups import grouping_notices, read_grouping
 from .searching import FUSION_DEPTH, Answer, Freshness, Question, Searcher, SearchRequest
 from .settings import HitFormat, SearchMode, cache_folder
-from .texts import decoded_lines, parsed_json, require_unicode
+from .texts import decoded_lines, own_id, parsed_json, require_unicode
 
 _MOST_HITS = 2**30
 """SQLite and FAISS count in 64 bits; what is added and multiplied on the way stays far below."""
@@ -93,11 +93,10 @@ def _from_jsonl(stream: BinaryIO, name: str) -> Iterator[Question]:
         text = item.get("query", item.get("text")) if isinstance(item, dict) else None
         if not isinstance(text, str) or not text.strip():
             raise AppError(f'{where}: no query in it: expected {{"query": TEXT}} with at least one word')
-        id_ = item.get("id", item.get("_id"))
         instruction = item.get("instruction")
         if instruction is not None and not isinstance(instruction, str):
             raise AppError(f"{where}: instruction is {instruction!r}, expected a string")
-        yield Question(text=text, id=id_, instruction=instruction)
+        yield Question(text=text, id=own_id(item, where), instruction=instruction)
 
 
 def run_query(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,6 +94,15 @@ def require_unicode(text: str, what: str) -> None:
         raise AppError(f"{what} is {text!r}: {_lone(error)}: expected text in UTF-8") from error
 
 
+def own_id(item: Mapping[str, Any], where: str) -> str | int | float | None:
+    """Return what a JSON line calls itself in "id" or "_id", None without one. Raises AppError for what is no name."""
+    key = "id" if "id" in item else "_id"
+    id_ = item.get(key)
+    if id_ is None or isinstance(id_, str) or (isinstance(id_, int | float) and math.isfinite(id_)):
+        return id_
+    raise AppError(f"{where}: {key} is {id_!r}, expected a string or a number")
+
+
 def _lone(error: UnicodeEncodeError) -> str:
     code = ord(error.object[error.start])
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of an argument that is not UTF-8
@@ -116,4 +126,4 @@ def _from_json(line: str, where: str, field: str) -> tuple[str, Any]:
     if not isinstance(text, str):
         keys = ", ".join(map(repr, item)) if isinstance(item, dict) else type(item).__name__
         raise AppError(f"{where}: no text in field {field!r} (it has {keys or 'no fields'}): name another with --field")
-    return text, item.get("id", item.get("_id"))
+    return text, own_id(item, where)

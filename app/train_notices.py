@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..training.recipe import Recipe, Stage, stage_settings
-from .console import Terminal
+from .console import Terminal, printable
 from .index_run import duration
 
 if TYPE_CHECKING:
@@ -26,6 +26,20 @@ def tell_left_out(terminal: Terminal, whole: ResolvedModel) -> None:
         )
 
 
+def tell_unread(terminal: Terminal, data: Data) -> None:
+    """Say what of the data is not read: fields of their lines by name, and texts that were there before."""
+    files: dict[str, list[str]] = {}
+    for name, fields in data.unread.items():
+        for field in fields:
+            files.setdefault(printable(field), []).append(name)
+    if files:
+        listed = "; ".join(f"{field} in {', '.join(names)}" for field, names in files.items())
+        terminal.notice(f"fields that are not read: {listed}")
+    if data.repeated:
+        one = data.repeated == 1
+        terminal.notice(f"{data.repeated:,} {'text is' if one else 'texts are'} in the data more than once: read once")
+
+
 def tell_sources(terminal: Terminal, recipe: Recipe, data: Data, stages: Sequence[Stage]) -> None:
     """Say which files of pairs have no table in the recipe, and which tables have no file."""
     if not data.pairs or not {Stage.SUPERVISED, Stage.DISTILL} & set(stages):
@@ -38,7 +52,10 @@ def tell_sources(terminal: Terminal, recipe: Recipe, data: Data, stages: Sequenc
             f"recipe {recipe.name} has no {table} for {', '.join(without)}: no instruction, weight 1, not symmetric"
         )
     unused = [name for name in tables if name not in data.digests]
-    if unused:
+    if len(unused) > 1 and len(unused) == len(tables):
+        # A recipe of the paper used with data of one's own: the names of the paper's would say nothing.
+        terminal.notice(f"recipe {recipe.name} has tables for {len(unused)} sources: none of them is in --data")
+    elif unused:
         terminal.notice(f"recipe {recipe.name} has tables for sources that are not in --data: {', '.join(unused)}")
 
 

@@ -21,7 +21,7 @@ from .interrupts import Interrupts
 from .processes import command_words, joined_processes
 from .settings import cache_folder
 from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
-from .train_notices import tell_aside, tell_cost, tell_sources
+from .train_notices import tell_aside, tell_cost, tell_sources, tell_unread
 from .train_progress import TrainProgress
 from .train_report import leave_report
 
@@ -80,6 +80,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
 
             data = read_data(wish.data, stages)
         terminal.say(_said(data))
+        tell_unread(terminal, data)
         if wish.recipe is None:
             request = _fitted(terminal, request, data, ranks)
             tell_cost(terminal, request, data)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,18 @@ def make_tokenizer(*, bos: bool = False) -> Tokenizer:
 
 def tiny_config(kind: str = "llama", **changes: object) -> PretrainedConfig:
     return CONFIG_MAPPING[kind](**{**SMALL, **changes})
+
+
+@pytest.fixture
+def reachable(tmp_path: Path) -> Path:
+    """The folder of the test, which another user may enter: pytest closes its own folders to all but its user."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
+        if folder.name.startswith("pytest-of-"):
+            break
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,8 @@ class TextSource:
     name: str
     digest: str
     texts: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    """Fields that some line has and nothing reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,11 @@ class PairSource:
     name: str
     digest: str
     pairs: tuple[Pair, ...]
+    unread: tuple[str, ...] = ()
+    """As of texts: a misspelt "negativ" would otherwise be missed by nobody."""
+
+
+_OF_PAIRS = {"query", "positive", "negative", "negatives"}
 
 
 def source_name(path: Path) -> str:
@@ -72,11 +79,14 @@ def read_texts(path: Path) -> TextSource | None:
     """
     source = Source(path)
     texts: list[str] = []
+    fields: dict[str, None] = {}
     for row in source.rows():
         if not texts and "text" not in row.fields and "query" in row.fields:
             return None
         texts.append(row.text("text"))
-    return TextSource(name=source_name(path), digest=source.digest, texts=tuple(texts))
+        fields.update(dict.fromkeys(row.fields))
+    unread = tuple(field for field in fields if field != "text")
+    return TextSource(name=source_name(path), digest=source.digest, texts=tuple(texts), unread=unread)
 
 
 def read_pairs(path: Path) -> PairSource:
@@ -85,8 +95,13 @@ def read_pairs(path: Path) -> PairSource:
     "negative" is a text, "negatives" a list of texts; both may be missing. Raises DataError with the line.
     """
     source = Source(path)
-    pairs = tuple(Pair(row.text("query"), row.text("positive"), _negatives(row)) for row in source.rows())
-    return PairSource(name=source_name(path), digest=source.digest, pairs=pairs)
+    pairs: list[Pair] = []
+    fields: dict[str, None] = {}
+    for row in source.rows():
+        pairs.append(Pair(row.text("query"), row.text("positive"), _negatives(row)))
+        fields.update(dict.fromkeys(row.fields))
+    unread = tuple(field for field in fields if field not in _OF_PAIRS)
+    return PairSource(name=source_name(path), digest=source.digest, pairs=tuple(pairs), unread=unread)
 
 
 # One entry for each source of a recipe and some to spare: every step of an epoch asks for the same permutation.

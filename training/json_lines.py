@@ -36,16 +36,16 @@ class Row:
         """Return a string, which may be empty. Raises DataError for anything else."""
         value = self._value(key)
         if not isinstance(value, str):
-            raise self.error(f"{key} is {_shown(value)}, expected a string")
+            raise self.error(f"{key} is {shown(value)}, expected a string")
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise self.error(f"{key} holds half of a surrogate pair, which is no letter: {_shown(value)}")
+            raise self.error(f"{key} holds half of a surrogate pair, which is no letter: {shown(value)}")
         return value
 
     def text(self, key: str) -> str:
         """Return a string with something in it. Raises DataError for anything else."""
         value = self.string(key)
         if not value or value.isspace():
-            raise self.error(f"{key} is {_shown(value)}, expected a text that is not empty")
+            raise self.error(f"{key} is {shown(value)}, expected a text that is not empty")
         return value
 
     def name(self, key: str) -> str:
@@ -55,7 +55,7 @@ class Row:
             return str(value)
         if isinstance(value, str) and value.strip():
             return self.string(key)
-        raise self.error(f"{key} is {_shown(value)}, expected a string that is not empty or a whole number")
+        raise self.error(f"{key} is {shown(value)}, expected a string that is not empty or a whole number")
 
     def number(self, key: str) -> float:
         """Return a finite number. Raises DataError for anything else."""
@@ -65,7 +65,7 @@ class Row:
                 return float(value)
         except OverflowError:
             pass
-        raise self.error(f"{key} is {_shown(value)}, expected a finite number")
+        raise self.error(f"{key} is {shown(value)}, expected a finite number")
 
     def _value(self, key: str) -> Any:
         if key not in self.fields:
@@ -118,10 +118,11 @@ class Source:
             except (ValueError, RecursionError) as error:
                 raise DataError(self.path, f"is no valid JSON ({error})", line=line) from error
             if not isinstance(value, dict):
-                raise DataError(self.path, f"holds {_shown(value)}, expected an object", line=line)
+                raise DataError(self.path, f"holds {shown(value)}, expected an object", line=line)
             yield Row(self.path, line, value)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as a message has it: in ASCII, cut where it is long."""
     written = ascii(value) if isinstance(value, str) else json.dumps(value)
     return written if len(written) <= _SHOWN else written[:_SHOWN] + "..."

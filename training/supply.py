@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from textwrap import shorten
 
 from .corpus import PairSource
 from .errors import TrainingError
+from .json_lines import shown
 from .recipe import Stage
 
 LEAST_BATCH = 2
@@ -85,7 +85,7 @@ def require_negatives(sources: Iterable[PairSource], hard_negatives: int) -> Non
         one = next((side for side, texts in sides.items() if len(texts) == 1), None)
         if one is not None:
             raise TrainingError(
-                f"supervised: all {len(source.pairs):,} pairs of {source.name} have the same {one}, "
-                f"{shorten(min(sides[one]), 80)!r}, so none is a negative of another and nothing is learnt: give pairs "
+                f"supervised: after what is held out, all {len(source.pairs):,} pairs of {source.name} have the same "
+                f"{one}, {shown(min(sides[one]))}, so none is a negative of another and nothing is learnt: give pairs "
                 "that differ, give them hard negatives, or leave the source out with weight = 0"
             )

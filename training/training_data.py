@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class Data:
     digests: Mapping[str, str]
     """By file name; two files of one name are refused."""
     counts: Mapping[str, int]
+    repeated: int = 0
+    """Texts left out of `texts`, since the same was read before."""
+    unread: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By file name, fields of its lines that nothing reads."""
 
     def read_by(self, stage: Stage, recipe: Recipe) -> list[str]:
         """Return the names of the files that `stage` reads.
@@ -65,6 +69,7 @@ def read_data(places: Sequence[Path], stages: Sequence[Stage]) -> Data:
     plain_texts = [text for source in texts for text in source.texts]
     if not plain_texts:
         plain_texts = [text for source in pairs for pair in source.pairs for text in (pair.query, pair.positive)]
+    given = len(plain_texts)
     plain_texts = list(dict.fromkeys(plain_texts))
     seen, unseen = _split(plain_texts, plain_texts)
     split = [(source, *_split(source.pairs, [pair.query for pair in source.pairs])) for source in pairs]
@@ -76,6 +81,9 @@ def read_data(places: Sequence[Path], stages: Sequence[Stage]) -> Data:
         unseen_pairs=tuple(replace(source, pairs=tuple(out)) for source, _, out in split),
         digests=digests,
         counts=counts,
+        # The two sides of pairs repeat by their nature; texts that a file gives twice were hardly meant to be.
+        repeated=given - len(plain_texts) if texts else 0,
+        unread={source.name: source.unread for source in (*texts, *pairs) if source.unread},
     )
 
 

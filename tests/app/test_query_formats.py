@@ -160,15 +160,35 @@ def test_markdown_explains_scores_as_the_table_does(library: Any) -> None:
     assert " by words (" not in library("query", "heron fish", "-f", "md").out
 
 
-def test_a_markdown_link_leads_to_the_file_whatever_it_is_called(shell: Any) -> None:
-    name = "docs/50% of #1 [draft (old)?].md"
-    shell.write(name, "# Birds\n\nheron\n")
+@pytest.mark.parametrize("name", ["50% of #1 [draft (old)?].md", "Re: x & y.md", "__init__ `a` ``b.md", "R&copy; ü.md"])
+def test_a_markdown_link_leads_to_the_file_whatever_it_is_called(shell: Any, name: str) -> None:
+    shell.write(f"docs/{name}", "# Birds\n\nheron\n")
     shell.index("docs")
     (line,) = (line for line in shell("query", "heron", "-f", "md").out.splitlines() if "](" in line)
-    words, target = re.fullmatch(r"1\. \[(.*)\]\((\S+)\) \(score .*", line).groups()  # type: ignore[union-attr]
-    assert unquote(target) == name
-    assert not set("#? ()%") & set(re.sub(r"%[0-9A-F]{2}", "", target))
-    assert words == "docs/50% of #1 \\[draft (old)?\\].md:3"
+    fence, words, target = re.fullmatch(r"1\. \[(`+) ?(.*?) ?\1\]\((\S+)\) \(score .*", line).groups()  # type: ignore[union-attr]
+    assert unquote(target) == f"docs/{name}"
+    assert re.fullmatch(r"[\w./%-]+", target)
+    assert words == f"docs/{name}:3"
+    assert fence not in words
+
+
+def test_what_belongs_to_a_hit_is_indented_as_far_as_its_text(shell: Any) -> None:
+    for number in range(12):
+        shell.write(f"docs/{number}.md", f"# Bird {number}\n\nheron number {number}\n")
+    shell.index("docs")
+    lines = shell("query", "heron", "-k", "12", "-f", "md").out.splitlines()
+    marks = [len(line) - len(line.lstrip("0123456789. ")) for line in lines if "](" in line]
+    assert marks == [3] * 9 + [4] * 3
+    assert [len(line) - len(line.lstrip()) for line in lines if line.lstrip().startswith(">")] == marks
+
+
+@pytest.mark.parametrize("id_", ["NaN", "1e400", "[1]", "{}"])
+def test_an_id_that_is_no_name_is_refused(library: Any, id_: str) -> None:
+    library.write("q.jsonl", f'{{"query": "heron", "id": {id_}}}\n')
+    ended = library("query", "--queries", "q.jsonl", "--format", "json")
+    assert (2, "") == (ended.code, ended.out)
+    assert "q.jsonl:1: id is " in ended.err
+    assert "expected a string or a number" in ended.err
 
 
 def test_the_id_of_a_query_stays_a_number(library: Any) -> None:

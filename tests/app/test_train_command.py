@@ -16,6 +16,7 @@ from searchctl.encoder.config import EncoderConfig, Precision
 from searchctl.encoder.export_check import LEAST_COSINE
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
+from searchctl.training.errors import TrainingError
 
 RECIPE = """
 source = "this test"
@@ -201,3 +202,19 @@ def test_bad_data_has_file_and_line(work: Any, tiny_folder: Path) -> None:
     ended = work(*options(tiny_folder))
     assert ended.code == 2
     assert "bad.jsonl, line 2: text is 3" in ended.err
+
+
+@pytest.mark.parametrize("given", [(), ("--gradient-checkpointing",)])
+def test_gradient_checkpointing_reaches_the_request(
+    given: tuple[str, ...], work: Any, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[Any] = []
+
+    def listening(request: Any, *_: Any, **__: Any) -> Any:
+        requests.append(request)
+        raise TrainingError("enough")
+
+    monkeypatch.setattr("searchctl.training.chain.train", listening)
+    ended = work(*options(tiny_folder, *given))
+    assert (ended.code, "enough" in ended.err) == (2, True), ended.err
+    assert [request.checkpointing for request in requests] == [bool(given)]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 
 from searchctl.app.errors import AppError
 from searchctl.app.processes import command_words, joined_processes
-from searchctl.app.train_notices import CutTexts, tell_aside, tell_cost, tell_left_out, tell_sources
+from searchctl.app.train_notices import CutTexts, tell_aside, tell_cost, tell_left_out, tell_sources, tell_unread
 from searchctl.training.cost import expected_tokens
 from searchctl.training.loop import Moment
 from searchctl.training.recipe import (
@@ -75,6 +76,38 @@ def test_sources_that_do_not_match_are_told(terminal: Any, data: Data) -> None:
     ]
     tell_sources(terminal, RECIPE, data, (Stage.MNTP, Stage.SIMCSE))
     assert len(terminal.said) == 2
+
+
+def test_of_a_recipe_made_for_other_data_the_names_are_not_listed(terminal: Any, data: Data) -> None:
+    recipe = replace(RECIPE, supervised=SupervisedStage(sources=dict.fromkeys(("nq", "squad"), SourceSettings())))
+    tell_sources(terminal, recipe, data, ALL)
+    assert terminal.said[1:] == ["recipe mine has tables for 2 sources: none of them is in --data"]
+
+
+def test_fields_and_texts_that_are_not_read_are_told(terminal: Any, tmp_path: Path) -> None:
+    rows = {
+        "faq": [{"query": f"q{i}", "positive": f"p{i}", "negativ": "n", "negatives": ["m"]} for i in range(8)],
+        "more": [{"query": f"q{i}", "positive": f"p{i}", "id": i, "negativ": "n"} for i in range(8)],
+        "plain": [{"text": f"text {i % 6}", "\x1b[2Jtitle": "t"} for i in range(8)],
+    }
+    for name, content in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    tell_unread(terminal, read_data([tmp_path], ALL))
+    assert terminal.said == [
+        "fields that are not read: \\x1b[2Jtitle in plain; negativ in faq, more; id in more",
+        "2 texts are in the data more than once: read once",
+    ]
+
+
+def test_nothing_is_told_of_data_that_are_read_whole(terminal: Any, data: Data, tmp_path: Path) -> None:
+    tell_unread(terminal, data)
+    assert terminal.said == []
+    # The texts of pairs repeat by their nature: one query has several answers.
+    (tmp_path / "only").mkdir()
+    pairs = [{"query": f"q{i % 4}", "positive": f"p{i}"} for i in range(8)]
+    (tmp_path / "only" / "faq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    tell_unread(terminal, read_data([tmp_path / "only"], ALL))
+    assert terminal.said == []
 
 
 def test_an_adapter_that_the_result_does_without_is_told(terminal: Any) -> None:

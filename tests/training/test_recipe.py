@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -170,9 +171,18 @@ def test_recipes_of_the_paper_carry_its_values(name: str) -> None:
     assert (simcse.batch, simcse.length) == (32 if sheared else 128, 128)
     assert (simcse.temperature, simcse.attention_dropout) == (0.05, 0.3)
     assert (simcse.schedule.learning_rate, simcse.schedule.warmup_steps) == (3e-5, 0)
+    # Three epochs, Trainer's default, of Wiki1M's million sentences, which are read as they stand.
+    assert simcse.schedule.decay_steps == 3 * math.ceil(1_000_000 / simcse.batch)
+    assert not simcse.sentences
+    assert (mntp.schedule.decay_steps, supervised.schedule.decay_steps) == (21_600, 8_800)
     assert (supervised.batch, supervised.length, supervised.hard_negatives) == (512, 512, 1)
     assert (supervised.temperature, supervised.false_negative_margin, supervised.dimensions) == (0.02, None, ())
     assert (supervised.schedule.learning_rate, supervised.schedule.warmup_steps) == (2e-4, 300)
+    sources = supervised.sources
+    assert len(sources) == 16
+    assert all(source.weight == 1 and source.instruction for source in sources.values())
+    both = {"allnli_split2", "quora_duplicates_split1", "quora_duplicates_split2"}
+    assert {source for source, settings in sources.items() if settings.symmetric} == both
     assert made.seed == 42
 
 

@@ -11,25 +11,30 @@ import torch
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.resolve import resolve
+from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.chain import TrainRequest
+from searchctl.training.contrastive_objective import SupervisedTraining
 from searchctl.training.corpus import Pair, PairSource
 from searchctl.training.distributed import Ranks
 from searchctl.training.errors import TrainingError
 from searchctl.training.needs import check_needs
-from searchctl.training.recipe import Recipe, SourceSettings, Stage, SupervisedStage
+from searchctl.training.recipe import LoraSettings, Recipe, SourceSettings, Stage, SupervisedStage
 from searchctl.training.supply import require_negatives
+from searchctl.training.trainable import load_trainable
 from searchctl.training.training_data import read_data
 
 
-def source(*pairs: Pair) -> PairSource:
-    return PairSource(name="faq", pairs=pairs, digest="d")
+def source(*pairs: Pair, name: str = "faq") -> PairSource:
+    return PairSource(name=name, pairs=pairs, digest="d")
 
 
 def test_pairs_of_one_query_or_of_one_positive_are_refused_by_name() -> None:
     one_query = source(*(Pair(query="why?", positive=f"because of {i}") for i in range(8)))
     one_positive = source(*(Pair(query=f"why {i}?", positive="because") for i in range(8)))
 
-    with pytest.raises(TrainingError, match=r"all 8 pairs of faq have the same query, 'why\?', so none"):
+    with pytest.raises(
+        TrainingError, match=r"after what is held out, all 8 pairs of faq have the same query, 'why\?', so none"
+    ):
         require_negatives([one_query], 1)
     with pytest.raises(TrainingError, match="all 8 pairs of faq have the same positive, 'because', so none"):
         require_negatives([one_positive], 1)
@@ -37,10 +42,12 @@ def test_pairs_of_one_query_or_of_one_positive_are_refused_by_name() -> None:
 
 def test_two_queries_are_enough_and_so_are_hard_negatives_where_they_are_read() -> None:
     two = source(Pair(query="why?", positive="because"), Pair(query="how?", positive="so"))
-    mined = source(*(Pair(query="why?", positive=f"because of {i}", negatives=("never",)) for i in range(8)))
+    mined = source(
+        *(Pair(query="why?", positive=f"because of {i}", negatives=("never",)) for i in range(8)), name="mined"
+    )
 
     require_negatives([two, mined], 1)
-    with pytest.raises(TrainingError, match="faq"):
+    with pytest.raises(TrainingError, match="pairs of mined have the same query"):
         require_negatives([two, mined], 0)
 
 
@@ -72,3 +79,14 @@ def test_training_says_so_before_the_first_step_and_not_of_a_source_without_weig
 
     without = replace(recipe.supervised, sources={"faq": SourceSettings(weight=0)})
     check_needs(replace(request, recipe=replace(recipe, supervised=without)), read, Ranks())
+
+
+def test_the_stage_itself_refuses_too(tiny_folder: Path) -> None:
+    resolved = resolve(EncoderConfig(model=str(tiny_folder)))
+    model = load_trainable(resolved, (), LoraSettings(rank=4, alpha=8), device=torch.device("cpu"), dtype=torch.float32)
+    tokenizer = TextTokenizer(tokenizer=load_tokenizer(tiny_folder), prompt=resolved.sidecar.prompt, max_tokens=32)
+    one_query = source(*(Pair(query="why?", positive=f"because of {i}") for i in range(8)))
+    stage = SupervisedStage(batch=8)
+
+    with pytest.raises(TrainingError, match="pairs of faq have the same query"):
+        SupervisedTraining(model, stage, tokenizer, sources=[one_query], held_out=[one_query], seed=1)

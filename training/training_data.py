@@ -74,6 +74,7 @@ def read_data(places: Sequence[Path], stages: Sequence[Stage]) -> Data:
     seen, unseen = _split(plain_texts, plain_texts)
     split = [(source, *_split(source.pairs, [pair.query for pair in source.pairs])) for source in pairs]
     digests, counts = _account(texts, pairs)
+    sources: list[TextSource | PairSource] = [*texts, *pairs]
     return Data(
         texts=tuple(seen),
         unseen_texts=tuple(unseen),
@@ -83,7 +84,7 @@ def read_data(places: Sequence[Path], stages: Sequence[Stage]) -> Data:
         counts=counts,
         # The two sides of pairs repeat by their nature; texts that a file gives twice were hardly meant to be.
         repeated=given - len(plain_texts) if texts else 0,
-        unread={source.name: source.unread for source in (*texts, *pairs) if source.unread},
+        unread={source.name: source.unread for source in sources if source.unread},
     )
 
 

@@ -49,6 +49,7 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
             "a .npy array is no sight for a terminal: expected `searchctl embed FILE --out vectors.npy`, a pipe, or "
             "--format jsonl"
         )
+    _require_other_file(request)
     began = time.monotonic()
     rows = read_rows(request.files, request.input, request.field)
     progress = _Progress(total_bytes(request.files))
@@ -85,6 +86,13 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
         )
     seconds = time.monotonic() - began
     terminal.detail(f"{progress.texts:,} texts, {progress.tokens:,} tokens, {duration(seconds)}")
+
+
+def _require_other_file(request: EmbedRequest) -> None:
+    """Return when the vectors go to no file that the texts come from. Raises AppError naming it."""
+    for path in request.files:
+        if request.out is not None and request.out.exists() and path.exists() and path.samefile(request.out):
+            raise AppError(f"--out is {request.out}, which the texts are read from: expected another file")
 
 
 def _form(request: EmbedRequest) -> VectorFormat:

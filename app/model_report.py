@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..encoder.identity import identify
 from ..encoder.model_cache import folder_bytes, pulled
+from ..encoder.pull import HUB_NAME
 from ..encoder.registry import ENTRIES, ModelEntry, find
 from ..encoder.resolve import resolve
 from ..encoder.sidecar import Sidecar
@@ -30,7 +31,7 @@ def folder_of(name: str) -> Path | None:
     if find(name) is None and path.exists():
         return path.absolute()
     found = pulled(name, cache=cache_folder())
-    if found is None and find(name) is None and "/" not in name:
+    if found is None and find(name) is None and not HUB_NAME.fullmatch(name):
         _unknown(name)
     return found
 

@@ -98,7 +98,7 @@ def own_id(item: Mapping[str, Any], where: str) -> str | int | float | None:
     """Return what a JSON line calls itself in "id" or "_id", None without one. Raises AppError for what is no name."""
     key = "id" if "id" in item else "_id"
     id_ = item.get(key)
-    if id_ is None or isinstance(id_, str) or (isinstance(id_, int | float) and math.isfinite(id_)):
+    if id_ is None or isinstance(id_, str | int) or (isinstance(id_, float) and math.isfinite(id_)):
         return id_
     raise AppError(f"{where}: {key} is {id_!r}, expected a string or a number")
 

@@ -63,7 +63,11 @@ def _merge(model: Model, folder: Path) -> Model:
             f"adapter {folder} does not fit {type(model).__name__}: {len(stray)} of {len(weights)} tensors have no "
             f"partner, first {stray[0]}. Use the base model it was trained on."
         )
-    merged: Model = wrapped.merge_and_unload(safe_merge=True)
+    try:
+        merged: Model = wrapped.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        # peft's word for a merge that leaves NaN or infinite weights.
+        raise ModelFilesError(f"adapter {folder} cannot be merged: {error}. Its weights are damaged.") from error
     return merged
 
 

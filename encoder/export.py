@@ -202,7 +202,7 @@ def _begin(folder: Path, request: ExportRequest, source: _Source) -> _Stated:
 def _eos(resolved: ResolvedModel, pooling: Pooling) -> int | None:
     if pooling is not Pooling.LAST:
         return None
-    return eos_token(AutoConfig.from_pretrained(str(resolved.folder)), resolved.folder)
+    return eos_token(AutoConfig.from_pretrained(str(resolved.folder), trust_remote_code=False), resolved.folder)
 
 
 def _loading(source: _Source) -> str:

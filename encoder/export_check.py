@@ -123,7 +123,7 @@ def require_bidirectional(folder: Path, dtype: torch.dtype) -> None:
     from transformers import AutoModel
 
     with quiet_loading():
-        model = AutoModel.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+        model = AutoModel.from_pretrained(str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False)
     try:
         require(model.eval(), Attention.BIDIRECTIONAL, name="the written folder")
     except NotBidirectionalError as error:

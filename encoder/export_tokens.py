@@ -93,7 +93,7 @@ def _their_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     with quiet_loading():
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def _differing(plan: SentencePlan, ours: TextTokenizer, theirs: Any, role: Role, texts: Sequence[str]) -> list[str]:

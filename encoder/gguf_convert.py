@@ -15,6 +15,9 @@ from typing import Any
 
 from .errors import ModelFilesError, PullError
 
+# How llama.cpp splits text, by the file's own name for it (llama.cpp, src/llama-vocab.cpp).
+LIKE_GPT2 = {"default", "gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais"}
+DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 # Keys of tokenizer_config.json and config.json that tell of the conversion and not of the model.
 PASSING_KEYS = ("is_local", "local_files_only", "_model_name_or_path", "_name_or_path", "name_or_path")
 
@@ -54,11 +57,21 @@ def convert_gguf(source: Path, target: Path) -> None:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options: dict[str, Any] = {"gguf_file": source.name, "dtype": torch.bfloat16}
+    require_one_file(source)
+    options: dict[str, Any] = {
+        "gguf_file": source.name,
+        "dtype": torch.bfloat16,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+    }
     # Newer releases keep the packed blocks unless told; older ones always unpack.
     if hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(str(source.parent), **options)
+    model, loading = AutoModelForCausalLM.from_pretrained(str(source.parent), **options)
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise ValueError(f"{len(missing)} tensors of {type(model).__name__} are not in it, first {missing[0]}")
+    require_plain_rotation(source, model.config.get_text_config())
     tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
     _mend_splitting(tokenizer.backend_tokenizer, tokenizer_kind(source))
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -73,23 +86,65 @@ def convert_gguf(source: Path, target: Path) -> None:
         path.chmod(0o644)
 
 
+def require_one_file(source: Path) -> None:
+    """Return when the file is a whole model. Raises ValueError for one part of several."""
+    parts = _field(source, "split.count")
+    if parts is not None and int(parts) > 1:
+        raise ValueError(f"it is one of {parts} parts; join them with `llama-gguf-split --merge FIRST-PART WHOLE`")
+
+
+def require_plain_rotation(source: Path, config: Any) -> None:
+    """Return when the rotary positions are those of the file. Raises ValueError for a scaling that was dropped.
+
+    transformers' GGUF reader knows no scaling for some architectures (LLaMA 3.1 among them) and says nothing.
+    """
+    told = str(_field(source, f"{_field(source, 'general.architecture')}.rope.scaling.type") or "none")
+    tensors = {tensor.name for tensor in _reader(source).tensors}
+    scaled = told != "none" or "rope_freqs.weight" in tensors
+    rope = getattr(config, "rope_parameters", None) or {}
+    if scaled and rope.get("rope_type", "default") == "default":
+        raise ValueError(
+            "its rotary positions are scaled, which transformers' GGUF reader drops; use the model's folder of "
+            "safetensors"
+        )
+
+
 def tokenizer_kind(source: Path) -> str | None:
     """Return the GGUF's own name for how its tokenizer splits text before merging, e.g. "smollm"."""
+    kind = _field(source, "tokenizer.ggml.pre")
+    return None if kind is None else str(kind)
+
+
+def _reader(source: Path) -> Any:
     from gguf import GGUFReader
 
     # A string as transformers gives it, so that the file is not read again.
-    field = GGUFReader(str(source)).fields.get("tokenizer.ggml.pre")
-    return None if field is None else str(field.contents())
+    return GGUFReader(str(source))
+
+
+def _field(source: Path, name: str) -> Any:
+    field = _reader(source).fields.get(name)
+    return None if field is None else field.contents()
 
 
 def _mend_splitting(tokenizer: Any, kind: str | None) -> None:
-    """Split digits one by one where the model was trained so; transformers' GGUF reader takes plain GPT-2 splitting."""
+    """Split digits one by one where the model was trained so. Raises ValueError for a way of splitting not known here.
+
+    transformers' GGUF reader splits as GPT-2 does where its architecture has no converter of its own.
+    """
     from tokenizers import pre_tokenizers
 
-    if kind == "smollm":
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    found = tokenizer.pre_tokenizer
+    if not isinstance(found, pre_tokenizers.ByteLevel) or kind is None or kind in LIKE_GPT2:
+        return
+    if kind not in DIGITS_APART:
+        raise ValueError(
+            f"its tokenizer splits text as {kind!r}, which transformers' GGUF reader does not; use the model's folder "
+            "of safetensors"
         )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
 
 
 def _forget(path: Path, keys: tuple[str, ...]) -> None:

@@ -123,7 +123,7 @@ def _load_model(
     resolved: ResolvedModel, config: EncoderConfig, dtype: torch.dtype, device: torch.device, *, fp32_limit: int
 ) -> PreTrainedModel:
     try:
-        model_config = AutoConfig.from_pretrained(str(resolved.folder))
+        model_config = AutoConfig.from_pretrained(str(resolved.folder), trust_remote_code=False)
         # Set before loading so that mask builders and attention are made for it; see bidirectional.py.
         model_config.get_text_config().is_causal = config.attention is Attention.CAUSAL
         wide = dtype
@@ -133,6 +133,8 @@ def _load_model(
             model, loading = AutoModel.from_pretrained(
                 str(resolved.folder),
                 config=model_config,
+                # Named, or transformers asks on the terminal whether to run the folder's code, and reads stdin.
+                trust_remote_code=False,
                 dtype=wide,
                 attn_implementation=choose_attention(dtype, device),
                 output_loading_info=True,

@@ -8,6 +8,7 @@ Shape suffixes: B batch, L tokens, D hidden width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from .bidirectional import decoder_layers
 from .config import Attention
-from .errors import NotBidirectionalError
+from .errors import ModelFilesError, NotBidirectionalError
 
 LENGTH = 8
 PADDING = 5
@@ -105,8 +106,17 @@ def prove(model: PreTrainedModel) -> Proof:
 
 
 def require(model: PreTrainedModel, attention: Attention, *, name: str) -> Proof:
-    """Return the proof, or raise NotBidirectionalError naming each layer or property that fails."""
+    """Return the proof, or raise NotBidirectionalError naming each layer or property that fails.
+
+    Raises ModelFilesError for a model that computes NaN.
+    """
     proof = prove(model)
+    errors = (proof.pad_influence, proof.pad_error, proof.mask_error, proof.batch_error)
+    if not all(math.isfinite(error) for error in errors):
+        raise ModelFilesError(
+            f"{name} ({type(model).__name__}): its states are NaN or infinite, so weights are damaged, or too large "
+            f"for {str(model.dtype).removeprefix('torch.')}. Fetch the model again, or try --precision fp32."
+        )
     failures = proof.failures(attention)
     if failures:
         shown = "; ".join(failures[:4]) + (f"; and {len(failures) - 4} more" if len(failures) > 4 else "")

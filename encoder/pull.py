@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
-from .errors import PullError, UnknownModelError
+from .errors import ModelFilesError, PullError, UnknownModelError
 from .model_cache import PullCallback, PullProgress, cache_root, models_folder, placing, pulled
+from .model_folder import check_adapter_folder, check_model_folder, has_weights, is_adapter
 from .registry import ModelEntry, find
 
 __all__ = ["HUB_NAME", "PullCallback", "PullProgress", "cache_root", "pull", "pull_entry", "pulled"]
@@ -31,6 +33,25 @@ def pull(name: str, *, progress: PullCallback | None = None, cache: Path | None 
     from .pull_hub import pull_hub
 
     return pull_hub(name, progress=progress, cache=cache)
+
+
+def discard_damaged(name: str, *, cache: Path | None = None) -> str | None:
+    """Remove the folder of a pulled model that has lost files since; return what is wrong, None where nothing is.
+
+    A whole folder appears in one step, so this is the work of a disk or of a person.
+    """
+    folder = pulled(name, cache=cache)
+    if folder is None:
+        return None
+    try:
+        if is_adapter(folder) and not has_weights(folder):
+            check_adapter_folder(folder)
+        else:
+            check_model_folder(folder)
+    except ModelFilesError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        return str(error)
+    return None
 
 
 def pull_entry(

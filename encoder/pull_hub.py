@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ModelFilesError, PullError
 from .model_cache import PullCallback, PullProgress, disk_error, models_folder, placing, pulled
-from .model_folder import check_adapter_folder, check_model_folder, has_weights, is_adapter
+from .model_folder import MODULES, check_adapter_folder, check_model_folder, has_weights, is_adapter
 from .sidecar import Sidecar, write_sidecar
 
 if TYPE_CHECKING:
     from .registry import ModelEntry
 
-FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "searchctl.json")
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "searchctl.json",
+    MODULES,
+)
 ADAPTER_FILES = ("adapter_config.json",)
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
 # Older models have their weights as pickled tensors only; transformers reads those without running code.
@@ -59,7 +66,7 @@ def pull_hub(
 def _fill(model: Path, snapshot: Path, entry: ModelEntry | None, hub_name: str) -> None:
     model.mkdir()
     for path in snapshot.iterdir():
-        if path.is_file() and not path.match("pytorch_model*"):
+        if path.is_file() and not path.match("pytorch_model*") and path.name != MODULES:
             _link(path.resolve(), model / path.name)
     if is_adapter(model) and not has_weights(model):
         check_adapter_folder(model)
@@ -68,6 +75,13 @@ def _fill(model: Path, snapshot: Path, entry: ModelEntry | None, hub_name: str) 
         raise ModelFilesError(f"{hub_name}: no weights in the repository, expected *.safetensors or pytorch_model*.bin")
     if not has_weights(model) or not (model / "tokenizer.json").is_file():
         _complete(model, snapshot, hub_name)
+    if entry is None and (snapshot / MODULES).is_file() and not (model / "searchctl.json").is_file():
+        raise ModelFilesError(
+            f"{hub_name} is a sentence-transformers model ({MODULES}) without searchctl.json: its pooling and prompts "
+            f"would be ignored, and the vectors be others. To measure it: `searchctl eval run --rival {hub_name}`. To "
+            'use its weights in another way: download it, write searchctl.json into the folder, as in {"pooling": '
+            '"last"}, and give the folder with --model'
+        )
     if entry is not None or not (model / "searchctl.json").is_file():
         (model / "searchctl.json").unlink(missing_ok=True)
         write_sidecar(model, entry.sidecar if entry else Sidecar())
@@ -108,7 +122,7 @@ def write_missing(snapshot: Path, model: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not has_weights(model):
-        loaded = AutoModelForCausalLM.from_pretrained(str(snapshot), dtype="auto")
+        loaded = AutoModelForCausalLM.from_pretrained(str(snapshot), dtype="auto", trust_remote_code=False)
         # Links to the hub's cache must be replaced, never written through.
         for name in ("config.json", "generation_config.json"):
             (model / name).unlink(missing_ok=True)
@@ -116,7 +130,7 @@ def write_missing(snapshot: Path, model: Path) -> None:
     if not (model / "tokenizer.json").is_file():
         for path in list(model.glob("tokenizer*")) + list(model.glob("special_tokens_map.json")):
             path.unlink()
-        AutoTokenizer.from_pretrained(str(snapshot)).save_pretrained(str(model))
+        AutoTokenizer.from_pretrained(str(snapshot), trust_remote_code=False).save_pretrained(str(model))
 
 
 def _snapshot(

@@ -190,7 +190,12 @@ class _Resolver:
                 convert_apart(path.resolve(), staging / "model")
                 check_model_folder(staging / "model")
                 self._tell(PullProgress(stage="convert", done=size, total=size))
-        check_model_folder(target)
+        try:
+            check_model_folder(target)
+        except ModelFilesError as error:
+            raise ModelFilesError(
+                f"{error} It was made of {path} and is damaged: remove {target}, and it is made again."
+            ) from error
         return self._local(name, weights=target, beside=path.parent)
 
     def _local(self, name: str, *, weights: Path, beside: Path) -> ResolvedModel:

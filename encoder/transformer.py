@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from .batching import plan_batches, run_halving
 from .config import Pooling
-from .errors import NonFiniteError
+from .errors import EncoderError, NonFiniteError
 from .pooling import pool
 from .protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
 from .tokenize import TextTokenizer, TokenRow
@@ -126,6 +126,13 @@ class TransformerEncoder:
         ids = np.zeros((len(rows), longest), dtype=np.int64)
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = row.ids
+        known, highest = self.model.get_input_embeddings().num_embeddings, int(ids.max())
+        if highest >= known:
+            raise EncoderError(
+                f"{self._info.name}: a text holds token {highest} of its tokenizer, "
+                f"{self.tokenizer.id_to_token(highest)!r}, and the model has embeddings for {known}: tokenizer.json "
+                "and the weights are not of one model. Take the tokenizer that the weights came with."
+            )
         device = self.model.device
         mask = None
         if min(lengths) < longest:

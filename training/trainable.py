@@ -115,7 +115,7 @@ def load_trainable(
 def _load(resolved: ResolvedModel, attention: str | None, attention_dropout: float | None) -> PreTrainedModel:
     """Return the causal LM in fp32; `attention` None means sdpa where it has that, else eager."""
     try:
-        config = AutoConfig.from_pretrained(str(resolved.folder))
+        config = AutoConfig.from_pretrained(str(resolved.folder), trust_remote_code=False)
         _require_text_only(config, resolved.name)
         config.is_causal = False
         if attention_dropout is not None:
@@ -126,6 +126,7 @@ def _load(resolved: ResolvedModel, attention: str | None, attention_dropout: flo
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(resolved.folder),
                 config=config,
+                trust_remote_code=False,
                 dtype=torch.float32,
                 attn_implementation=attention if _has(config, attention) else None,
                 output_loading_info=True,

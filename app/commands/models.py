@@ -85,13 +85,16 @@ def pull_model(
       searchctl models pull smollm2-135m
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from ...encoder.pull import pull
+    from ...encoder.pull import discard_damaged, pull
     from ..model_report import folder_of
     from ..pulling import pull_bar
     from ..settings import cache_folder
 
     _no_builtin(name)
     folder_of(name)  # says what a misspelt name may mean
+    damage = discard_damaged(name, cache=cache_folder())
+    if damage is not None:
+        terminal.notice(f"{damage} It is fetched again.")
     with pull_bar(terminal, name) as pulling:
         folder = pull(name, progress=pulling, cache=cache_folder())
     terminal.write(f"{folder}\n")

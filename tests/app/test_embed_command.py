@@ -258,3 +258,17 @@ def test_empty_model_name_is_refused(shell: Any, command: str) -> None:
     ended = shell("models", command, "")
     assert ended.code == 2
     assert "the model is ''" in ended.err
+
+
+def test_vectors_do_not_take_the_place_of_the_texts(shell: Any) -> None:
+    texts = shell.write("d.jsonl", '{"id": 1, "text": "wool"}\n')
+    before = texts.read_bytes()
+    ended = shell("embed", "d.jsonl", "-o", "./d.jsonl", "--model", "hashing")
+    assert (ended.code, "--out is d.jsonl, which the texts are read from" in ended.err) == (2, True), ended.err
+    assert texts.read_bytes() == before
+
+
+def test_a_long_whole_number_is_an_id(shell: Any) -> None:
+    shell.write("d.jsonl", '{"id": 1' + "0" * 400 + ', "text": "wool"}\n')
+    ended = shell("embed", "d.jsonl", "-f", "jsonl", "--model", "hashing")
+    assert (ended.code, json.loads(ended.out)["id"]) == (0, 10**400), ended.err

@@ -123,6 +123,14 @@ def test_unknown_model_is_named_with_what_was_meant(shell: Any, command: str) ->
     assert "smollm2-135m" in ended.err
 
 
+@pytest.mark.parametrize("command", ["info", "path", "pull"])
+def test_a_folder_that_is_not_there_is_no_model_to_pull(shell: Any, command: str) -> None:
+    ended = shell("models", command, "./typo")
+    assert (ended.code, ended.out) == (2, ""), ended.err
+    assert "./typo: no model of that name and no such folder" in ended.err
+    assert "models pull ./typo" not in ended.err
+
+
 def test_path_of_a_model_that_is_not_here(shell: Any) -> None:
     ended = shell("models", "path", "smollm2-135m")
     assert (ended.code, ended.out) == (2, "")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from searchctl.encoder.adapters import merge_adapters
@@ -63,6 +64,15 @@ def test_an_adapter_trained_on_the_causal_lm_fits_the_inner_model(tiny_folder: P
     with torch.no_grad():
         expected = peft(input_ids=IDS, output_hidden_states=True).hidden_states[-1]
     assert torch.allclose(states(merge_adapters(base(tiny_folder), [tmp_path / "lm"])), expected, atol=1e-5)
+
+
+def test_an_adapter_of_nan_is_refused_by_name(tiny_folder: Path, tmp_path: Path) -> None:
+    train_adapter(base(tiny_folder), tmp_path / "a", seed=1)
+    weights = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    next(iter(weights.values()))[0] = float("nan")
+    save_file(weights, tmp_path / "a" / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFilesError, match=r"adapter .*/a cannot be merged: .* Its weights are damaged"):
+        merge_adapters(base(tiny_folder), [tmp_path / "a"])
 
 
 def test_an_adapter_for_more_layers_is_refused(

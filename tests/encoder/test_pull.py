@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -25,7 +27,7 @@ from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.errors import ModelFilesError, PullError, UnknownModelError
 from searchctl.encoder.model_cache import disk_error, folder_bytes, placing, require_space
 from searchctl.encoder.prompts import PromptFormat
-from searchctl.encoder.pull import PullProgress, cache_root, pull, pull_entry
+from searchctl.encoder.pull import PullProgress, cache_root, discard_damaged, pull, pull_entry
 from searchctl.encoder.registry import ModelEntry, WheelFile
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.sidecar import Sidecar, read_sidecar, write_sidecar
@@ -61,7 +63,15 @@ def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, weight.shape[0] // heads // 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def write_gguf(path: Path) -> None:
+def write_gguf(
+    path: Path,
+    *,
+    pre: str = "smollm",
+    without: str = "nothing",
+    parts: int = 1,
+    scaling: gguf.RopeScalingType | None = None,
+    frequencies: bool = False,
+) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("Tiny")
     writer.add_block_count(2)
@@ -75,7 +85,14 @@ def write_gguf(path: Path) -> None:
     writer.add_rope_dimension_count(8)
     writer.add_vocab_size(len(VOCAB))
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(pre)
+    if parts > 1:
+        writer.add_uint16("split.count", parts)
+    if scaling is not None:
+        writer.add_rope_scaling_type(scaling)
+        writer.add_rope_scaling_factor(4.0)
+    if frequencies:
+        writer.add_tensor("rope_freqs.weight", np.ones(4, dtype=np.float32))
     writer.add_token_list(VOCAB)
     writer.add_token_types([3, 3, 3] + [1] * (len(VOCAB) - 3))
     writer.add_token_merges(MERGES)
@@ -84,7 +101,7 @@ def write_gguf(path: Path) -> None:
     writer.add_pad_token_id(2)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
     for name, tensor in tiny_model().state_dict().items():
-        if name == "lm_head.weight":
+        if name == "lm_head.weight" or without in name:
             continue
         value = tensor.numpy().copy()
         if "q_proj" in name:
@@ -373,6 +390,22 @@ def test_name_that_is_none_is_unknown(tmp_path: Path, name: str) -> None:
         pull(name, cache=tmp_path)
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_a_damaged_model_makes_room_for_a_whole_one(
+    tmp_path: Path, make_folder: Callable[..., Path], damage: Callable[[Path], object]
+) -> None:
+    folder = tmp_path / "models" / f"someone--tiny-{'c0ffee12' * 5}"
+    shutil.copytree(make_folder(seed=8), folder)
+    assert discard_damaged("someone/tiny", cache=tmp_path) is None
+    assert folder.is_dir()
+    damage(folder / "model.safetensors")
+    said = discard_damaged("someone/tiny", cache=tmp_path)
+    assert said is not None
+    assert "someone--tiny" in said
+    assert not folder.exists()
+    assert discard_damaged("someone/tiny", cache=tmp_path) is None
+
+
 def test_builtin_has_nothing_to_pull(tmp_path: Path) -> None:
     with pytest.raises(PullError, match="--model hashing"):
         pull("hashing", cache=tmp_path)
@@ -411,6 +444,35 @@ def test_local_gguf_is_converted_once_and_keyed_by_content(tmp_path: Path, tiny_
     assert by_file.folder == by_folder.folder
     assert by_file.sidecar == Sidecar()
     assert json.loads((by_file.folder / "config.json").read_text())["model_type"] == "llama"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"without": "layers.1.mlp.up_proj"},
+            r"1 tensors of LlamaForCausalLM are not in it, first model\.layers\.1\.mlp",
+        ),
+        ({"parts": 3}, "it is one of 3 parts; join them"),
+        ({"scaling": gguf.RopeScalingType.LINEAR}, "rotary positions are scaled"),
+        ({"frequencies": True}, "rotary positions are scaled"),
+        ({"pre": "stablelm2"}, "splits text as 'stablelm2'"),
+    ],
+    ids=["a tensor is missing", "a part", "scaled positions", "frequencies of positions", "unknown splitting"],
+)
+def test_gguf_that_would_give_other_vectors_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    write_gguf(tmp_path / "odd.gguf", **options)
+    with pytest.raises(ModelFilesError, match=rf"odd\.gguf: cannot be converted .*{said}"):
+        resolve(EncoderConfig(model=str(tmp_path / "odd.gguf")), cache=tmp_path / "cache")
+    assert left(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(("pre", "digits"), [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])])
+def test_digits_are_split_as_the_file_says(tmp_path: Path, pre: str, digits: list[str]) -> None:
+    write_gguf(tmp_path / "m.gguf", pre=pre)
+    folder = resolve(EncoderConfig(model=str(tmp_path / "m.gguf")), cache=tmp_path / "cache").folder
+    splitting = Tokenizer.from_file(str(folder / "tokenizer.json")).pre_tokenizer
+    assert [piece for piece, _ in splitting.pre_tokenize_str(" 12")] == digits
 
 
 def test_file_that_is_no_gguf_is_an_error_naming_it(tmp_path: Path) -> None:

@@ -229,6 +229,21 @@ def test_repository_without_usable_weights_leaves_nothing(
     assert [path.suffix for path in (tmp_path / "cache" / "models").iterdir()] == [".lock"]
 
 
+def test_sentence_transformers_repository_is_refused_as_its_folder_is(hub: Hub, source: Path, tmp_path: Path) -> None:
+    (source / "searchctl.json").unlink(missing_ok=True)
+    (source / "modules.json").write_text("[]")
+    hub.repositories["someone/tiny"] = source
+    result = hub.pull("someone/tiny", tmp_path / "cache")
+    assert result["error"] == "ModelFilesError"
+    assert "someone/tiny is a sentence-transformers model (modules.json) without searchctl.json" in str(
+        result["message"]
+    )
+    write_sidecar(source, Sidecar(max_tokens=64))
+    again = hub.pull("someone/tiny", tmp_path / "other")
+    assert read_sidecar(Path(str(again["folder"]))) == Sidecar(max_tokens=64)
+    assert not (Path(str(again["folder"])) / "modules.json").exists()
+
+
 def test_adapter_repository_is_fetched_as_an_adapter(hub: Hub, source: Path, tmp_path: Path) -> None:
     hub.repositories["someone/base"] = source
     adapter = tmp_path / "adapter"

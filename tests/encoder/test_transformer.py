@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
 from searchctl.encoder import open as opening
@@ -117,6 +118,48 @@ def test_nan_weights_are_an_error_and_not_a_vector(open_encoder: Opener, make_fo
         encoder.model.norm.weight[0] = float("nan")  # type: ignore[attr-defined]
     with pytest.raises(NonFiniteError, match="NaN or Inf for text"):
         encoder.encode(TEXTS, role=Role.DOCUMENT)
+
+
+def test_nan_weights_in_the_files_are_told_as_such_at_load(
+    open_encoder: Opener, make_folder: Callable[..., Path]
+) -> None:
+    folder = make_folder(seed=4)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for attention in Attention:
+        with pytest.raises(ModelFilesError, match="states are NaN or infinite"):
+            open_encoder(replace(fp32(folder), attention=attention), notice=silent)
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_an_error(
+    open_encoder: Opener, make_folder: Callable[..., Path]
+) -> None:
+    folder = make_folder(seed=5)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    missing = rows - tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens([f"[X{i}]" for i in range(missing + 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    encoder = open_encoder(fp32(folder), notice=silent)
+    assert encoder.encode(["plain"], role=Role.DOCUMENT).shape == (1, 32)
+    with pytest.raises(
+        EncoderError, match=rf"token {rows} of its tokenizer, '\[X{missing}\]', and the model has .* {rows}"
+    ):
+        encoder.encode([f"a [X{missing}] b"], role=Role.DOCUMENT)
+
+
+def test_code_in_a_folder_is_neither_run_nor_asked_about(
+    open_encoder: Opener, make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(seed=6)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('the code ran')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    with pytest.raises(ModelFilesError, match="contains custom code"):
+        open_encoder(fp32(folder), notice=silent)
 
 
 def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(open_encoder: Opener, tiny_folder: Path) -> None:

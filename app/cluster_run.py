@@ -70,7 +70,7 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
             raise AppError(f"{path} holds no {request.level.value}{narrowed}: expected some to cluster")
         check_settings(request.settings, *items.vectors.shape)
         if request.layout is not None:
-            check_layout(request.layout, *items.vectors.shape)
+            check_layout(request.layout, len(items.items), items.vectors.shape[1])  # the map has a place for each copy
         if request.instruction is not None:
             with naming_collection(given), bar("encoding") as show:
                 lazy = engine.encoder(collection, request.choice)
@@ -177,8 +177,16 @@ def _store(report: ClusterReport, talk: Talk) -> None:
         talk.notice(str(error))
 
 
-def present(terminal: Terminal, report: ClusterReport, form: GroupFormat, *, most: int, html: Path | None) -> None:
-    """Print the report, and write its page where one is asked for."""
+def present(
+    terminal: Terminal,
+    report: ClusterReport,
+    form: GroupFormat,
+    *,
+    most: int,
+    html: Path | None,
+    named: str = "",
+) -> None:
+    """Print the report, and write its page where one is asked for; `named` is the option of the collection."""
     document = to_json(report) if html is not None or form is GroupFormat.JSON else None
     if html is not None:
         assert document is not None
@@ -186,6 +194,6 @@ def present(terminal: Terminal, report: ClusterReport, form: GroupFormat, *, mos
     if document is not None and form is GroupFormat.JSON:
         terminal.write(as_text(document))
     elif form is GroupFormat.TABLE:
-        show_clusters(terminal, report, most=most)
+        show_clusters(terminal, report, most=most, named=named)
     else:
         terminal.write(render(report, form))

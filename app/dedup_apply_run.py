@@ -55,7 +55,9 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
             told=told,
             named=named,
         )
-        if not request.yes:
+        # A plan without an action is done when it is looked at: a script that finds no duplicates has not failed.
+        doing = request.yes and bool(plan.actions)
+        if not doing:
             outlook = application.look()
         else:
             try:
@@ -66,7 +68,7 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
                     f"`searchctl dedup undo{named}`"
                 )
                 raise
-    if request.yes:
+    if doing:
         return _tell_applied(terminal, request, plan, applied, named)
     return _tell_outlook(terminal, request, plan, outlook, named)
 

@@ -240,8 +240,8 @@ def plan_of(report: DedupReport) -> Plan:
     )
 
 
-def tell_plan(terminal: Terminal, plan: Plan, output: Path) -> None:
-    """Say what a plan holds, and what to do with it."""
+def tell_plan(terminal: Terminal, plan: Plan, output: Path, named: str) -> None:
+    """Say what a plan holds, and what to do with it; `named` is the option of a collection that was given."""
     terminal.say(f"{many(len(plan.actions), 'document')} could go, {size(plan.bytes)}: {shown_path(output)}")
     if plan.actions:
-        terminal.say(f"see what would happen: searchctl dedup apply --plan {shlex.quote(shown_path(output))}")
+        terminal.say(f"see what would happen: searchctl dedup apply --plan {shlex.quote(shown_path(output))}{named}")

@@ -16,7 +16,7 @@ from ..index.text_pairs import TextPairs, first_texts
 from .kept_files import keep
 
 PAIRS_FOLDER = "pairs"
-_VERSION = 1
+_VERSION = 2
 """Raised when the way pairs are found changes, so that those found in another way are not taken for them."""
 _ARRAYS = ("texts", "first", "second", "cosines", "jaccard", "histogram")
 

@@ -25,6 +25,8 @@ class Method(StrEnum):
     LEIDEN = "leiden"
 
 
+MAX_RESOLUTION = 1e6
+"""Far beyond a cluster for each item; the library behind leiden breaks down at the largest numbers there are."""
 _USES = {
     "n": (Method.KMEANS, Method.AGGLOMERATIVE),
     "resolution": (Method.LEIDEN,),
@@ -57,7 +59,10 @@ class ClusterSettings:
             raise ClusteringError(f"n is {self.n}: expected at least 1 cluster")
         if not 0 <= self.seed < 2**31:
             raise ClusteringError(f"seed is {self.seed}: expected 0 to {2**31 - 1}")
-        if self.resolution is not None and not 0 < self.resolution < float("inf"):
-            raise ClusteringError(f"resolution is {self.resolution}: expected a number above 0, such as 1.0")
+        if self.resolution is not None and not 0 < self.resolution <= MAX_RESOLUTION:
+            raise ClusteringError(
+                f"resolution is {self.resolution}: expected a number above 0 and at most {MAX_RESOLUTION:g}, such as "
+                "1.0"
+            )
         if self.min_size is not None and self.min_size < 2:
             raise ClusteringError(f"min_size is {self.min_size}: expected at least 2 items to a cluster")

@@ -93,7 +93,9 @@ _INSTEAD = {
 def check_settings(settings: ClusterSettings, items: int, dim: int, *, available: int | None = None) -> None:
     """Raise what `cluster` would raise for so many vectors, before they are made."""
     if settings.n is not None and settings.n > items:
-        raise ClusteringError(f"n is {settings.n}, but there are {items} items: ask for at most {items} clusters")
+        raise ClusteringError(
+            f"n is {settings.n}, but {items} different vectors are there: ask for at most {items} clusters"
+        )
     if settings.method is Method.AGGLOMERATIVE and items > MAX_ITEMS:
         raise ClusteringError(
             f"agglomerative clusters at most {MAX_ITEMS:,} items, there are {items:,}: all pairs would need "

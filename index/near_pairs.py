@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from blake3 import blake3
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from .errors import IndexRoomError
 from .lexical import CJK
 from .protocol import Ids, Vectors
+from .words import combining_marks
 
 SHINGLE_WORDS = 5
 NEAR_FLOOR = 0.5
@@ -27,7 +29,6 @@ _BATCH = 4096
 _BATCH_CHARS = 2_000_000
 MOST_CANDIDATES = 2_000_000
 """Pairs that are compared at most: about a minute, and 100 MB."""
-_WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
 
 Progress = Callable[[int, int], None]
 
@@ -45,8 +46,29 @@ class NearPairs:
 
 
 def normalised(text: str) -> str:
-    """Return what two texts that differ in case, width of characters or white space only have in common."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Return what texts that differ in case, width of characters, ligatures or white space only have in common.
+
+    Not NFKC, for which 10² is 102, and not case folding, for which Maße are Masse.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.translate(_widths())).lower().split())
+
+
+@cache
+def _widths() -> dict[int, str]:
+    """Return the usual form of wide and narrow characters (Unicode Standard Annex 11), and Latin ligatures in letters.
+
+    PDF files have the ligatures, where other files have the letters.
+    """
+    forms = {code: unicodedata.decomposition(chr(code)).split() for code in (0x3000, *range(0xFF01, 0xFFEF))}
+    usual = {code: chr(int(form[1], 16)) for code, form in forms.items() if form and form[0] in ("<wide>", "<narrow>")}
+    return usual | {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    # Python's \w leaves out combining marks, without which different words of Hindi or Thai are the same.
+    letter = rf"(?:[^\W_{CJK}]|[{combining_marks()}])"
+    return re.compile(rf"[{CJK}]|{letter}+")
 
 
 def text_digest(text: str) -> str:
@@ -60,7 +82,7 @@ def shingles(text: str) -> set[str]:
     A character of a script that is written without spaces is a word. A text without words is its own shingle.
     """
     plain = normalised(text)
-    words = _WORD.findall(plain)
+    words = _word().findall(plain)
     if not words:
         return {plain}
     if len(words) <= SHINGLE_WORDS:

@@ -52,6 +52,7 @@ def similar_pairs(
     *,
     floor: float,
     other: Vectors | None = None,
+    texts: tuple[Ids, Ids] | None = None,
     most: int = MOST_PAIRS,
     device: str = "auto",
     progress: Progress | None = None,
@@ -59,13 +60,14 @@ def similar_pairs(
     """Return the pairs of `vectors` (n, dim) with a cosine >= `floor`, or those of `vectors` with `other` (m, dim).
 
     Cost is n * n * dim multiplications (n * m * dim with `other`), halved by symmetry; memory a block and the pairs.
+    `texts` are the numbers (n,) and (m,) of what the vectors were made of: pairs of one text are left out.
     When more than `most` pairs reach the floor, it is raised to the lowest hundredth that `most` pairs do not exceed.
     Raises ValueError for vectors that are not unit rows, and TooManyPairsError when over `most` pairs are equal.
     """
     dim = vectors.shape[1] if vectors.ndim == 2 else 0
     left = check_unit(vectors, dim, what="vectors")
     right = left if other is None else check_unit(other, dim, what="the other vectors")
-    found = _Found(left, right, floor, most)
+    found = _Found(left, right, floor, most, texts=texts)
     products = _products(left, right, symmetric=other is None, device=device)
     total = len(left) * (len(left) - 1) // 2 if other is None else len(left) * len(right)
     done = 0
@@ -79,13 +81,17 @@ def similar_pairs(
 class _Found:
     """The pairs found so far, and the floor as it rises."""
 
-    def __init__(self, left: Vectors, right: Vectors, floor: float, most: int) -> None:
-        self._left, self._right = left, right
+    def __init__(
+        self, left: Vectors, right: Vectors, floor: float, most: int, *, texts: tuple[Ids, Ids] | None
+    ) -> None:
+        self._left, self._right, self._texts = left, right, texts
         self._floor, self._most = floor, most
         self._margin = float32_margin(left.shape[1])
         self._parts: list[tuple[Ids, Ids, Vectors]] = []
         self._count = 0
         self._histogram = np.zeros(BINS, dtype=np.int64)
+        self._equal = np.zeros(BINS, dtype=np.int64)
+        """Of the pairs of one text, which are in the histogram and among no pairs."""
 
     def take(self, start: int, column: int, block: Vectors, *, diagonal: bool) -> int:
         """Add the pairs of one block of products and return how many pairs it has."""
@@ -104,6 +110,11 @@ class _Found:
     def _add(self, first: Ids, second: Ids) -> None:
         for at in range(0, len(first), _BLOCK * 16):
             rows, columns = first[at : at + _BLOCK * 16], second[at : at + _BLOCK * 16]
+            if self._texts is not None:
+                # Before they count: a licence in two thousand files has two million pairs with itself.
+                different = self._texts[0][rows] != self._texts[1][columns]
+                self._equal += _binned(_pair_cosines(self._left[rows[~different]], self._right[columns[~different]]))
+                rows, columns = rows[different], columns[different]
             cosines = _pair_cosines(self._left[rows], self._right[columns])
             keep = cosines >= np.float32(self._floor)
             if keep.any():
@@ -141,7 +152,7 @@ class _Found:
         order = np.lexsort((second, first))
         # Bins that the pairs cover wholly are counted from their exact cosines, from one place on for any lower floor.
         whole = int(np.ceil((max(self._floor, _EXACT_FROM) + 1) * (BINS / 2) - 1e-9))
-        self._histogram[whole:] = _binned(cosines)[whole:]
+        self._histogram[whole:] = (_binned(cosines) + self._equal)[whole:]
         return SimilarPairs(
             first=first[order],
             second=second[order],

@@ -66,15 +66,16 @@ def find_text_pairs(
         sides=None if other is None else [set(part.tolist()) for part in np.split(node_texts, [len(items.names)])],
         progress=comparing_words,
     )
+    shift = 0 if other is None else len(items.names)
     similar = similar_pairs(
         items.vectors,
         floor=floor,
         other=None if other is None else other.vectors,
+        texts=(node_texts[: len(items.names)], node_texts[shift:]),
         most=most,
         device=device,
         progress=comparing_vectors,
     )
-    shift = 0 if other is None else len(items.names)
     first, second, cosines = _by_text(
         node_texts[similar.first], node_texts[similar.second + shift], similar.cosines, len(numbers)
     )

@@ -88,6 +88,13 @@ def _plain(word: str) -> str:
 
 
 @cache
+def combining_marks() -> str:
+    """Return the combining marks of the basic plane, for a set of characters in a regular expression."""
+    marks = (code for code in range(0x300, 0xFFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+    return "".join(f"\\u{code:04x}" for code in marks)
+
+
+@cache
 def _han() -> re.Pattern[str]:
     return re.compile(f"[{_HAN}]")
 
@@ -95,9 +102,6 @@ def _han() -> re.Pattern[str]:
 @cache
 def _pattern() -> re.Pattern[str]:
     # Python's \w leaves out combining marks, without which words of Hindi or Thai fall apart.
-    marks = "".join(
-        f"\\u{code:04x}" for code in range(0x300, 0xFFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc")
-    )
-    letter = rf"(?:[^\W_{_HAN}{_KANA}]|[{marks}])"
+    letter = rf"(?:[^\W_{_HAN}{_KANA}]|[{combining_marks()}])"
     kana = "[\u3041-\u3096\u30fc]+|[\u30a1-\u30fa\u30fc\u31f0-\u31ff]+"
     return re.compile(rf"(?P<han>[{_HAN}]+)|(?P<kana>{kana})|(?P<word>{letter}+(?:'{letter}+)*)")

@@ -115,7 +115,7 @@ def cluster(
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
     from ..cluster_run import ClusterRequest, present, run_cluster
-    from ..encoders import EncoderChoice
+    from ..encoders import EncoderChoice, collection_option
     from ..engine import Talk
     from ..page_files import check_target
     from ..settings import cache_folder
@@ -147,4 +147,4 @@ def cluster(
     )
     talk = Talk(notice=terminal.notice, detail=terminal.detail, cache=cache_folder())
     report = run_cluster(collection, request, talk=talk, bar=terminal.progress)
-    present(terminal, report, form, most=limit, html=html)
+    present(terminal, report, form, most=limit, html=html, named=collection_option(collection))

@@ -50,6 +50,7 @@ def plan(
     from ...index.protocol import Filter
     from ..dedup_plan import write_plan
     from ..dedup_run import DedupRequest, plan_of, run_dedup, tell_plan
+    from ..encoders import collection_option
     from ..engine import Talk
     from ..page_files import check_target
 
@@ -66,4 +67,4 @@ def plan(
     talk = Talk(notice=terminal.notice, detail=terminal.detail)
     made = plan_of(run_dedup(collection, request, talk=talk, bar=terminal.progress))
     write_plan(output, made)
-    tell_plan(terminal, made, output)
+    tell_plan(terminal, made, output, collection_option(collection))

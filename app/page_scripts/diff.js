@@ -130,6 +130,6 @@ const sideBySide = (left, right) => {
   const side = (item, name) =>
     make("div", { class: "passage diff-text", dir: "auto" },
       ...runs.filter((run) => run[name]).map((run) => marked(run.kind, run[name])),
-      cutMark(item.text.length, item.cut));
+      cutMark([...item.text].length, item.cut));
   return [side(left, "left"), side(right, "right")];
 };

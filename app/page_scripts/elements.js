@@ -34,7 +34,7 @@ const cutMark = (shown, whole) =>
   whole ? make("span", { class: "cut" }, ` [… cut here: ${count(shown)} of ${count(whole)} characters]`) : null;
 
 const passage = (item) =>
-  make("div", { class: "passage", dir: "auto" }, item.text, cutMark(item.text.length, item.cut));
+  make("div", { class: "passage", dir: "auto" }, item.text, cutMark([...item.text].length, item.cut));
 
 const placed = (item, ...more) =>
   make("div", { class: "where" }, make("code", { dir: "ltr" }, item.place),

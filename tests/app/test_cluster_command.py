@@ -218,7 +218,7 @@ def test_the_page_has_a_map_that_is_drawn_once(themes: Any) -> None:
     [
         (("--method", "hdbscan", "-n", "3"), "hdbscan finds the number itself"),
         (("--method", "kmeans", "--resolution", "2"), "kmeans does not use it"),
-        (("--method", "kmeans", "-n", "400"), "n is 400, but there are 36 items"),
+        (("--method", "kmeans", "-n", "400"), "n is 400, but 36 different vectors are there"),
         (("--path", "nowhere/"), "holds no chunk that passes the filters"),
         (("--html", "no/where.html"), "is no folder to write to"),
         (("--html", "x.html", "--map", "umap"), "report"),

@@ -212,7 +212,7 @@ def test_few_or_equal_items(rows: list[list[float]], method: Method, n: int | No
 
 @pytest.mark.parametrize("method", [Method.KMEANS, Method.AGGLOMERATIVE])
 def test_more_clusters_than_items_or_than_different_items_are_refused(method: Method) -> None:
-    with pytest.raises(ClusteringError, match="n is 4, but there are 3 items: ask for at most 3 clusters"):
+    with pytest.raises(ClusteringError, match="n is 4, but 3 different vectors are there: ask for at most 3 clusters"):
         cluster(random_rows(3), ClusterSettings(method=method, n=4))
     with pytest.raises(TooFewGroupsError, match=r"n is 4, but only 3 .*of the 9 vectors .*: ask for at most 3"):
         cluster(np.concatenate([random_rows(3)] * 3), ClusterSettings(method=method, n=4))
@@ -229,6 +229,10 @@ def test_more_clusters_than_items_or_than_different_items_are_refused(method: Me
         ({"method": Method.LEIDEN, "min_size": 4}, "min_size is 4, but leiden does not use it"),
         ({"n": 0}, "n is 0: expected at least 1"),
         ({"method": Method.HDBSCAN, "min_size": 1}, "min_size is 1: expected at least 2"),
+        (
+            {"method": Method.LEIDEN, "resolution": 1e308},
+            r"resolution is 1e\+308: expected .* at most 1e\+06",
+        ),
         ({"method": Method.LEIDEN, "resolution": 0.0}, "resolution is 0.0: expected a number above 0"),
         ({"method": Method.LEIDEN, "resolution": float("nan")}, "resolution is nan: expected a number above 0"),
         ({"seed": -1}, "seed is -1: expected 0 to 2147483647"),

@@ -137,3 +137,14 @@ def test_cosines_of_single_pairs_are_the_same_numbers() -> None:
     vectors = units(80, seed=13)
     pairs = similar_pairs(vectors, floor=0.2)
     assert pairs.cosines.tolist() == pair_cosines(vectors, pairs.first, pairs.second).tolist()
+
+
+def test_pairs_of_one_text_are_left_out_before_they_count() -> None:
+    vectors = np.repeat(units(2, seed=14), [80, 3], axis=0)
+    texts = np.repeat([0, 1], [80, 3])
+    texts[-1] = 2
+    pairs = similar_pairs(vectors, floor=0.9, texts=(texts, texts), most=100)
+    assert [(80, 82), (81, 82)] == list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert pairs.histogram.tolist() == similar_pairs(vectors, floor=0.9).histogram.tolist()
+    with pytest.raises(TooManyPairsError):
+        similar_pairs(vectors, floor=0.9, most=100)

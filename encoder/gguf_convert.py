@@ -67,7 +67,8 @@ def convert_gguf(source: Path, target: Path) -> None:
     # Newer releases keep the packed blocks unless told; older ones always unpack.
     if hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model, loading = AutoModelForCausalLM.from_pretrained(str(source.parent), **options)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(str(source.parent), **options)
+    model, loading = loaded
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise ValueError(f"{len(missing)} tensors of {type(model).__name__} are not in it, first {missing[0]}")

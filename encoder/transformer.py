@@ -6,6 +6,7 @@ Shape suffixes: B batch, L tokens (right-padded), D hidden width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,8 @@ class TransformerEncoder:
         ids = np.zeros((len(rows), longest), dtype=np.int64)
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = row.ids
-        known, highest = self.model.get_input_embeddings().num_embeddings, int(ids.max())
+        embeddings: Any = self.model.get_input_embeddings()
+        known, highest = len(embeddings.weight), int(ids.max())
         if highest >= known:
             raise EncoderError(
                 f"{self._info.name}: a text holds token {highest} of its tokenizer, "

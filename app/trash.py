@@ -130,15 +130,22 @@ class Trash:
 
     def manifests(self) -> list[Manifest]:
         """Return every apply to this collection, the oldest first."""
+        mine = (manifest for manifest in self._all() if manifest.collection == self._name)
+        return sorted(mine, key=lambda manifest: (manifest.made, manifest.id))
+
+    def missing(self) -> list[str]:
+        """Return the names of collections that are not here, and of which something lies in the trash: renamed ones."""
+        held = {manifest.collection for manifest in self._all() if manifest.state is not State.UNDONE}
+        return sorted(name for name in held if not (self.root / name).exists())
+
+    def _all(self) -> list[Manifest]:
         if not self.folder.is_dir():
             return []
-        found = [
+        return [
             read_manifest(folder / MANIFEST_FILE)
             for folder in sorted(self.folder.iterdir())
             if _ID.fullmatch(folder.name) and (folder / MANIFEST_FILE).is_file()
         ]
-        mine = (manifest for manifest in found if manifest.collection == self._name)
-        return sorted(mine, key=lambda manifest: (manifest.made, manifest.id))
 
     def begin(self, manifest: Manifest, *, step: Step) -> Manifest:
         """Make the folder of an apply with its manifest, on the disk when this returns; the id is chosen here."""

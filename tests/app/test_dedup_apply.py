@@ -464,3 +464,15 @@ def test_full_disk_at_any_step_can_be_taken_back_or_gone_on_with(twice: Any, ori
         twice("dedup", "undo")
         assert before == tree(twice.folder), name
         assert known == indexed(twice), name
+
+
+def test_undo_in_a_renamed_collection_says_what_the_trash_holds(twice: Any) -> None:
+    plan = plan_of(twice, NAMES)
+    assert 0 == twice("dedup", "apply", "--plan", plan, "--yes").code
+    before = tree(twice.folder / "docs")
+    (twice.folder / ".searchctl").rename(twice.folder / "kb")
+    ended = twice("dedup", "undo", "--collection", "kb")
+    assert (2, True) == (ended.code, "taken out of a collection called .searchctl, which is not here" in ended.err)
+    assert before == tree(twice.folder / "docs")
+    (twice.folder / "kb").rename(twice.folder / ".searchctl")
+    assert 0 == twice("dedup", "undo").code

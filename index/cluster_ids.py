@@ -111,21 +111,24 @@ def _similarities(
 ) -> NDArray[np.float64]:
     """Return (old, new) similarities, 0 where two clusters are not the same."""
     shared, left = _shared(old, sets)
-    values = np.zeros((len(old), len(new)))
-    for row, before in enumerate(old):
-        vector = vectors.get(before.medoid)
-        for column, now in enumerate(new):
-            cosine = None
-            if vector is not None and now.medoid in vectors:
-                cosine = min(1.0, max(0.0, float(np.dot(vector.astype(np.float64), vectors[now.medoid]))))
-            if not left[row]:
-                value = cosine if cosine is not None and cosine >= MEDOID_ALONE else 0.0
-            elif cosine is None:
-                value = float(shared[row, column])
-            else:
-                value = MEMBER_WEIGHT * float(shared[row, column]) + (1 - MEMBER_WEIGHT) * cosine
-            values[row, column] = value if value >= MIN_SIMILARITY - 1e-9 else 0.0
-    return values
+    cosines = _cosines([vectors.get(before.medoid) for before in old], [vectors.get(now.medoid) for now in new])
+    both = np.where(np.isnan(cosines), shared, MEMBER_WEIGHT * shared + (1 - MEMBER_WEIGHT) * cosines)
+    # NaN, of a medoid that is not there any more, is not at least anything.
+    alone = np.where(cosines >= MEDOID_ALONE, cosines, 0.0)
+    values = np.where(left[:, None] > 0, both, alone)
+    return np.where(values >= MIN_SIMILARITY - 1e-9, values, 0.0)
+
+
+def _cosines(old: Sequence[Vectors | None], new: Sequence[Vectors | None]) -> NDArray[np.float64]:
+    """Return (old, new) cosines from 0 to 1, NaN where one of two vectors is not there."""
+    cosines = np.full((len(old), len(new)), np.nan)
+    rows = [row for row, vector in enumerate(old) if vector is not None]
+    columns = [column for column, vector in enumerate(new) if vector is not None]
+    if rows and columns:
+        left = np.stack([vector for vector in old if vector is not None]).astype(np.float64)
+        right = np.stack([vector for vector in new if vector is not None]).astype(np.float64)
+        cosines[np.ix_(rows, columns)] = np.clip(left @ right.T, 0.0, 1.0)
+    return cosines
 
 
 def _shared(

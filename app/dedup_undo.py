@@ -68,14 +68,14 @@ def chosen(trash: Trash, id_: str | None, named: str = "") -> Manifest:
     if not left:
         gone = trash.missing()
         renamed = (
-            f" What lies there was taken out of a collection called {', '.join(gone)}, which is not here any more: if "
-            "this is it, give it that name again for the undo."
+            f". What lies there was taken out of a collection called {', '.join(gone)}, which is not here any more: if "
+            "this is it, give it that name again for the undo"
             if gone
             else ""
         )
         raise AppError(
             f"there is nothing to take back in {trash.folder}: {'all is undone' if found else 'nothing was applied'}. "
-            f"See `searchctl dedup undo --list{named}`{renamed and '.'}{renamed}"
+            f"See `searchctl dedup undo --list{named}`{renamed}"
         )
     return left[-1]
 

@@ -90,8 +90,10 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
 
 def _require_other_file(request: EmbedRequest) -> None:
     """Return when the vectors go to no file that the texts come from. Raises AppError naming it."""
+    if request.out is None or not request.out.exists():
+        return
     for path in request.files:
-        if request.out is not None and request.out.exists() and path.exists() and path.samefile(request.out):
+        if path.exists() and path.samefile(request.out):
             raise AppError(f"--out is {request.out}, which the texts are read from: expected another file")
 
 

@@ -69,6 +69,14 @@ def check_model_folder(folder: Path) -> None:
         check_safetensors(path)
 
 
+def check_whole_folder(folder: Path) -> None:
+    """Return when this is a complete model, or an adapter without one. Raises ModelFilesError naming the file."""
+    if is_adapter(folder) and not has_weights(folder):
+        check_adapter_folder(folder)
+    else:
+        check_model_folder(folder)
+
+
 def check_adapter_folder(folder: Path) -> None:
     """Return when this is a complete peft adapter. Raises ModelFilesError naming what is missing."""
     if not folder.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import ModelFilesError, PullError, UnknownModelError
 from .model_cache import PullCallback, PullProgress, cache_root, models_folder, placing, pulled
-from .model_folder import check_adapter_folder, check_model_folder, has_weights, is_adapter
+from .model_folder import check_whole_folder
 from .registry import ModelEntry, find
 
 __all__ = ["HUB_NAME", "PullCallback", "PullProgress", "cache_root", "pull", "pull_entry", "pulled"]
@@ -44,10 +44,7 @@ def discard_damaged(name: str, *, cache: Path | None = None) -> str | None:
     if folder is None:
         return None
     try:
-        if is_adapter(folder) and not has_weights(folder):
-            check_adapter_folder(folder)
-        else:
-            check_model_folder(folder)
+        check_whole_folder(folder)
     except ModelFilesError as error:
         shutil.rmtree(folder, ignore_errors=True)
         return str(error)

@@ -127,10 +127,8 @@ def _distinct(parts: list[Items], node_texts: Ids, count: int) -> Iterator[str]:
 
 
 def _by_text(one: Ids, two: Ids, cosines: Vectors, count: int) -> tuple[Ids, Ids, Vectors]:
-    """Return pairs of different texts with the highest cosine of their nodes, ascending."""
-    first, second = np.minimum(one, two), np.maximum(one, two)
-    apart = first != second
-    codes, cosines = (first * count + second)[apart], cosines[apart]
+    """Return the pairs of texts with the highest cosine of their nodes, ascending."""
+    codes = np.minimum(one, two) * count + np.maximum(one, two)
     order = np.lexsort((-cosines, codes))
     codes, cosines = codes[order], cosines[order]
     codes, at = np.unique(codes, return_index=True)

@@ -79,14 +79,11 @@ def read_texts(path: Path) -> TextSource | None:
     """
     source = Source(path)
     texts: list[str] = []
-    fields: dict[str, None] = {}
     for row in source.rows():
         if not texts and "text" not in row.fields and "query" in row.fields:
             return None
         texts.append(row.text("text"))
-        fields.update(dict.fromkeys(row.fields))
-    unread = tuple(field for field in fields if field != "text")
-    return TextSource(name=source_name(path), digest=source.digest, texts=tuple(texts), unread=unread)
+    return TextSource(name=source_name(path), digest=source.digest, texts=tuple(texts), unread=source.unread(("text",)))
 
 
 def read_pairs(path: Path) -> PairSource:
@@ -95,13 +92,8 @@ def read_pairs(path: Path) -> PairSource:
     "negative" is a text, "negatives" a list of texts; both may be missing. Raises DataError with the line.
     """
     source = Source(path)
-    pairs: list[Pair] = []
-    fields: dict[str, None] = {}
-    for row in source.rows():
-        pairs.append(Pair(row.text("query"), row.text("positive"), _negatives(row)))
-        fields.update(dict.fromkeys(row.fields))
-    unread = tuple(field for field in fields if field not in _OF_PAIRS)
-    return PairSource(name=source_name(path), digest=source.digest, pairs=tuple(pairs), unread=unread)
+    pairs = tuple(Pair(row.text("query"), row.text("positive"), _negatives(row)) for row in source.rows())
+    return PairSource(name=source_name(path), digest=source.digest, pairs=pairs, unread=source.unread(_OF_PAIRS))
 
 
 # One entry for each source of a recipe and some to spare: every step of an epoch asks for the same permutation.

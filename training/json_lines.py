@@ -6,7 +6,7 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,16 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._hasher = blake3()
+        self._fields: dict[str, None] = {}
 
     @property
     def digest(self) -> str:
         """Hex digest of what was read so far, unpacked; of the file once it was read to its end."""
         return self._hasher.hexdigest()
+
+    def unread(self, known: Collection[str]) -> tuple[str, ...]:
+        """Return the fields of the objects read so far that are not among those `known`."""
+        return tuple(field for field in self._fields if field not in known)
 
     def raw_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line with its number from 1. Only a line feed ends one: a text may hold any other separator.
@@ -119,6 +124,7 @@ class Source:
                 raise DataError(self.path, f"is no valid JSON ({error})", line=line) from error
             if not isinstance(value, dict):
                 raise DataError(self.path, f"holds {shown(value)}, expected an object", line=line)
+            self._fields.update(dict.fromkeys(value))
             yield Row(self.path, line, value)
 
 

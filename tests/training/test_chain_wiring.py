@@ -63,18 +63,9 @@ def data(tmp_path: Path) -> Data:
 
 
 @pytest.fixture
-def request_of(tiny_folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
+def request_of(tiny_folder: Path, train_request: Callable[..., TrainRequest]) -> Callable[..., TrainRequest]:
     def make(**changes: object) -> TrainRequest:
-        asked = TrainRequest(
-            base=resolve(EncoderConfig(model=str(tiny_folder))),
-            stages=(Stage.SIMCSE,),
-            data=(),
-            recipe=RECIPE,
-            output=tmp_path / "out",
-            device=CPU,
-            dtype=torch.float32,
-            save_every=1,
-        )
+        asked = train_request(tiny_folder, RECIPE, Stage.SIMCSE, save_every=1)
         return replace(asked, **changes)  # type: ignore[arg-type]
 
     return make

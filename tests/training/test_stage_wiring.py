@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,11 @@ def data(tmp_path: Path) -> Data:
 
 
 @pytest.fixture
-def asked(tiny_folder: Path, tmp_path: Path) -> TrainRequest:
+def asked(tiny_folder: Path, tmp_path: Path, train_request: Callable[..., TrainRequest]) -> TrainRequest:
     folder = tmp_path / "base"
     shutil.copytree(tiny_folder, folder)
     write_sidecar(folder, Sidecar(prompt=PROMPT))
-    return TrainRequest(
-        base=resolve(EncoderConfig(model=str(folder))),
-        stages=(Stage.SUPERVISED,),
-        data=(),
-        recipe=RECIPE,
-        output=tmp_path / "out",
-        device=CPU,
-        dtype=torch.float32,
-    )
+    return train_request(folder, RECIPE, Stage.SUPERVISED)
 
 
 @pytest.mark.parametrize("stage", [Stage.SIMCSE, Stage.SUPERVISED])

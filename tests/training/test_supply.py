@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_two_queries_are_enough_and_so_are_hard_negatives_where_they_are_read() 
 
 
 def test_training_says_so_before_the_first_step_and_not_of_a_source_without_weight(
-    tiny_folder: Path, tmp_path: Path
+    tiny_folder: Path, tmp_path: Path, train_request: Callable[..., TrainRequest]
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -63,15 +64,7 @@ def test_training_says_so_before_the_first_step_and_not_of_a_source_without_weig
     for name, content in rows.items():
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
     recipe = Recipe(name="tiny", source="this test", supervised=SupervisedStage(batch=8, length=32))
-    request = TrainRequest(
-        base=resolve(EncoderConfig(model=str(tiny_folder))),
-        stages=(Stage.SUPERVISED,),
-        data=(data,),
-        recipe=recipe,
-        output=tmp_path / "out",
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-    )
+    request = train_request(tiny_folder, recipe, Stage.SUPERVISED)
     read = read_data([data], request.stages)
 
     with pytest.raises(TrainingError, match="pairs of faq have the same query"):

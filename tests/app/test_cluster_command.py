@@ -264,3 +264,11 @@ def test_an_instruction_is_not_embedded_for_what_cannot_be_clustered(themes: Any
     ended = themes("cluster", "--method", "kmeans", "-n", "99", "--instruction", "Identify the theme")
     assert 2 == ended.code
     assert not (themes.folder / ".searchctl/instructed.sqlite").exists()
+
+
+def test_the_query_that_is_suggested_names_the_collection(themes: Any) -> None:
+    assert "--collection" not in themes("cluster").err
+    (themes.folder / ".searchctl").rename(themes.folder / "kb")
+    said = themes("cluster", "--collection", "kb").err
+    suggested = said.split("search in one: searchctl ")[1].split("\n")[0].split()
+    assert suggested[-2:] == ["--collection", "kb"]

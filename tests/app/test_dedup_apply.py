@@ -476,3 +476,13 @@ def test_undo_in_a_renamed_collection_says_what_the_trash_holds(twice: Any) -> N
     assert before == tree(twice.folder / "docs")
     (twice.folder / "kb").rename(twice.folder / ".searchctl")
     assert 0 == twice("dedup", "undo").code
+
+
+@pytest.mark.parametrize("given", [(), ("--collection", "kb")])
+def test_the_command_that_a_plan_suggests_names_the_collection(twice: Any, given: tuple[str, ...]) -> None:
+    if given:
+        (twice.folder / ".searchctl").rename(twice.folder / "kb")
+    said = twice("dedup", "plan", "-o", "p.json", *given).err
+    suggested = said.split("see what would happen: searchctl ")[1].split("\n")[0]
+    assert ("--collection kb" in suggested) is bool(given)
+    assert 0 == twice(*suggested.split()).code

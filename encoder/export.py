@@ -21,7 +21,7 @@ from .export_check import (
     probe_vectors,
 )
 from .export_tokens import require_same_tokens, takes_instructions
-from .identity import identify_resolved
+from .identity import full_width, identify_resolved
 from .load import MERGE_FP32_LIMIT, cast_weights, eos_token, load_transformer, quiet_loading
 from .merged_folder import copy_licences, write_merged
 from .model_cache import PullCallback, folder_bytes
@@ -183,8 +183,10 @@ def _begin(folder: Path, request: ExportRequest, source: _Source) -> _Stated:
         replace(resolved.sidecar, pooling=pooling),
         folder=resolved.folder,
         max_tokens=info.max_tokens,
-        width=width(resolved.folder),
+        states=width(resolved.folder),
+        width=full_width(resolved),
         dim=info.dim,
+        projection=resolved.projection,
         eos=eos,
     )
     write_tokenizer(folder, plan)

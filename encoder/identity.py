@@ -13,6 +13,7 @@ from .errors import EncoderError, ModelFilesError
 from .hash_cache import content_hashes
 from .model_cache import PullCallback
 from .model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, context, read_config, read_json, weight_files, width
+from .projection import projection_shape
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel, resolve
 
@@ -47,7 +48,7 @@ def identify(config: EncoderConfig, *, cache: Path | None = None, progress: Pull
 
 def identify_resolved(resolved: ResolvedModel, config: EncoderConfig, *, cache: Path | None = None) -> EncoderInfo:
     """Return the same for files already found."""
-    full = width(resolved.folder)
+    full = full_width(resolved)
     if config.dim is not None and config.dim > full:
         raise EncoderError(f"dim is {config.dim}: {resolved.name} has {full} components, expected at most that")
     dim = config.dim or full
@@ -61,6 +62,20 @@ def identify_resolved(resolved: ResolvedModel, config: EncoderConfig, *, cache: 
         normalized=True,
         fingerprint=_fingerprint(resolved, config, dim=dim, pooling=pooling.value, cache=cache),
     )
+
+
+def full_width(resolved: ResolvedModel) -> int:
+    """Return how many components its vectors have. Raises ModelFilesError for a projection that does not fit."""
+    states = width(resolved.folder)
+    if resolved.projection is None:
+        return states
+    out, expected = projection_shape(resolved.projection)
+    if expected != states:
+        raise ModelFilesError(
+            f"{resolved.projection}: projects states of {expected} components, and those of {resolved.name} have "
+            f"{states}: it belongs to another model"
+        )
+    return out
 
 
 def _max_tokens(resolved: ResolvedModel, config: EncoderConfig) -> int:
@@ -79,8 +94,10 @@ def _fingerprint(resolved: ResolvedModel, config: EncoderConfig, *, dim: int, po
     """Return the digest of everything that changes vectors; where the files lie and how they are run does not."""
     weights = weight_files(resolved.folder)
     adapters = [folder / ADAPTER_WEIGHTS for folder in resolved.adapters]
-    digests = content_hashes([*weights, resolved.folder / "tokenizer.json", *adapters], cache=cache)
-    adapter_digests = digests[len(weights) + 1 :]
+    last = [] if resolved.projection is None else [resolved.projection]
+    digests = content_hashes([*weights, resolved.folder / "tokenizer.json", *adapters, *last], cache=cache)
+    adapter_digests = digests[len(weights) + 1 :][: len(adapters)]
+    layers = resolved.sidecar.layers
     parts = {
         "version": FINGERPRINT_VERSION,
         "weights": digests[: len(weights)],
@@ -95,6 +112,9 @@ def _fingerprint(resolved: ResolvedModel, config: EncoderConfig, *, dim: int, po
         "attention": config.attention.value,
         "method": config.method.value,
         "dim": dim,
+        # Named only where there is one, so that the others keep the fingerprint of their collections.
+        **({} if layers is None else {"layers": list(layers)}),
+        **({} if resolved.projection is None else {"projection": digests[-1]}),
     }
     return digest_of(parts)
 

@@ -17,8 +17,10 @@ from . import proof
 from .batching import is_out_of_memory
 from .bidirectional import set_attention
 from .config import Attention, EncoderConfig, Pooling, Precision
+from .depth import keep_layers
 from .errors import EncoderError, ModelFilesError, NotBidirectionalError
 from .model_folder import stored_weights, weight_files
+from .projection import load_projection
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel
 from .tokenize import TextTokenizer, load_tokenizer
@@ -70,6 +72,7 @@ def load_transformer(
         texts=texts,
         info=info,
         pooling=pooling,
+        projection=None if resolved.projection is None else load_projection(resolved.projection).to(model.device),
         batch_tokens=config.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]),
         notice=notice,
     )
@@ -148,6 +151,8 @@ def _load_model(
             f"in {resolved.folder}."
         ) from error
     require_complete(resolved, loading)
+    if resolved.sidecar.layers is not None:
+        model = keep_layers(model, resolved.sidecar.layers)
     if resolved.adapters:
         # Here and not above: peft takes seconds to import, and a query without adapters need not wait for it.
         from .adapters import merge_adapters

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .config import Pooling
 from .model_folder import read_json
+from .projection import FILE_NAME as PROJECTION
 from .protocol import EncoderInfo
 from .resolve import ResolvedModel
 from .sidecar import Sidecar, write_sidecar
@@ -30,12 +31,22 @@ def write_merged(folder: Path, resolved: ResolvedModel, info: EncoderInfo) -> No
     if path.is_file() and "auto_map" in (said := read_json(path)):
         del said["auto_map"]
         path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if resolved.projection is not None:
+        shutil.copyfile(resolved.projection, folder / PROJECTION)
     write_sidecar(folder, _alone(resolved.sidecar, info))
 
 
 def _alone(sidecar: Sidecar, info: EncoderInfo) -> Sidecar:
-    """Return the settings of a model that has its adapters in its weights."""
-    return replace(sidecar, pooling=Pooling(info.pooling), max_tokens=info.max_tokens, adapters=(), base=None)
+    """Return the settings of a model that has its adapters in its weights, and no layer that is not used."""
+    return replace(
+        sidecar,
+        pooling=Pooling(info.pooling),
+        max_tokens=info.max_tokens,
+        adapters=(),
+        layers=None,
+        projection=None if sidecar.projection is None else PROJECTION,
+        base=None,
+    )
 
 
 def copy_licences(source: Path, folder: Path) -> None:

@@ -143,6 +143,11 @@ def context(folder: Path) -> int | None:
     return _text_value(read_config(folder), CONTEXT_KEYS)
 
 
+def hidden_layers(folder: Path) -> int | None:
+    """Return how many decoder layers the model has; None when config.json does not say."""
+    return _text_value(read_config(folder), ("num_hidden_layers", "n_layer", "num_layers", "n_layers"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`. Raises ModelFilesError naming the file."""
     try:

@@ -21,6 +21,7 @@ from .model_folder import (
     is_adapter,
     read_json,
 )
+from .projection import projection_shape
 from .pull import HUB_NAME, pull
 from .registry import ENTRIES, ModelEntry, find
 from .sidecar import FILE_NAME, Sidecar, read_sidecar
@@ -43,6 +44,8 @@ class ResolvedModel:
     """What names `folder`: the user's name, or what the lowest adapter says that it was trained on."""
     adapters: tuple[Path, ...]
     """Applied and merged in this order: the model's own chain, then those of the configuration."""
+    projection: Path | None
+    """Maps pooled states to vectors, once all adapters are applied."""
     sidecar: Sidecar
     """Settings of the last in the chain that has any; its `adapters` are already in the field above."""
     licence: str | None
@@ -68,7 +71,14 @@ def resolve(
         raise ModelFilesError(
             f"chain is {config.chain}: {config.model} names {len(model.adapters)} adapters, expected at most that"
         )
-    return replace(model, name=config.model, adapters=(*model.adapters[: config.chain], *config.adapters))
+    whole = config.chain is None or config.chain == len(model.adapters)
+    return replace(
+        model,
+        name=config.model,
+        adapters=(*model.adapters[: config.chain], *config.adapters),
+        # It was fitted to the states that all of them give.
+        projection=model.projection if whole else None,
+    )
 
 
 def shipped_adapters(name: str, *, shipped: Path = SHIPPED) -> tuple[tuple[Path, ...], Sidecar | None]:
@@ -117,6 +127,7 @@ class _Resolver:
             folder=folder,
             plain=entry.name,
             adapters=adapters,
+            projection=None if sidecar is None else _projection(self.shipped / entry.name, sidecar),
             # Not the one in the cache: that is as old as the pull, these belong to this version of searchctl.
             sidecar=sidecar or entry.sidecar,
             licence=entry.licence,
@@ -175,6 +186,7 @@ class _Resolver:
             revision=LOCAL,
             # The folder names all it was trained on: adapters that the base has come to bring were not among them.
             adapters=_beside(folder, sidecar),
+            projection=_projection(folder, sidecar),
             sidecar=sidecar,
         )
 
@@ -209,6 +221,7 @@ class _Resolver:
             folder=weights,
             plain=name,
             adapters=_beside(beside, sidecar),
+            projection=_projection(beside, sidecar),
             sidecar=sidecar,
             licence=None,
             entry=None,
@@ -243,6 +256,7 @@ class _Resolver:
             name=name,
             revision=LOCAL,
             adapters=(*below, *earlier, folder),
+            projection=base.projection if sidecar is None else _projection(folder, sidecar),
             sidecar=sidecar or base.sidecar,
         )
 
@@ -265,6 +279,13 @@ def _beside(folder: Path, sidecar: Sidecar) -> tuple[Path, ...]:
     for adapter in adapters:
         check_adapter_folder(adapter)
     return adapters
+
+
+def _projection(folder: Path, sidecar: Sidecar) -> Path | None:
+    if sidecar.projection is None:
+        return None
+    projection_shape(folder / sidecar.projection)
+    return folder / sidecar.projection
 
 
 def _unread_settings(folder: Path) -> str:

@@ -1,10 +1,10 @@
 """A sentence-transformers folder that gives our vectors: what it can say, and what has to be refused.
 
-Its modules are Transformer, Pooling and Normalize. It puts a prompt before a text, counts the tokens of the prompt
-alone, and pools the tokens after that many. Ours pools the tokens that hold a character of the text. Both are the same
-where every token of the whole string belongs to the prompt or to the text, and nothing else is in the row. Read in
-sentence-transformers 6.2.0: base/modules/transformer.py `preprocess` and `_get_prompt_length`,
-sentence_transformer/modules/pooling.py.
+Its modules are Transformer, Pooling, Dense where there is a projection, and Normalize. It puts a prompt before a text,
+counts the tokens of the prompt alone, and pools the tokens after that many. Ours pools the tokens that hold a character
+of the text. Both are the same where every token of the whole string belongs to the prompt or to the text, and nothing
+else is in the row. Read in sentence-transformers 6.2.0: base/modules/transformer.py `preprocess` and
+`_get_prompt_length`, sentence_transformer/modules/pooling.py.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from tokenizers import Tokenizer, processors
 
 from .config import Pooling, Precision
 from .errors import ExportError
-from .model_folder import MODULES, read_json
+from .model_folder import MODULES, SINGLE, read_json
+from .projection import load_projection, save_projection
 from .prompts import PromptFormat
 from .protocol import Role
 from .sidecar import Sidecar
 
+DENSE = "2_Dense"
 INSTEAD = "Use --format merged: that folder keeps it all, for searchctl and for transformers."
 # Ours, their name, and whether theirs must count the prompt in: "cls" without it is the first token of the text.
 MODES = {
@@ -50,8 +52,12 @@ class SentencePlan:
 
     pooling: Pooling
     max_tokens: int
+    states: int
+    """Components of a token's state."""
     width: int
+    """Components of a whole vector: those of a state, or what a projection gives."""
     dim: int
+    projection: Path | None
     prompts: Mapping[Role, str]
     begin: str
     """Special tokens at the beginning of each row that are part of the prompts here; "" for none."""
@@ -64,7 +70,16 @@ class SentencePlan:
 
 
 def plan_sentence_folder(
-    tokenizer: Tokenizer, sidecar: Sidecar, *, folder: Path, max_tokens: int, width: int, dim: int, eos: int | None
+    tokenizer: Tokenizer,
+    sidecar: Sidecar,
+    *,
+    folder: Path,
+    max_tokens: int,
+    states: int,
+    width: int,
+    dim: int,
+    projection: Path | None,
+    eos: int | None,
 ) -> SentencePlan:
     """Return the plan for `sidecar`'s pooling and prompts; `tokenizer` is that of `folder`, and is changed.
 
@@ -92,8 +107,10 @@ def plan_sentence_folder(
     return SentencePlan(
         pooling=pooling,
         max_tokens=max_tokens,
+        states=states,
         width=width,
         dim=dim,
+        projection=projection,
         prompts=prompts,
         begin=begin,
         pad=_pad(tokenizer, folder, prompts),
@@ -125,7 +142,11 @@ def write_tokenizer(folder: Path, plan: SentencePlan) -> None:
 def write_modules(folder: Path, plan: SentencePlan, *, versions: Mapping[str, str]) -> None:
     """Write the files that make a folder of weights and tokenizer one of sentence-transformers."""
     mode, include_prompt = MODES[plan.pooling]
-    places = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    places = {"Transformer": "", "Pooling": "1_Pooling"}
+    if plan.projection is not None:
+        places["Dense"] = DENSE
+    normalize = f"{len(places)}_Normalize"
+    places["Normalize"] = normalize
     _write(
         folder / MODULES,
         [
@@ -134,11 +155,13 @@ def write_modules(folder: Path, plan: SentencePlan, *, versions: Mapping[str, st
         ],
     )
     _write(folder / "sentence_bert_config.json", {"max_seq_length": plan.max_tokens, "do_lower_case": False})
-    pooled = {"word_embedding_dimension": plan.width} | {key: name == mode for name, key in MODE_KEYS.items()}
+    pooled = {"word_embedding_dimension": plan.states} | {key: name == mode for name, key in MODE_KEYS.items()}
     (folder / "1_Pooling").mkdir()
     _write(folder / "1_Pooling" / "config.json", pooled | {"include_prompt": include_prompt})
-    (folder / "2_Normalize").mkdir()
-    _write(folder / "2_Normalize" / "config.json", {})
+    if plan.projection is not None:
+        _write_dense(folder / DENSE, plan.projection, plan.states, plan.width)
+    (folder / normalize).mkdir()
+    _write(folder / normalize / "config.json", {})
     said: dict[str, Any] = {
         "__version__": {name.replace("-", "_"): versions[name] for name in VERSIONED if name in versions},
         "model_type": "SentenceTransformer",
@@ -150,6 +173,21 @@ def write_modules(folder: Path, plan: SentencePlan, *, versions: Mapping[str, st
     _write(
         folder / "config_sentence_transformers.json",
         said | ({} if plan.dim == plan.width else {"truncate_dim": plan.dim}),
+    )
+
+
+def _write_dense(folder: Path, projection: Path, states: int, width: int) -> None:
+    folder.mkdir()
+    linear = load_projection(projection)
+    save_projection(folder / SINGLE, linear)
+    _write(
+        folder / "config.json",
+        {
+            "in_features": states,
+            "out_features": width,
+            "bias": linear.bias is not None,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
     )
 
 
@@ -193,7 +231,15 @@ def stated_limits(
 
 def _own(sidecar: Sidecar, begin: str, max_tokens: int) -> Sidecar:
     prompt: PromptFormat = replace(sidecar.prompt, prefix=begin + sidecar.prompt.prefix)
-    return replace(sidecar, prompt=prompt, max_tokens=max_tokens, adapters=(), base=None)
+    return replace(
+        sidecar,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        adapters=(),
+        layers=None,
+        projection=None if sidecar.projection is None else f"{DENSE}/{SINGLE}",
+        base=None,
+    )
 
 
 def _move_begin(tokenizer: Tokenizer, pooling: Pooling) -> str:

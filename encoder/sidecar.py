@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .config import Pooling
+from .depth import Layers, parse_layers, stated_layers
 from .errors import ModelFilesError
 from .prompts import PromptFormat
 
@@ -30,6 +31,11 @@ class Sidecar:
     folder: those it was trained on top of, applied before it."""
     dense_weight: float | None = None
     """Recommended weight of the dense side in hybrid search, 0 to 1; None: no recommendation."""
+    layers: Layers | None = None
+    """The base's layers that are kept, before any adapter is applied; None: all. In the file a number means the first
+    so many."""
+    projection: str | None = None
+    """File inside the folder that maps pooled states to vectors (encoder/projection.py); None: they are the vectors."""
     base: str | None = None
     """In a folder without weights of its own: the model that `adapters` were trained on (a registry name, meaning the
     plain weights; a hub name; a folder, absolute or relative to this one). `searchctl train` writes such folders."""
@@ -61,6 +67,8 @@ def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
         "prompt": sidecar.prompt.to_dict(),
         "adapters": list(sidecar.adapters),
         "dense_weight": sidecar.dense_weight,
+        "layers": None if sidecar.layers is None else stated_layers(sidecar.layers),
+        "projection": sidecar.projection,
         "base": sidecar.base,
     }
     path = folder / FILE_NAME
@@ -81,6 +89,8 @@ def _parse(data: Mapping[str, Any], path: Path) -> Sidecar:
         "prompt": _prompt,
         "adapters": _adapters,
         "dense_weight": _dense_weight,
+        "layers": _layers,
+        "projection": _projection,
         "base": _base,
     }
     values: dict[str, Any] = {}
@@ -122,14 +132,31 @@ def _adapters(value: object, path: Path) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ModelFilesError(f"{path}: adapters is {value!r}, expected a list of folders beside this file")
     for item in value:
-        good = isinstance(item, str) and item and "\\" not in item
-        parts = PurePosixPath(item) if good else PurePosixPath("/")
-        if parts.is_absolute() or ".." in parts.parts or ":" in str(parts):
-            # An absolute path or one that leaves the folder breaks when the folder moves.
+        if not _is_inside(item):
             raise ModelFilesError(
                 f"{path}: adapters holds {item!r}, expected the name of a folder inside {path.parent}, e.g. 'mntp'"
             )
     return tuple(value)
+
+
+def _is_inside(value: object) -> bool:
+    """Return whether this names something in the folder: a path that leaves it breaks when the folder moves."""
+    good = isinstance(value, str) and value and "\\" not in value
+    parts = PurePosixPath(str(value)) if good else PurePosixPath("/")
+    return not (parts.is_absolute() or ".." in parts.parts or ":" in str(parts))
+
+
+def _layers(value: object, path: Path) -> Layers | None:
+    try:
+        return None if value is None else parse_layers(value)
+    except ValueError as error:
+        raise ModelFilesError(f"{path}: {error}") from None
+
+
+def _projection(value: object, path: Path) -> str | None:
+    if value is not None and not _is_inside(value):
+        raise ModelFilesError(f"{path}: projection is {value!r}, expected a file inside {path.parent}, or null")
+    return None if value is None else str(value)
 
 
 def _dense_weight(value: object, path: Path) -> float | None:

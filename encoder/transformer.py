@@ -1,6 +1,7 @@
-"""The LLM2Vec encoder: a decoder with its attention switched, its states pooled over the text and normalised.
+"""The LLM2Vec encoder: a decoder with its attention switched, its states pooled over the text, projected and
+normalised.
 
-Shape suffixes: B batch, L tokens (right-padded), D hidden width.
+Shape suffixes: B batch, L tokens (right-padded), D hidden width, P components of a vector.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .batching import plan_batches, run_halving
@@ -35,6 +36,7 @@ class TransformerEncoder:
         texts: TextTokenizer,
         info: EncoderInfo,
         pooling: Pooling,
+        projection: nn.Linear | None = None,
         batch_tokens: int,
         notice: Notice,
     ) -> None:
@@ -43,6 +45,7 @@ class TransformerEncoder:
         self.batch_tokens = batch_tokens
         self._info = info
         self._pooling = pooling
+        self.projection = projection
         self._notice = notice
 
     @property
@@ -109,9 +112,10 @@ class TransformerEncoder:
         """Return unit float32 (B, dim); `positions` name the texts in an error."""
         with torch.inference_mode():
             states_BLD, spans_B2 = self.states(rows)
-            pooled_BD = pool(states_BLD, spans_B2, self._pooling)[:, : self._info.dim]
-            norm_B1 = pooled_BD.norm(dim=1, keepdim=True)
-            vectors = (pooled_BD / norm_B1).cpu().numpy()
+            pooled_BD = pool(states_BLD, spans_B2, self._pooling)
+            whole_BP = pooled_BD if self.projection is None else self.projection(pooled_BD)
+            cut_BP = whole_BP[:, : self._info.dim]
+            vectors = (cut_BP / cut_BP.norm(dim=1, keepdim=True)).cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise NonFiniteError(

@@ -85,7 +85,7 @@ def test_only_app_prints_and_reads_the_environment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TREE)))
 def test_modules_are_small(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
 
 
 def test_no_module_is_named_for_nothing() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..encoder.config import EncoderConfig
+from ..encoder.depth import Layers, parse_layers
+from ..encoder.model_folder import hidden_layers
 from ..training.recipe import SHIPPED, Recipe, Stage, load_recipe, shipped_recipes, stage_settings
 from .console import Terminal
 from .encoders import absolute_model
@@ -35,11 +37,14 @@ def recipe_and_base(
         # It starts from the model as it was made; a later stage goes on top of what the model already has.
         if wish.model is not None:
             tell_left_out(terminal, base)
-        base = replace(base, adapters=())
+        base = replace(base, adapters=(), projection=None, sidecar=replace(base.sidecar, layers=None))
     said = wish.recipe or (base.entry.recipe if base.entry is not None else "smollm2-135m")
     recipe = recipe_named(said)
-    if said_teacher := wish.teacher or recipe.distill.teacher:
-        recipe = replace(recipe, distill=replace(recipe.distill, teacher=absolute_model(said_teacher)))
+    if said_teachers := wish.teacher or recipe.distill.teacher:
+        teachers = tuple(absolute_model(each) for each in said_teachers)
+        recipe = replace(recipe, distill=replace(recipe.distill, teacher=teachers))
+    if wish.layers is not None:
+        recipe = replace(recipe, model=replace(recipe.model, layers=_layers(wish.layers)))
     changed = None
     if wish.recipe is None:
         from ..training.fitting import with_possible_start
@@ -49,6 +54,29 @@ def recipe_and_base(
     if changed is not None:
         terminal.notice(changed)
     return recipe, base
+
+
+def cut_base(base: ResolvedModel, recipe: Recipe) -> tuple[ResolvedModel, Layers | None]:
+    """Return the base with the recipe's layers, counted among those it has, and those layers. Raises AppError."""
+    cut = recipe.model.layers
+    if cut is None:
+        return base, None
+    there = base.sidecar.layers
+    count = len(there) if there is not None else hidden_layers(base.folder)
+    if count is not None and cut[-1] >= count:
+        raise AppError(f"layers reach to number {cut[-1]}, counted from 0, and {base.name} has {count}")
+    kept = cut if there is None else tuple(there[number] for number in cut)
+    # A projection is of the states of the last layer there was.
+    return replace(base, sidecar=replace(base.sidecar, layers=kept), projection=None), cut
+
+
+def _layers(said: str) -> Layers:
+    """Return the layers of --layers: a number, or numbers with commas between."""
+    try:
+        numbers = [int(part) for part in said.split(",")]
+        return parse_layers(numbers if "," in said else numbers[0])
+    except ValueError as error:
+        raise AppError(f"--layers is {said!r}: expected a number, for the first so many, or as in 0,2,4,7") from error
 
 
 def recipe_named(said: str) -> Recipe:
@@ -63,30 +91,37 @@ def recipe_named(said: str) -> Recipe:
 
 def require_use(wish: TrainWish, stages: tuple[Stage, ...]) -> None:
     """Raise AppError for a teacher that is no name, or that no stage would learn from."""
-    if wish.teacher is None:
+    if not wish.teacher:
         return
-    if not wish.teacher.strip():
-        raise AppError(f"--teacher is {wish.teacher!r}: expected a name, a folder, or a hub name owner/name")
+    blank = next((name for name in wish.teacher if not name.strip()), None)
+    if blank is not None:
+        raise AppError(f"--teacher is {blank!r}: expected a name, a folder, or a hub name owner/name")
     if Stage.DISTILL not in stages:
         raise AppError(
-            f"--teacher is {wish.teacher}, but --stages {wish.stages} has no distill, the stage that learns from a "
-            "teacher: add it, or leave --teacher out"
+            f"--teacher is {', '.join(wish.teacher)}, but --stages {wish.stages} has no distill, the stage that learns "
+            "from a teacher: add it, or leave --teacher out"
         )
 
 
 def teacher_of(terminal: Terminal, wish: TrainWish, recipe: Recipe, stages: tuple[Stage, ...]) -> Teacher | None:
     """Return the encoder that the distill stage learns from, None without that stage or where none is named."""
-    name = recipe.distill.teacher
-    if Stage.DISTILL not in stages or name is None:
+    names = recipe.distill.teacher
+    if Stage.DISTILL not in stages or not names:
         return None
     from ..encoder.load import choose_device, choose_dtype
     from ..training.teacher import find_teacher
 
     device = choose_device(wish.device)
     dtype, _ = choose_dtype(wish.precision, device)
-    with pull_bar(terminal, name) as pulling:
+    with pull_bar(terminal, names[0]) as pulling:
         found = find_teacher(
-            name, device=device, dtype=dtype, notice=terminal.say, cache=cache_folder(), progress=pulling
+            names,
+            recipe.distill.teacher_weights,
+            device=device,
+            dtype=dtype,
+            notice=terminal.say,
+            cache=cache_folder(),
+            progress=pulling,
         )
     terminal.say(f"teacher {found.info.name}: {found.info.dim} dimensions, licence {found.licence or 'not said'}")
     return found

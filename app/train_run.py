@@ -20,7 +20,7 @@ from .errors import AppError, ExitCode
 from .interrupts import Interrupts
 from .processes import command_words, joined_processes
 from .settings import cache_folder
-from .train_models import DEFAULT_MODEL, recipe_and_base, require_use, teacher_of
+from .train_models import DEFAULT_MODEL, cut_base, recipe_and_base, require_use, teacher_of
 from .train_notices import tell_aside, tell_cost, tell_sources, tell_unread
 from .train_progress import TrainProgress
 from .train_report import leave_report
@@ -44,7 +44,8 @@ class TrainWish:
     stages: str
     data: tuple[Path, ...]
     recipe: str | None
-    teacher: str | None
+    layers: str | None
+    teacher: tuple[str, ...]
     output: Path | None
     dev: tuple[Path, ...]
     max_minutes: float | None
@@ -74,7 +75,8 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
         recipe, base = recipe_and_base(terminal, wish, stages, output)
         teacher = teacher_of(terminal, wish, recipe, stages)
         # What is wrong with these is told before the data are read, which may take a while.
-        request = _request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output)
+        base, cut = cut_base(base, recipe)
+        request = replace(_request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output), cut=cut)
         with terminal.waiting("reading and checking the data"):
             from ..training.training_data import read_data
 

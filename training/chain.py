@@ -13,8 +13,10 @@ import torch
 
 from ..encoder.batching import is_out_of_memory
 from ..encoder.config import Pooling
+from ..encoder.depth import Layers
 from ..encoder.identity import digest_of
 from ..encoder.load import choose_attention, eos_token
+from ..encoder.projection import FILE_NAME as PROJECTION
 from ..encoder.resolve import ResolvedModel
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
 from .checkpoints import newest_step, writing
@@ -25,7 +27,7 @@ from .distributed import Ranks, agree, average_gradients, barrier
 from .errors import TrainingError
 from .loop import LoopSettings, Moment, Objective, Outcome, run_stage
 from .mntp_objective import MntpTraining
-from .needs import check_needs, lessons_of
+from .needs import check_needs, kinds_of, lessons_of
 from .out_of_memory import out_of_memory
 from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, Stage, StageSettings, stage_settings
 from .resuming import based, finished
@@ -43,6 +45,7 @@ from .trained_folder import (
     write_stage,
 )
 from .training_data import Data
+from .vector_objective import VectorTraining
 from .whole_files import sync, sync_tree
 
 
@@ -53,6 +56,9 @@ class TrainRequest:
     base: ResolvedModel
     """With the adapters to train on top of, which are copied; where `output` holds a finished stage, the adapters that
     it was trained on stand in their place."""
+    cut: Layers | None = None
+    """Of the layers that the base had when its adapters were trained, those that it keeps; `base.sidecar.layers` says
+    them as layers of the plain weights."""
     stages: tuple[Stage, ...]
     data: tuple[Path, ...]
     recipe: Recipe
@@ -187,8 +193,16 @@ def _run_stage(run: _Run, stage: Stage, done: Mapping[Stage, Path]) -> StageOutc
 
 def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: Path | None) -> Trainable:
     settings = stage_settings(request.recipe, stage)
+    last = below[-1] if below else None
+    trained = None if last is None else last / PROJECTION
+    base = request.base
+    if trained is not None and trained.is_file():
+        # A stage before this one trained the projection further.
+        base = replace(base, projection=trained)
+    if isinstance(settings, MntpStage):
+        base = replace(base, projection=None)
     trainable = load_trainable(
-        request.base,
+        base,
         below,
         settings.lora,
         device=request.device,
@@ -198,6 +212,7 @@ def _load(request: TrainRequest, stage: Stage, below: tuple[Path, ...], start: P
         attention_dropout=settings.attention_dropout if isinstance(settings, SimcseStage) else None,
         checkpointing=request.checkpointing,
         start=start,
+        projection=settings.projection if isinstance(settings, DistillStage) else None,
         seed=request.recipe.seed,
     )
     trainable.base_name = plain_base(request.base)
@@ -269,9 +284,24 @@ def _objective(run: _Run, trainable: Trainable, settings: StageSettings) -> Obje
     return WatchedObjective(inner, trainable, texts, settings.pooling, request.dev)
 
 
-def _distillation(run: _Run, trainable: Trainable, stage: DistillStage, tokenizer: TextTokenizer) -> DistillTraining:
+def _distillation(run: _Run, trainable: Trainable, stage: DistillStage, tokenizer: TextTokenizer) -> Objective:
     request, data = run.request, run.data
     assert request.teacher is not None
+    if stage.loss == "vector":
+        checkpoints = request.output / CHECKPOINTS / Stage.DISTILL.value
+        kinds, unseen = kinds_of(request.recipe, data)
+        return VectorTraining(
+            trainable,
+            stage,
+            tokenizer,
+            request.teacher.open(),
+            kinds=kinds,
+            held_out=unseen,
+            folder=checkpoints,
+            begun=newest_step(checkpoints) is not None,
+            seed=request.recipe.seed,
+            ranks=run.ranks,
+        )
     sources, held_out = lessons_of(request.recipe, data)
     return DistillTraining(
         trainable,

@@ -20,7 +20,7 @@ from ..encoder.tokenize import TextTokenizer
 from .contrastive_objective import EVALUATION_TEXTS, sentences
 from .corpus import PairSource
 from .dev_pairs import spearman
-from .distillation import embedding_distance, other_similarities, similarity_divergence
+from .distillation import other_similarities, similarity_divergence
 from .distributed import Ranks, gather
 from .drawing import plan_steps
 from .embedder import Views
@@ -29,7 +29,6 @@ from .loop import StepResult
 from .mntp_objective import step_seed
 from .recipe import DistillStage, SourceSettings, Stage
 from .supply import Supply, require_supply, source_supply
-from .teacher_vectors import LIMIT_BYTES, TeacherVectors
 from .token_cache import TokenCache, cut_share
 from .trainable import Trainable
 
@@ -98,7 +97,6 @@ class DistillTraining:
         held_out: Sequence[LessonSource],
         seed: int,
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
-        limit_bytes: int = LIMIT_BYTES,
     ) -> None:
         self._trainable, self._stage, self._seed, self._ranks = trainable, stage, seed, ranks
         self._tokenizer, self._teacher = TokenCache(tokenizer), teacher
@@ -113,21 +111,12 @@ class DistillTraining:
             steps=stage.schedule.steps,
             seed=seed,
         )
-        sides = max(len(source.sides) for source in self._sources)
-        self._vectors = TeacherVectors(
-            lambda source, rows: self._taught(self._sources[source], rows),
-            self._plan,
-            processes=ranks.count,
-            block=max(1, stage.chunk // sides),
-            row_bytes=sides * teacher.info.dim * np.dtype(np.float32).itemsize,
-            limit_bytes=limit_bytes,
-        )
         self._evaluation: list[tuple[_Lesson, Tensor]] = []
 
     def step(self, number: int) -> StepResult:
-        lesson = self._lesson(*self._batch(number), self._ranks)
-        vectors = self._vectors.of(number, self._ranks.rank)
-        teacher_NT = self._on_device(vectors)
+        source, parts = self._batch(number)
+        lesson = self._lesson(source, parts, self._ranks)
+        teacher_NT = self._on_device(self._taught(source, parts[self._ranks.rank]))
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
         loss, _ = lesson.views.backward(lambda student_NS: self._loss(student_NS, teacher_NT, lesson, self._ranks))
         rows = lesson.views.rows
@@ -208,8 +197,6 @@ class DistillTraining:
         return torch.from_numpy(np.concatenate(list(vectors.swapaxes(0, 1)))).to(self._trainable.device)
 
     def _loss(self, student_NS: Tensor, teacher_NT: Tensor, lesson: _Lesson, ranks: Ranks) -> Tensor:
-        if self._stage.loss == "embedding":
-            return embedding_distance(student_NS, teacher_NT)
         return similarity_divergence(
             student_NS,
             gather(student_NS, ranks),

@@ -99,6 +99,13 @@ def add_up(values: Sequence[float], ranks: Ranks) -> list[float]:
     return [float(value) for value in summed]
 
 
+def broadcast(values: Sequence[Tensor], ranks: Ranks) -> None:
+    """Give all processes the first one's values, in place."""
+    if ranks.count > 1:
+        for value in values:
+            dist.broadcast(value.data, src=0)
+
+
 def barrier() -> None:
     """Wait for all processes."""
     if dist.is_available() and dist.is_initialized():

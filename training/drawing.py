@@ -41,6 +41,18 @@ def plan_steps(counts: Sequence[int], weights: Sequence[float], *, batch: int, s
     return BatchPlan(counts=tuple(counts), batch=batch, seed=seed, sources=sources, turns=turns)
 
 
+def draw_rows(counts: Sequence[int], weights: Sequence[float], *, count: int, seed: int) -> NDArray[np.int64]:
+    """Return `count` draws (source, row), each by itself: as `plan_steps` with batches of one row, all at once."""
+    plan = plan_steps(counts, weights, batch=1, steps=count, seed=seed)
+    rows = np.empty_like(plan.sources)
+    for source, size in enumerate(counts):
+        places = np.flatnonzero(plan.sources == source)
+        for epoch in range(-(-len(places) // size)):
+            part = places[epoch * size : (epoch + 1) * size]
+            rows[part] = order(size, seed, epoch)[: len(part)]
+    return np.stack([plan.sources, rows], axis=1)
+
+
 def batch_rows(count: int, size: int, number: int, seed: int) -> list[int]:
     """Return the rows of batch `number`: full batches of one permutation per epoch."""
     epoch, at = divmod(number, count // size)

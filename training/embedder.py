@@ -1,6 +1,6 @@
 """Embeddings with gradients, made as at inference: the same template, truncation and pooling (defect D16).
 
-Shape suffixes: N texts, L tokens, D width.
+Shape suffixes: N texts, L tokens, D width of a state, P components of a vector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ from .trainable import Trainable
 
 
 def embed(trainable: Trainable, rows: Sequence[TokenRow], pooling: Pooling) -> Tensor:
-    """Return fp32 (N, D), not normalised, with gradient where grad mode is on."""
+    """Return fp32 (N, P), projected where the model has a projection, not normalised, with gradient in grad mode."""
+    pooled_ND = pooled_states(trainable, rows, pooling)
+    if trainable.projection is None:
+        return pooled_ND
+    # In fp32 whatever the matrix products before are in: it is one vector a text.
+    with torch.autocast(trainable.device.type, enabled=False):
+        projected: Tensor = trainable.projection(pooled_ND)
+    return projected
+
+
+def pooled_states(trainable: Trainable, rows: Sequence[TokenRow], pooling: Pooling) -> Tensor:
+    """Return fp32 (N, D), with gradient in grad mode."""
     lengths = [len(row.ids) for row in rows]
     ids_NL = torch.zeros(len(rows), max(lengths), dtype=torch.long)
     for i, row in enumerate(rows):
@@ -64,10 +75,17 @@ class Views:
 
     def evaluate(self) -> Tensor:
         """Return the embeddings without gradient and dropout."""
+        return self._evaluated(embed)
+
+    def pooled(self) -> Tensor:
+        """Return the pooled states without gradient and dropout, before any projection."""
+        return self._evaluated(pooled_states)
+
+    def _evaluated(self, made: Callable[[Trainable, Sequence[TokenRow], Pooling], Tensor]) -> Tensor:
         self.trainable.decoder.eval()
         chunks = by_length(self.rows, self.chunk)
         with torch.no_grad(), self.trainable.autocast():
-            parts = [embed(self.trainable, [self.rows[i] for i in chunk], self.pooling) for chunk in chunks]
+            parts = [made(self.trainable, [self.rows[i] for i in chunk], self.pooling) for chunk in chunks]
         return torch.cat(parts)[self._back(chunks)]
 
     def _back(self, chunks: Sequence[Sequence[int]]) -> Tensor:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..encoder.config import Pooling
 from ..encoder.errors import EncoderError
-from ..encoder.model_folder import context, width
+from ..encoder.identity import full_width
+from ..encoder.model_folder import context
 from ..encoder.protocol import Role
 from ..encoder.tokenize import TextTokenizer, load_tokenizer
 from .contrastive_objective import sentences
@@ -18,6 +19,7 @@ from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, SourceSettings
 from .supply import Supply, require_negatives, require_supply, source_supply, text_supply
 from .trained_folder import finished_stages
 from .training_data import Data
+from .vector_objective import TextKind, kind_supply, text_kinds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,6 +56,8 @@ def supply_of(stage: Stage, recipe: Recipe, data: Data) -> Supply:
     if isinstance(settings, SimcseStage):
         seen, unseen = (sentences(part) if settings.sentences else part for part in (data.texts, data.unseen_texts))
         return text_supply(len(seen), len(unseen))
+    if isinstance(settings, DistillStage) and settings.loss == "vector":
+        return kind_supply(*kinds_of(recipe, data))
     if isinstance(settings, DistillStage):
         return lesson_supply(*lessons_of(recipe, data))
     read = data.read_pairs(recipe)
@@ -74,6 +78,14 @@ def lessons_of(recipe: Recipe, data: Data) -> tuple[list[LessonSource], list[Les
     return seen, unseen
 
 
+def kinds_of(recipe: Recipe, data: Data) -> tuple[list[TextKind], list[TextKind]]:
+    """Return what distillation of vectors learns from and what is held out of it: all texts, each by itself."""
+    settings, cut = recipe.supervised.sources, recipe.distill.sentences
+    plain = len(data.digests) > len(data.pairs)
+    seen = text_kinds(data.pairs, data.texts if plain else (), settings, cut=cut)
+    return seen, text_kinds(data.unseen_pairs, data.unseen_texts if plain else (), settings, cut=cut)
+
+
 def _check_model(request: TrainRequest, stage: Stage) -> None:
     """Raise TrainingError for texts longer than the model's context, and for widths that its vectors do not have."""
     settings = stage_settings(request.recipe, stage)
@@ -84,7 +96,7 @@ def _check_model(request: TrainRequest, stage: Stage) -> None:
             f"{stage}.length is {settings.length}: expected at most {limit}, the tokens that {request.base.name} was "
             f"made for. Set {stage}.length to {limit} or less"
         )
-    whole = width(folder)
+    whole = full_width(request.base)
     too_wide = [dim for dim in getattr(settings, "dimensions", ()) if dim >= whole]
     if too_wide:
         raise TrainingError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..encoder.config import Pooling
+from ..encoder.depth import Layers, parse_layers
 from .errors import DataError
 from .toml_tables import changed
 
@@ -205,22 +206,35 @@ class SupervisedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What is made of the model before any stage."""
+
+    layers: Layers | None = None
+    """The layers that are kept, in TOML a number for the first so many, or a list counted from 0; None: all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DistillStage:
     """Distillation: another encoder, the teacher, shows which texts are near. See distillation.py for the losses.
 
     Its pairs are used as `supervised.sources` says: an instruction belongs to the data, whoever learns from them.
     """
 
-    teacher: str | None = None
-    """A name, a folder, or a hub name, as of `--model`; None: the command says it."""
+    teacher: tuple[str, ...] = ()
+    """Names, folders or hub names, as of `--model`, or sentence-transformers models; none: the command says it."""
+    teacher_weights: tuple[float, ...] = ()
+    """What the unit vectors of several teachers are multiplied by before they are put side by side; none: 1 each."""
     lora: LoraSettings = LoraSettings()
     schedule: Schedule = Schedule(learning_rate=2e-4, warmup_steps=100)
     batch: int = 128
     """Pairs a step, or texts where there are no pairs."""
     length: int = 512
     """Tokens of a text that the student reads; the teacher has its own limit."""
-    loss: Literal["similarity", "embedding"] = "similarity"
-    """Copy how near the texts of a batch are, for a teacher of any width; or the vectors, for one of the same width."""
+    loss: Literal["similarity", "vector"] = "similarity"
+    """Copy how near the texts of a batch are; or the vectors themselves, through the projection where the teacher's
+    are of another width: then each text of pairs and plain texts is read by itself."""
+    projection: int | None = None
+    """Components of a new projection, at most the teacher's, for a model that has none; None: vectors are states."""
     temperature: float = 0.05
     """Of the similarities; the lower, the more the nearest texts count."""
     pooling: Pooling = Pooling.MEAN
@@ -238,10 +252,24 @@ class DistillStage:
     def __post_init__(self) -> None:
         _positive("distill", length=self.length, temperature=self.temperature, chunk=self.chunk)
         _positive("distill", evaluation_pairs=self.evaluation_pairs)
-        if self.batch < 2 or self.teacher == "":
+        if self.batch < 2 or "" in self.teacher:
             raise ValueError(
-                f"distill: batch is {self.batch}, teacher {self.teacher!r}: expected at least 2, and a name or a folder"
+                f"distill: batch is {self.batch}, teacher {list(self.teacher)}: expected at least 2, and names or "
+                "folders"
             )
+        if self.projection is not None:
+            _positive("distill", projection=self.projection)
+        if self.projection is not None and self.loss != "vector":
+            raise ValueError(
+                f'distill.projection is {self.projection}, and loss is "{self.loss}": only the loss "vector" fits one'
+            )
+        if self.teacher_weights and self.teacher and len(self.teacher_weights) != len(self.teacher):
+            raise ValueError(
+                f"distill.teacher_weights has {len(self.teacher_weights)} numbers for {len(self.teacher)} teachers: "
+                "expected one for each"
+            )
+        if any(not weight > 0 for weight in self.teacher_weights):
+            raise ValueError(f"distill.teacher_weights are {list(self.teacher_weights)}: expected numbers above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +291,7 @@ class Recipe:
     source: str
     """Where the values come from."""
     seed: int = 42
+    model: ModelSettings = ModelSettings()
     mntp: MntpStage = MntpStage()
     simcse: SimcseStage = SimcseStage()
     supervised: SupervisedStage = SupervisedStage()
@@ -292,6 +321,12 @@ def load_recipe(path: Path) -> Recipe:
     try:
         if "source" not in data:
             raise ValueError("source is missing: expected where the values come from")
+        model = data.get("model")
+        if isinstance(model, dict) and model.get("layers") is not None:
+            try:
+                model["layers"] = list(parse_layers(model["layers"]))
+            except ValueError as error:
+                raise ValueError(f"model.{error}") from error
         return changed(Recipe(name=path.stem, source=""), data, "")
     except ValueError as error:
         raise DataError(path, str(error)) from error

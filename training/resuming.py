@@ -34,7 +34,7 @@ def based(request: TrainRequest, ranks: Ranks) -> TrainRequest:
         if ranks.is_main:
             # First of all, so that a run that is killed from here on is known as one.
             (request.output / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-            copy_adapters(request.base, request.output)
+            copy_adapters(request.base, request.output, cut=request.cut)
         barrier()
         copies = base_copies(request.output)
     else:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from ..encoder.hash_cache import content_hashes
 from ..encoder.identity import digest_of
 from ..encoder.model_folder import MODULES, read_json, stored_weights
-from ..encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
+from ..encoder.protocol import EncodeProgress, Encoder, EncoderInfo, ProgressCallback, Role, Vectors
 from .encoder_contender import VECTORS
 from .errors import EvaluationError
 from .measurement import EvalTask, Identity, Json, Meter, TaskInstructions
@@ -97,6 +97,10 @@ class StContender:
         if self._model is None:
             self._model = _load(self.folder, self._device)
         return self._model
+
+    def encoder(self) -> Encoder:
+        """Return the loaded model by itself, for vectors alone. Raises EvaluationError for files that do not load."""
+        return _StEncoder(self._loaded(), self.identify(), Meter())
 
     def close(self) -> None:
         """Let the model go; the next `open` loads it again."""
@@ -213,6 +217,30 @@ def st_folder(spec: str) -> Path | None:
         listed = ", ".join(map(str, found))
         raise EvaluationError(f"the package {spec} carries {len(found)} models: give the folder of one ({listed})")
     return found[0] if found else None
+
+
+def st_info(contender: StContender) -> EncoderInfo:
+    """Return what its vectors are, from its files alone. Raises EvaluationError."""
+    identity = contender.identify()
+    return EncoderInfo(
+        name=identity.name,
+        revision="local",
+        dim=_dim(contender.folder),
+        max_tokens=_limit(contender.folder) or UNLIMITED,
+        pooling="its own",
+        normalized=False,
+        fingerprint=identity.fingerprint,
+    )
+
+
+def _dim(folder: Path) -> int:
+    """Return how many components a vector has, as the last module that says so has it."""
+    said = [read_json(path) for path in sorted(folder.glob("[0-9]*/config.json"))]
+    keys = ("out_features", "embedding_dimension", "word_embedding_dimension")
+    found = [each[key] for each in said for key in keys if isinstance(each.get(key), int)]
+    if not found:
+        raise EvaluationError(f"{folder}: no module says how long the vectors are, expected 1_Pooling/config.json")
+    return int(found[-1])
 
 
 def _in_distribution(name: str) -> list[Path]:

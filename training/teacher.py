@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from ..encoder.config import EncoderConfig, Precision
 from ..encoder.errors import EncoderError
-from ..encoder.identity import identify, identify_resolved
-from ..encoder.model_folder import width
+from ..encoder.identity import digest_of, full_width, identify, identify_resolved
+from ..encoder.model_cache import cache_root
+from ..encoder.model_card import stated_licence
 from ..encoder.open import open_encoder
-from ..encoder.protocol import Encoder, EncoderInfo
+from ..encoder.protocol import Encoder, EncoderInfo, ProgressCallback, Role, Vectors
 from ..encoder.registry import find
 from ..encoder.resolve import resolve
-from .errors import TrainingError
+from ..encoder.sidecar import FILE_NAME
+from .errors import EvaluationError, TrainingError
 from .recipe import DistillStage
+from .st_contender import StContender, st_folder, st_info
+from .teacher_cache import CachedTeacher
 
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullCallback
@@ -56,8 +62,13 @@ class Teacher:
         }
 
 
+_OWN = "as stored"
+"""Number format of a sentence-transformers model: that of its weights."""
+
+
 def find_teacher(
-    name: str,
+    names: Sequence[str],
+    weights: Sequence[float] = (),
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -65,11 +76,36 @@ def find_teacher(
     cache: Path | None = None,
     progress: PullCallback | None = None,
 ) -> Teacher:
-    """Return the encoder called `name`, a name, folder or hub name as of `--model`; a missing model is pulled.
+    """Return the teacher that `names` make together: their vectors are put side by side, each times its weight.
 
-    It computes on `device` in `dtype`. `notice` gets a line for what goes another way than asked when it is loaded and
-    used. Raises TrainingError when it cannot be found.
+    A name is that of a sentence-transformers folder or package, or an encoder's as of `--model`, pulled where it is
+    missing. `weights`: 1 each by default. It computes on `device`, our own encoders in `dtype`. Vectors are kept in
+    `cache`. `notice` gets a line for what goes another way than asked when it is loaded and used. Raises TrainingError
+    when one cannot be found.
     """
+    shares = tuple(weights) or (1.0,) * len(names)
+    if len(shares) != len(names):
+        raise TrainingError(
+            f"distill.teacher_weights has {len(shares)} numbers for {len(names)} teachers: expected one for each"
+        )
+    found = [
+        _find_one(name, device=device, dtype=dtype, notice=notice, cache=cache, progress=progress) for name in names
+    ]
+    return found[0] if len(found) == 1 else _together(found, shares)
+
+
+def _find_one(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    notice: Callable[[str], None],
+    cache: Path | None,
+    progress: PullCallback | None,
+) -> Teacher:
+    folder = None if find(name) is not None else st_folder(name)
+    if folder is not None and not (folder / FILE_NAME).is_file():
+        return _sentence_teacher(name, folder, device=device, cache=cache)
     config = EncoderConfig(model=name)
     entry = find(name)
     built_in = entry is not None and entry.source == "builtin"
@@ -96,9 +132,116 @@ def find_teacher(
             raise TrainingError(f"the teacher {name}: {error}") from error
         if encoder.info != info:
             raise TrainingError(f"the teacher's files changed since the command began: run it again with {name}")
-        return encoder
+        return encoder if built_in else CachedTeacher(encoder, vectors_folder(cache), precision=precision.value)
 
     return Teacher(info=info, licence=licence, precision=precision.value, open=opened)
+
+
+def vectors_folder(cache: Path | None) -> Path:
+    """Return where vectors of teachers are kept."""
+    return cache_root(cache) / "teacher-vectors"
+
+
+def _sentence_teacher(name: str, folder: Path, *, device: torch.device, cache: Path | None) -> Teacher:
+    """Return a sentence-transformers model as a teacher: its own format and prompts, no instruction of ours."""
+    contender = StContender(name, folder, name=name, device=str(device), cache=cache)
+    try:
+        info = st_info(contender)
+    except (EvaluationError, EncoderError) as error:
+        raise TrainingError(f"the teacher of the distill stage is {name!r}: {error}") from error
+
+    def opened() -> Encoder:
+        try:
+            encoder = _BareTexts(contender.encoder())
+        except EvaluationError as error:
+            raise TrainingError(f"the teacher {name}: {error}") from error
+        return CachedTeacher(encoder, vectors_folder(cache), precision=_OWN)
+
+    return Teacher(info=info, licence=stated_licence(folder), precision=_OWN, open=opened)
+
+
+class _BareTexts:
+    """A sentence-transformers model that reads bare texts, whatever its student is told to do with them."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self._encoder.info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._encoder.tokenizer
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        instruction: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Vectors:
+        """Return float32 (n, dim); `instruction` is not used, the model's own prompt for `role` is."""
+        return self._encoder.encode(texts, role=role, progress=progress)
+
+
+def _together(teachers: Sequence[Teacher], weights: Sequence[float]) -> Teacher:
+    infos = [teacher.info for teacher in teachers]
+    marks = [[teacher.mark(), weight] for teacher, weight in zip(teachers, weights, strict=True)]
+    info = EncoderInfo(
+        name=" + ".join(info.name for info in infos),
+        revision=" + ".join(info.revision for info in infos),
+        dim=sum(info.dim for info in infos),
+        max_tokens=min(info.max_tokens for info in infos),
+        pooling=" + ".join(info.pooling for info in infos),
+        normalized=True,
+        fingerprint=digest_of({"teachers": marks}),
+    )
+    licences = [teacher.licence or "not said" for teacher in teachers]
+    return Teacher(
+        info=info,
+        licence=" + ".join(dict.fromkeys(licences)),
+        precision=" + ".join(teacher.precision for teacher in teachers),
+        open=lambda: _SideBySide([teacher.open() for teacher in teachers], weights, info),
+    )
+
+
+class _SideBySide:
+    """Several encoders as one: unit vectors, each times its weight, one after the other, and the whole made unit.
+
+    A cosine is then the mean of theirs, weighed by the squares of the weights (Jasper and Stella, arXiv 2412.19048).
+    """
+
+    def __init__(self, encoders: Sequence[Encoder], weights: Sequence[float], info: EncoderInfo) -> None:
+        self._encoders, self._weights, self._info = encoders, weights, info
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._encoders[0].tokenizer
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        role: Role,
+        instruction: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Vectors:
+        """Return float32 (n, dim)."""
+        parts = [
+            np.float32(weight) * _unit(encoder.encode(texts, role=role, instruction=instruction, progress=progress))
+            for encoder, weight in zip(self._encoders, self._weights, strict=True)
+        ]
+        return _unit(np.concatenate(parts, axis=1))
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
 def require_teacher(teacher: Teacher | None, stage: DistillStage, base: ResolvedModel, output: Path) -> None:
@@ -114,9 +257,11 @@ def require_teacher(teacher: Teacher | None, stage: DistillStage, base: Resolved
             f"the teacher is {name}, the --output folder, which becomes another model with each stage: expected one of "
             f"the adapters in it, as in {output / 'supervised'}, or another folder"
         )
-    own = width(base.folder)
-    if stage.loss == "embedding" and teacher.info.dim != own:
+    if stage.loss != "vector":
+        return
+    wanted = full_width(base) if stage.projection is None else stage.projection
+    if wanted > teacher.info.dim:
         raise TrainingError(
-            f'distill.loss is "embedding", and the vectors of the teacher {name} have {teacher.info.dim} components, '
-            f'those of {base.name} {own}: expected a teacher of the same width, or loss = "similarity"'
+            f'distill.loss is "vector", and the vectors of the teacher {name} have {teacher.info.dim} components, '
+            f"those of the student {wanted}: set distill.projection to at most {teacher.info.dim}"
         )

@@ -65,20 +65,27 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} is {value!r}: expected one of {', '.join(map(repr, get_args(hint)))}")
         return value
     if get_origin(hint) is tuple:
-        if not isinstance(value, list) or not all(type(item) is int for item in value):
-            raise ValueError(f"{where} is {value!r}: expected a list of whole numbers")
-        return tuple(value)
+        kind = get_args(hint)[0]
+        if kind is str and isinstance(value, str):
+            return (value,)
+        names = {int: "whole numbers", float: "numbers", str: "texts"}
+        if not isinstance(value, list) or not all(type(item) in _taken(kind) for item in value):
+            raise ValueError(f"{where} is {value!r}: expected a list of {names[kind]}")
+        return tuple(_plain(kind, item, where) for item in value)
     if issubclass(hint, StrEnum):
         if value not in list(hint):
             raise ValueError(f"{where} is {value!r}: expected one of {', '.join(hint)}")
         return hint(value)
-    right = (int, float) if hint is float else (hint,)
-    if type(value) not in right:
+    if type(value) not in _taken(hint):
         raise ValueError(f"{where} is {value!r}: expected {hint.__name__}")
     if hint is float and not abs(value) <= sys.float_info.max:
         # TOML has inf and nan; JSON, in which a run says its settings, has not.
         raise ValueError(f"{where} is {value!r}: expected a finite number")
     return hint(value)
+
+
+def _taken(hint: Any) -> tuple[type, ...]:
+    return (int, float) if hint is float else (hint,)
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:

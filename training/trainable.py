@@ -20,10 +20,15 @@ from ..encoder import proof
 from ..encoder.adapters import merge_adapters
 from ..encoder.bidirectional import decoder_layers, set_attention
 from ..encoder.config import Attention
+from ..encoder.depth import keep_layers
 from ..encoder.load import cast_weights, quiet_loading, require_complete
+from ..encoder.model_folder import width
+from ..encoder.projection import FILE_NAME as PROJECTION
+from ..encoder.projection import load_projection, save_projection
 from ..encoder.resolve import ResolvedModel
 from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
+from .lora_linear import fuse_lora
 from .recipe import LoraSettings
 from .vocabulary_head import VocabularyHead, require_own_logits
 
@@ -44,10 +49,30 @@ class Trainable:
     """How the adapter is to be used when it is opened by itself."""
     below: Path | None = None
     """The last of the adapters merged into `decoder`; it names the one before it."""
+    projection: nn.Linear | None = None
+    """From pooled states to vectors, trained with the adapter; None: they are the vectors."""
+    fresh_projection: bool = False
+    """Nothing has fitted or trained it yet."""
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the trained parameters by name, in a fixed order."""
+        yield from self.lora()
+        if self.projection is not None:
+            for name, value in self.projection.named_parameters():
+                yield f"projection.{name}", value
+
+    def lora(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the adapter's parameters by name."""
         return ((name, value) for name, value in self.decoder.named_parameters() if value.requires_grad)
+
+    @property
+    def width(self) -> int:
+        """Components of a vector."""
+        if self.projection is not None:
+            return self.projection.out_features
+        # OPT projects its states from hidden_size at the end.
+        config = self.decoder.config
+        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass: matrix products in bf16 where the weights are, fp32 otherwise."""
@@ -74,16 +99,21 @@ def load_trainable(
     attention_dropout: float | None = None,
     checkpointing: bool = False,
     start: Path | None = None,
+    projection: int | None = None,
     seed: int = 42,
 ) -> Trainable:
     """Return the base of `resolved` with `adapters` merged and a LoRA on every linear layer of the decoder.
 
     The LoRA is fresh (B = 0, so the first step starts from the merged model) or the one saved in `start`. Attention is
     bidirectional and proved; `attention` is its implementation as transformers calls it, where the architecture has it;
-    None is transformers' own choice. Raises NotBidirectionalError, ModelFilesError, TrainingError.
+    None is transformers' own choice. The projection is the one that the model has, else a new one to `projection`
+    components, else none. Raises NotBidirectionalError, ModelFilesError, TrainingError.
     """
     whole = _load(resolved, attention, attention_dropout)
-    decoder, head = _decoder(whole, resolved), VocabularyHead.of(whole, resolved.name)
+    decoder = _decoder(whole, resolved)
+    if resolved.sidecar.layers is not None:
+        keep_layers(decoder, resolved.sidecar.layers)
+    head = VocabularyHead.of(whole, resolved.name)
     # Merged in fp32 and rounded once, as the encoder does that will load the result.
     require_own_logits(whole, decoder, head, name=resolved.name)
     decoder = cast_weights(set_attention(merge_adapters(decoder, adapters), Attention.BIDIRECTIONAL), dtype)
@@ -98,18 +128,38 @@ def load_trainable(
     wrapped = get_peft_model(decoder, lora_config(decoder, lora))
     if dtype is not torch.float32:
         _leave_casts_to_autocast(wrapped)
+    else:
+        fuse_lora(wrapped)
+    linear, fresh = _projection(resolved, projection)
     trainable = Trainable(
         decoder=wrapped,
         head=head.to(device),
         device=device,
         dtype=dtype,
         base_name=resolved.name,
-        sidecar=replace(resolved.sidecar, adapters=(), base=None, dense_weight=None),
+        sidecar=replace(
+            resolved.sidecar,
+            adapters=(),
+            base=None,
+            dense_weight=None,
+            projection=None if linear is None else PROJECTION,
+        ),
         below=adapters[-1] if adapters else None,
+        projection=None if linear is None else linear.to(device),
+        fresh_projection=fresh,
     )
     if start is not None:
         load_lora(trainable, start)
     return trainable
+
+
+def _projection(resolved: ResolvedModel, components: int | None) -> tuple[nn.Linear | None, bool]:
+    """Return the projection to train, and whether it is new."""
+    if resolved.projection is not None:
+        return load_projection(resolved.projection).requires_grad_(True), False
+    if components is None:
+        return None, False
+    return nn.Linear(width(resolved.folder), components), True
 
 
 def _load(resolved: ResolvedModel, attention: str | None, attention_dropout: float | None) -> PreTrainedModel:
@@ -198,8 +248,7 @@ def lora_config(decoder: PreTrainedModel, lora: LoraSettings) -> LoraConfig:
 def lora_weights(trainable: Trainable) -> dict[str, Tensor]:
     """Return the adapter's tensors under the names that peft saves them by, in fp32 on the CPU."""
     return {
-        name.replace(".default.", "."): value.detach().float().cpu().contiguous()
-        for name, value in trainable.parameters()
+        name.replace(".default.", "."): value.detach().float().cpu().contiguous() for name, value in trainable.lora()
     }
 
 
@@ -223,13 +272,24 @@ def save_lora(trainable: Trainable, folder: Path, *, dtype: torch.dtype = torch.
         for name, value in lora_weights(trainable).items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    if trainable.projection is not None:
+        save_projection(folder / PROJECTION, trainable.projection)
 
 
 def load_lora(trainable: Trainable, folder: Path) -> None:
     """Put the tensors of a saved adapter in the place of the trained ones; every one must be there."""
     saved = load_file(folder / WEIGHTS)
+    if trainable.projection is not None and (folder / PROJECTION).is_file():
+        linear = load_projection(folder / PROJECTION)
+        if linear.weight.shape != trainable.projection.weight.shape:
+            raise TrainingError(
+                f"{folder / PROJECTION}: gives {linear.out_features} components, expected "
+                f"{trainable.projection.out_features}"
+            )
+        trainable.projection.load_state_dict(linear.state_dict())
+        trainable.fresh_projection = False
     with torch.no_grad():
-        for name, value in trainable.parameters():
+        for name, value in trainable.lora():
             tensor = saved.pop(name.replace(".default.", "."), None)
             if tensor is None or tensor.shape != value.shape:
                 raise TrainingError(f"{folder}: {name} is missing or of another shape: made with other LoRA settings?")

@@ -15,9 +15,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import load_file, save
+
 from ..encoder.config import EncoderConfig, Pooling
+from ..encoder.depth import Layers, keep_adapter_layers
 from ..encoder.identity import identify_resolved
 from ..encoder.model_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
+from ..encoder.projection import FILE_NAME as PROJECTION
 from ..encoder.resolve import ResolvedModel
 from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
@@ -71,16 +75,17 @@ def base_copies(output: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def copy_adapters(base: ResolvedModel, output: Path) -> None:
+def copy_adapters(base: ResolvedModel, output: Path, *, cut: Layers | None = None) -> None:
     """Copy the adapters of `base` into the folder, each naming the one below it.
 
-    Raises TrainingError where others are there already.
+    `cut`: of the layers that the adapters were trained on, those that `base` keeps. Raises TrainingError where others
+    are there already.
     """
     sources = {output / f"base-{number}": source for number, source in enumerate(base.adapters, start=1)}
     others = [
         folder
         for folder in base_copies(output)
-        if folder not in sources or _weights(folder) != _weights(sources[folder])
+        if folder not in sources or _weights(folder) != _cut_weights(sources[folder], cut)
     ]
     if others:
         raise TrainingError(
@@ -93,12 +98,15 @@ def copy_adapters(base: ResolvedModel, output: Path) -> None:
             staging = output / f".{target.name}.new"
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
-            shutil.copyfile(source / ADAPTER_WEIGHTS, staging / ADAPTER_WEIGHTS)
+            (staging / ADAPTER_WEIGHTS).write_bytes(_cut_weights(source, cut))
             name = plain_base(base) if below is None else os.path.relpath(below, target)
             write_json(
                 staging / ADAPTER_CONFIG, {**read_json(source / ADAPTER_CONFIG), "base_model_name_or_path": name}
             )
-            alone = replace(base.sidecar, adapters=(), dense_weight=None, base=name if below is None else None)
+            # The projection is of the whole chain's states, not of one adapter's.
+            alone = replace(
+                base.sidecar, adapters=(), dense_weight=None, projection=None, base=name if below is None else None
+            )
             write_sidecar(staging, alone)
             staging.rename(target)
         below = target
@@ -160,6 +168,7 @@ def describe(request: TrainRequest) -> None:
     """Make the output folder a model of all its finished stages, and write what they were made from."""
     stages = finished_stages(request.output)
     last, base = stages[list(stages)[-1]], request.base
+    projection = f"{list(stages)[-1].value}/{PROJECTION}"
     before = read_json(request.output / BASE_MANIFEST) if (request.output / BASE_MANIFEST).is_file() else None
     write_sidecar(
         request.output,
@@ -170,6 +179,8 @@ def describe(request: TrainRequest) -> None:
             adapters=tuple(last["adapters"]),
             # An encoder trained further is used as it was; what is made anew has to be measured first.
             dense_weight=base.sidecar.dense_weight if base.adapters else None,
+            layers=base.sidecar.layers,
+            projection=projection if (request.output / projection).is_file() else None,
             base=plain_base(base),
         ),
     )
@@ -253,6 +264,13 @@ def _account(request: TrainRequest, data: Data, name: str) -> dict[str, Any]:
     licence = None if source is None else source.licence
     kind = "pairs" if any(pairs.name == name for pairs in data.pairs) else "texts"
     return {"blake3": data.digests[name], "rows": data.counts[name], "kind": kind, "licence": licence}
+
+
+def _cut_weights(folder: Path, cut: Layers | None) -> bytes:
+    """Return an adapter's file as it is, or with the tensors of these layers alone."""
+    if cut is None:
+        return _weights(folder)
+    return save(keep_adapter_layers(load_file(folder / ADAPTER_WEIGHTS), cut), metadata={"format": "pt"})
 
 
 def _weights(folder: Path) -> bytes:

@@ -38,9 +38,11 @@ class Data:
         """Return the names of the files that `stage` reads.
 
         Pairs of some weight for the supervised stage, and for distillation where there are any; else texts, and where
-        there are none those of the pairs.
+        there are none those of the pairs. Distillation of vectors reads both.
         """
         pairs, weighed = [source.name for source in self.pairs], self.read_pairs(recipe)
+        if stage is Stage.DISTILL and recipe.distill.loss == "vector":
+            return [*weighed, *(name for name in self.digests if name not in pairs)]
         if stage is Stage.SUPERVISED or (stage is Stage.DISTILL and weighed):
             return weighed
         return [name for name in self.digests if name not in pairs] or pairs

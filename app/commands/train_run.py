@@ -30,12 +30,22 @@ RecipeOption = Annotated[
         "--recipe", metavar="NAME|FILE", help="A shipped recipe or a TOML file. [dim]Default: the model's.[/dim]"
     ),
 ]
-TeacherOption = Annotated[
+LayersOption = Annotated[
     str | None,
+    typer.Option(
+        "--layers",
+        metavar="N|LIST",
+        help="Keep the first N decoder layers, or those of a list as in 0,2,4,7. "
+        "[dim]Default: the recipe's, else all.[/dim]",
+    ),
+]
+TeacherOption = Annotated[
+    list[str] | None,
     typer.Option(
         "--teacher",
         metavar="NAME|FOLDER",
-        help="Encoder that distill learns from, named as for --model. [dim]Default: the recipe's.[/dim]",
+        help="Encoder that distill learns from, named as for --model, or a sentence-transformers model; several times "
+        "for several together. [dim]Default: the recipe's.[/dim]",
     ),
 ]
 Output = Annotated[
@@ -78,6 +88,7 @@ def run(
     stages: Stages = "mntp,simcse",
     data: DataPlaces = None,
     recipe: RecipeOption = None,
+    layers: LayersOption = None,
     teacher: TeacherOption = None,
     output: Output = None,
     dev: Dev = None,
@@ -118,7 +129,8 @@ def run(
             stages=stages,
             data=tuple(data or ()),
             recipe=recipe,
-            teacher=teacher,
+            layers=layers,
+            teacher=tuple(teacher or ()),
             output=output,
             dev=tuple(dev or ()),
             max_minutes=max_minutes,

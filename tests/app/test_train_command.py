@@ -126,7 +126,7 @@ def test_distillation_from_another_encoder(work: Any, tiny_folder: Path, make_fo
     assert (work.folder / "out" / "report.html").is_file()
     assert "no report was written" not in ended.err
     manifest = json.loads((work.folder / "out" / "manifest.json").read_text())
-    assert manifest["recipe"]["distill"]["teacher"] == str(teacher)
+    assert manifest["recipe"]["distill"]["teacher"] == [str(teacher)]
     said = manifest["stages"]["distill"]
     assert (said["teacher"]["dim"], said["teacher"]["licence"]) == (48, None)
     assert said["dev"]["dev"]["instruction"] == "Retrieve semantically similar text."

@@ -15,6 +15,7 @@ from searchctl.training.recipe import Recipe
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 TABLES = {
+    "[model]": recipe.ModelSettings(),
     "[mntp]": recipe.MntpStage(),
     "[simcse]": recipe.SimcseStage(),
     "[supervised]": recipe.SupervisedStage(),
@@ -69,7 +70,7 @@ def test_lora_and_adapters_are_the_same_in_every_stage() -> None:
 
 def test_what_stands_before_the_tables() -> None:
     found = rows("Before the tables")
-    plain = [field.name for field in fields(Recipe) if field.name not in (*STAGES, "dev")]
+    plain = [field.name for field in fields(Recipe) if field.name not in (*STAGES, "dev", "model")]
     assert sorted(found) == sorted(plain)
     assert found["source"] == "required"
     assert found["seed"] == written(Recipe(name="", source="").seed)

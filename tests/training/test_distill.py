@@ -1,10 +1,11 @@
-"""Distillation: losses by hand, gradients, a teacher's vectors with the same bits whatever was kept, and the stage."""
+"""Distillation: losses by hand, gradients, and the stage."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div
 
@@ -33,7 +33,6 @@ from searchctl.training.errors import DataError, TrainingError
 from searchctl.training.recipe import DevSettings, DistillStage, Schedule, SourceSettings, Stage
 from searchctl.training.step_curve import curve_steps
 from searchctl.training.teacher import Teacher, find_teacher
-from searchctl.training.teacher_vectors import TeacherVectors
 from searchctl.training.trainable import Trainable
 
 
@@ -52,8 +51,18 @@ RECIPE = replace(chain.RECIPE, distill=STAGE)
 NONE = torch.zeros(2, 2, dtype=torch.bool)
 
 
-def teacher_of(name: str | Path) -> Teacher:
-    return find_teacher(str(name), device=torch.device("cpu"), dtype=torch.float32, notice=lambda _: None)
+CACHE = tempfile.TemporaryDirectory()
+"""Vectors of the teachers of this file: the user's cache is left alone."""
+
+
+def teacher_of(*names: str | Path) -> Teacher:
+    return find_teacher(
+        [str(name) for name in names],
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        notice=lambda _: None,
+        cache=Path(CACHE.name),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +133,14 @@ def test_similarities_of_each_pair_once() -> None:
     assert other_similarities(vectors, excluded).tolist() == pytest.approx([0.6, 0.0, 0.8, 0.6, 0.0])
 
 
-@pytest.mark.parametrize("loss", ["similarity", "embedding"])
-def test_chunks_change_no_gradient(loss: str, tiny_folder: Path, make_folder: Callable[..., Path]) -> None:
+def test_chunks_change_no_gradient(tiny_folder: Path, make_folder: Callable[..., Path]) -> None:
     teacher = teacher_of(make_folder(seed=5)).open()
     lessons = pair_lessons([PairSource(name="p", digest="", pairs=core.PAIRS)], {})
     found = []
     for chunk in (100, 3):
         model = core.trainable(tiny_folder)
         model.decoder.train()
-        stage = DistillStage(loss=loss, batch=8, length=32, chunk=chunk)  # type: ignore[arg-type]
+        stage = DistillStage(batch=8, length=32, chunk=chunk)
         objective = DistillTraining(
             model, stage, core.texts_of(tiny_folder), teacher, sources=lessons, held_out=lessons, seed=1
         )
@@ -144,18 +152,6 @@ def test_chunks_change_no_gradient(loss: str, tiny_folder: Path, make_folder: Ca
     assert max(float(value.abs().max()) for value in found[0][1].values()) > 1e-3
 
 
-class Company:
-    """A teacher whose vectors tell with which rows they were made, and which calls were made."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, tuple[int, ...]]] = []
-
-    def __call__(self, source: int, rows: Sequence[int]) -> NDArray[np.float32]:
-        self.calls.append((source, tuple(rows)))
-        made = [[source, row, sum(rows), len(rows)] for row in rows]
-        return np.array(made, dtype=np.float32)[:, None, :]
-
-
 def test_sources_are_drawn_by_weight_times_rows_and_one_a_step() -> None:
     plan = plan_steps([100, 300, 50], [3.0, 1.0, 0.0], batch=10, steps=4000, seed=4)
     drawn = [int((plan.sources == source).sum()) for source in range(3)]
@@ -165,48 +161,6 @@ def test_sources_are_drawn_by_weight_times_rows_and_one_a_step() -> None:
     assert sorted(row for rows in first for row in rows) == list(range(300))
     second = [plan.rows(step) for step in np.flatnonzero(plan.sources == 0)[:20]]
     assert sorted(row for rows in second[10:] for row in rows) == list(range(100)) and second[10:] != second[:10]
-
-
-PLAN = plan_steps([23, 40], [2.0, 1.0], batch=6, steps=30, seed=4)
-
-
-@pytest.mark.parametrize("batches", [0, 2, 100])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_vector_is_the_same_whenever_it_is_asked_for(batches: int, processes: int) -> None:
-    def vectors() -> TeacherVectors:
-        return TeacherVectors(Company(), PLAN, processes=processes, block=2, row_bytes=16, limit_bytes=batches * 6 * 16)
-
-    for rank in range(processes):
-        whole = vectors()
-        unbroken = [whole.of(step, rank) for step in range(30)]
-        for begin in (0, 7, 19, 29):
-            resumed = vectors()
-            for step in range(begin, 30):
-                np.testing.assert_array_equal(resumed.of(step, rank), unbroken[step])
-        for step, found in enumerate(unbroken):
-            assert [int(row) for row in found[:, 0, 1]] == PLAN.rows(step)[rank::processes]
-            assert set(found[:, 0, 0]) == {int(PLAN.sources[step])}
-
-
-@pytest.mark.parametrize("batches", [0, 2, 100])
-def test_vectors_are_kept_up_to_the_limit(batches: int) -> None:
-    company = Company()
-    vectors = TeacherVectors(company, PLAN, processes=1, block=3, row_bytes=16, limit_bytes=batches * 6 * 16)
-    for step in range(30):
-        vectors.of(step, 0)
-    made = [(source, row) for source, rows in company.calls for row in rows]
-    first = [(source, turn) for source, turn in zip(PLAN.sources, PLAN.turns, strict=True) if turn < (3, 6)[source]]
-    assert len(first) == 9  # both sources come to a second epoch
-    # A row of a kept batch is made once; of 30 steps of 6 rows, the others are made each time.
-    kept = {(int(s), row) for s, t in first[:batches] for row in PLAN.rows(step_of(int(s), int(t)))}
-    assert len(kept) == 6 * min(batches, 9)
-    assert all(made.count(row) == 1 for row in kept)
-    asked = [(int(PLAN.sources[step]), row) for step in range(30) for row in PLAN.rows(step)]
-    assert len(made) == sum(row not in kept for row in asked) + len(kept)
-
-
-def step_of(source: int, turn: int) -> int:
-    return int(np.flatnonzero((PLAN.sources == source) & (PLAN.turns == turn))[0])
 
 
 class Listening(HashingEncoder):
@@ -398,10 +352,11 @@ def test_a_stopped_run_ends_with_the_same_bytes(
 
 
 def test_the_teacher_may_be_the_untrained_base(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, distill=replace(STAGE, loss="embedding", length=128))
+    recipe = replace(RECIPE, distill=replace(STAGE, loss="vector", length=128))
     _, seen = run(tiny_folder, data, tmp_path / "out", recipe=recipe, stages=ONLY, teacher=teacher_of(tiny_folder))
     held_out = seen[0][1].held_out
     assert held_out is not None  # the student is the teacher still
+    # The teacher's vectors have passed through float16.
     assert held_out["loss"] == pytest.approx(0.0, abs=1e-5) and held_out["spearman"] == pytest.approx(1.0)
 
 
@@ -423,8 +378,8 @@ def test_mistakes_are_said_before_anything_is_made(
         assert not (tmp_path / "out" / "distill").exists()
 
     refused("distill stage has no teacher: expected --teacher", teacher=None)
-    embedding = replace(RECIPE, distill=replace(STAGE, loss="embedding"))
-    refused("have 48 components, those of .* 32: expected", recipe=embedding, teacher=teacher_of(wide_folder))
+    wide = replace(RECIPE, distill=replace(STAGE, loss="vector", projection=49))
+    refused("have 48 components, those of the student 49: set", recipe=wide, teacher=teacher_of(wide_folder))
     previous = replace(RECIPE, distill=replace(STAGE, start="previous"))
     refused("there is no stage before it", recipe=previous)
     other = replace(previous, simcse=replace(RECIPE.simcse, lora=replace(chain.LORA, alpha=16)))

@@ -18,6 +18,7 @@ FURTHER = (
     "smollm2-135m-cpu-further-3",
     "smollm2-135m-cpu-further-4",
 )
+DISTILLED = ("smollm2-135m-distilled",)
 OWN = ("smollm2-135m", "smollm2-135m-cpu", *FURTHER)
 ROWS = {
     "wikipedia-title-lead": 20_542,
@@ -108,8 +109,8 @@ def test_false_says_none_where_a_setting_may_be_left_out(tmp_path: Path) -> None
         ("[mntp]\nchunk = 0\n", "mine.toml: mntp.chunk is 0: expected"),
         ("[supervised.sources.a]\nlicence = 3\n", "supervised.sources.a.licence is 3: expected str"),
         ("[supervised]\nsources = 1\n", "supervised.sources is 1: expected a table"),
-        ("[distill]\nloss = 'cosine'\n", "distill.loss is 'cosine': expected one of 'similarity', 'embedding'"),
-        ("[distill]\nteacher = ''\n", "distill: batch is 128, teacher ''"),
+        ("[distill]\nloss = 'cosine'\n", "distill.loss is 'cosine': expected one of 'similarity', 'vector'"),
+        ("[distill]\nteacher = ''\n", "distill: batch is 128, teacher ['']"),
         ("[distill]\ntemperature = 0\n", "distill.temperature is 0.0: expected a number above 0"),
         ("[dev.sts]\ninstructions = 'a'\n", "unknown key dev.sts.instructions, expected one of instruction"),
     ],

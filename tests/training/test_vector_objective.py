@@ -132,26 +132,28 @@ def test_steps_of_a_window_share_its_texts_by_length_and_its_tokens_evenly(tiny_
     objective, _, _ = distilling(tiny_folder, tmp_path, text_kinds([SOURCE], [], {}, cut=True), length=128)
     drawn = objective._drawn
     for first, steps in ((0, WINDOW), (WINDOW, WINDOW), (2 * WINDOW, 5)):
-        batches = [objective._texts(number) for number in range(first, first + steps)]
+        batches = [
+            [(lesson.text, len(lesson.row.ids)) for _, lesson in objective._texts(number)]
+            for number in range(first, first + steps)
+        ]
         asked = [objective._kinds[kind].side.texts[row] for kind, row in drawn[first * 8 : (first + steps) * 8]]
-        assert sorted(text.text for batch in batches for text in batch) == sorted(asked)
-        tokens = [sum(len(text.row.ids) for text in batch) for batch in batches]
-        longest = max(len(text.row.ids) for batch in batches for text in batch)
+        assert sorted(text for batch in batches for text, _ in batch) == sorted(asked)
+        tokens = [sum(length for _, length in batch) for batch in batches]
+        longest = max(length for batch in batches for _, length in batch)
         assert max(tokens) - min(tokens) <= 2 * longest
         # No step has texts both shorter and longer than those of another.
-        spans = sorted((min(lengths), max(lengths)) for b in batches if (lengths := [len(t.row.ids) for t in b]))
-        assert all(before[1] <= after[0] for before, after in pairwise(spans))
-        assert [min(len(t.row.ids) for t in b) for b in batches] != sorted(
-            min(len(t.row.ids) for t in b) for b in batches
-        )
+        spans = [(min(length for _, length in batch), max(length for _, length in batch)) for batch in batches]
+        assert all(before[1] <= after[0] for before, after in pairwise(sorted(spans)))
+        assert spans != sorted(spans)
 
 
 def test_processes_share_a_step(tiny_folder: Path, tmp_path: Path) -> None:
-    objective, _, _ = distilling(tiny_folder, tmp_path, text_kinds([SOURCE], [], {}, cut=True))
-    whole = objective._texts(3)
+    objective, _, teacher = distilling(tiny_folder, tmp_path, text_kinds([SOURCE], [], {}, cut=True))
+    whole = [lesson.text for _, lesson in objective._texts(3)]
+    teacher.asked.clear()
     objective._ranks = Ranks(rank=1, count=2)
-    assert [text.text for text in objective._texts(3)[1::2]] == [text.text for text in whole[1::2]]
-    assert len(whole) > 1
+    objective.step(3)
+    assert sorted(text for text, _, _ in teacher.asked) == sorted(whole[1::2]) and len(whole) > 2
 
 
 def test_the_teacher_reads_no_more_than_the_student(tiny_folder: Path, tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_the_teacher_reads_no_more_than_the_student(tiny_folder: Path, tmp_path:
 def test_loss_and_held_out_by_hand(tiny_folder: Path, tmp_path: Path) -> None:
     kinds = text_kinds([SOURCE], [], {}, cut=True)[:1]
     objective, model, _ = distilling(tiny_folder, tmp_path, kinds)
-    texts = objective._texts(0)
+    texts = [lesson for _, lesson in objective._texts(0)]
     basis = np.load(tmp_path / "teacher-basis.npy")
     taught = torch.from_numpy(HashingEncoder().encode([text.text for text in texts], role=Role.QUERY) @ basis)
     model.decoder.eval()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..encoder.config import EncoderConfig
 from ..encoder.depth import Layers, parse_layers
 from ..encoder.model_folder import hidden_layers
-from ..training.recipe import SHIPPED, Recipe, Stage, load_recipe, shipped_recipes, stage_settings
+from ..training.recipe import SHIPPED, Recipe, Stage, load_recipe, shipped_recipes, stage_settings, uses_teacher
 from .console import Terminal
 from .encoders import absolute_model
 from .errors import AppError
@@ -89,14 +89,14 @@ def recipe_named(said: str) -> Recipe:
     return load_recipe(path)
 
 
-def require_use(wish: TrainWish, stages: tuple[Stage, ...]) -> None:
+def require_use(wish: TrainWish, recipe: Recipe, stages: tuple[Stage, ...]) -> None:
     """Raise AppError for a teacher that is no name, or that no stage would learn from."""
     if not wish.teacher:
         return
     blank = next((name for name in wish.teacher if not name.strip()), None)
     if blank is not None:
         raise AppError(f"--teacher is {blank!r}: expected a name, a folder, or a hub name owner/name")
-    if Stage.DISTILL not in stages:
+    if not any(uses_teacher(recipe, stage) for stage in stages):
         raise AppError(
             f"--teacher is {', '.join(wish.teacher)}, but --stages {wish.stages} has no distill, the stage that learns "
             "from a teacher: add it, or leave --teacher out"
@@ -104,9 +104,9 @@ def require_use(wish: TrainWish, stages: tuple[Stage, ...]) -> None:
 
 
 def teacher_of(terminal: Terminal, wish: TrainWish, recipe: Recipe, stages: tuple[Stage, ...]) -> Teacher | None:
-    """Return the encoder that the distill stage learns from, None without that stage or where none is named."""
+    """Return the encoder that a stage learns from, None where no stage does or none is named."""
     names = recipe.distill.teacher
-    if Stage.DISTILL not in stages or not names:
+    if not names or not any(uses_teacher(recipe, stage) for stage in stages):
         return None
     from ..encoder.load import choose_device, choose_dtype
     from ..training.teacher import find_teacher

@@ -65,7 +65,6 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     stages = _stages(wish.stages)
     _require_time(wish.max_minutes)
-    require_use(wish, stages)
     output = _output(wish)
     if not wish.data:
         raise AppError("--data is missing: expected files or folders of JSON lines, as in --data texts.jsonl")
@@ -73,6 +72,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
         ranks = stack.enter_context(joined_processes())
         terminal.quiet |= not ranks.is_main
         recipe, base = recipe_and_base(terminal, wish, stages, output)
+        require_use(wish, recipe, stages)
         teacher = teacher_of(terminal, wish, recipe, stages)
         # What is wrong with these is told before the data are read, which may take a while.
         base, cut = cut_base(base, recipe)

@@ -29,7 +29,7 @@ from .loop import LoopSettings, Moment, Objective, Outcome, run_stage
 from .mntp_objective import MntpTraining
 from .needs import check_needs, kinds_of, lessons_of
 from .out_of_memory import out_of_memory
-from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, Stage, StageSettings, stage_settings
+from .recipe import DistillStage, MntpStage, Recipe, SimcseStage, Stage, StageSettings, stage_settings, uses_teacher
 from .resuming import based, finished
 from .settings_parts import decisive_settings, settings_parts
 from .stacking import adapters_below
@@ -67,7 +67,7 @@ class TrainRequest:
     dtype: torch.dtype
     dev: tuple[DevPairs, ...] = ()
     teacher: Teacher | None = None
-    """Of the distill stage."""
+    """Of the distill stage, and of supervised training with a teacher_weight."""
     save_every: int = 100
     evaluate_every: int = 100
     keep_all: bool = False
@@ -89,8 +89,9 @@ class TrainRequest:
                 "this order"
             )
         require_own_names(self.dev)
-        if Stage.DISTILL in self.stages:
-            require_teacher(self.teacher, self.recipe.distill, self.base, self.output)
+        for stage in self.stages:
+            if uses_teacher(self.recipe, stage):
+                require_teacher(self.teacher, self.recipe.distill, stage, self.base, self.output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,8 +279,18 @@ def _objective(run: _Run, trainable: Trainable, settings: StageSettings) -> Obje
             trainable, settings, texts, texts=data.texts, held_out=data.unseen_texts, seed=seed, ranks=ranks
         )
     else:
+        checkpoints = request.output / CHECKPOINTS / Stage.SUPERVISED.value
         inner = SupervisedTraining(
-            trainable, settings, texts, sources=data.pairs, held_out=data.unseen_pairs, seed=seed, ranks=ranks
+            trainable,
+            settings,
+            texts,
+            sources=data.pairs,
+            held_out=data.unseen_pairs,
+            seed=seed,
+            ranks=ranks,
+            teacher=request.teacher.open() if request.teacher is not None and settings.teacher_weight else None,
+            folder=checkpoints,
+            begun=newest_step(checkpoints) is not None,
         )
     return WatchedObjective(inner, trainable, texts, settings.pooling, request.dev)
 

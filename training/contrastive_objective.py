@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..encoder.protocol import Role
+from ..encoder.protocol import Encoder, Role
 from ..encoder.tokenize import TextTokenizer
 from .contrastive import info_nce, same_texts, uniformity_alignment
 from .corpus import Pair, PairSource
+from .distillation import embedding_distance
 from .distributed import Ranks, gather
 from .drawing import batch_rows, plan_steps
 from .embedder import Views, embed
@@ -22,6 +25,7 @@ from .loop import StepResult
 from .mntp_objective import step_seed
 from .recipe import SimcseStage, SourceSettings, Stage, SupervisedStage
 from .supply import require_negatives, require_supply, source_supply, text_supply
+from .teacher_target import Lesson, TeacherTarget, lessons
 from .token_cache import TokenCache, cut_share
 from .trainable import Trainable
 
@@ -132,9 +136,13 @@ class SupervisedTraining:
         held_out: Sequence[PairSource],
         seed: int,
         ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+        teacher: Encoder | None = None,
+        folder: Path = Path(),
+        begun: bool = False,
     ) -> None:
+        """`teacher` is needed with a teacher_weight; `folder` and `begun` are those of TeacherTarget."""
         self._trainable, self._stage, self._seed, self._ranks = trainable, stage, seed, ranks
-        self._tokenizer = TokenCache(tokenizer)
+        self._tokenizer, self._plain = TokenCache(tokenizer), tokenizer
         ranks.share(stage.batch, "supervised.batch")
         self._sources = [source for source in sources if self._settings(source.name).weight > 0]
         self._unseen = [source for source in held_out if len(source.pairs) > 1 and self._settings(source.name).weight]
@@ -149,15 +157,31 @@ class SupervisedTraining:
             steps=stage.schedule.steps,
             seed=seed,
         )
+        self._target = None
+        if teacher is not None:
+            self._target = TeacherTarget(
+                trainable, teacher, self._sample, self._views, folder=folder, begun=begun, ranks=ranks
+            )
         self._evaluation: list[_Contrast] = []
 
     def step(self, number: int) -> StepResult:
         source, parts = self._batch(number)
         torch.manual_seed(step_seed(self._seed, number, self._ranks.rank))
         batch = self._contrast(source.name, parts, number, self._ranks)
-        loss, _ = batch.views.backward(lambda embeddings: self._loss(embeddings, batch, self._ranks))
         rows = batch.views.rows
-        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in rows), metrics={"cut": cut_share(rows)})
+        metrics = {"cut": cut_share(rows)}
+        taught = None if self._target is None else self._target.of(batch.lessons)
+
+        def loss_of(embeddings: Tensor) -> Tensor:
+            loss = self._loss(embeddings, batch, self._ranks)
+            if taught is None:
+                return loss
+            distance = embedding_distance(embeddings, taught)
+            metrics["distance"] = float(distance.detach())
+            return loss + self._stage.teacher_weight * distance
+
+        loss, _ = batch.views.backward(loss_of)
+        return StepResult(loss=float(loss), tokens=sum(len(row.ids) for row in rows), metrics=metrics)
 
     def held_out(self) -> dict[str, float]:
         """Return the mean over sources of the loss and of the share of queries whose own positive is nearest.
@@ -200,11 +224,12 @@ class SupervisedTraining:
         pairs = parts[ranks.rank]
         queries = [pair.query for pair in pairs]
         documents = [_documents(part, stage.hard_negatives, number) for part in parts]
-        rows = self._tokenizer(queries, role=Role.QUERY, instruction=settings.instruction)
         # A symmetric source has no documents: both sides are asked alike.
         role = Role.QUERY if settings.symmetric else Role.DOCUMENT
         asked = settings.instruction if settings.symmetric else None
-        rows += self._tokenizer(documents[ranks.rank], role=role, instruction=asked)
+        read = partial(lessons, self._tokenizer, self._plain)
+        texts = read(queries, role=Role.QUERY, instruction=settings.instruction)
+        texts += read(documents[ranks.rank], role=role, instruction=asked)
         most = max(len(part) for part in documents)
         candidates = [text for part in documents for text in [*part, *[""] * (most - len(part))]]
         excluded_BC = same_texts(
@@ -216,11 +241,26 @@ class SupervisedTraining:
         # All processes must give equally many rows: what fills up is no candidate.
         excluded_BC |= torch.tensor([not text for text in candidates])
         return _Contrast(
-            views=Views(self._trainable, rows, stage.pooling, stage.chunk, cached=stage.cached),
+            views=self._views(texts),
+            lessons=texts,
             queries=len(pairs),
             most=most,
             excluded=excluded_BC.to(device),
         )
+
+    def _views(self, texts: Sequence[Lesson]) -> Views:
+        rows, stage = [text.row for text in texts], self._stage
+        return Views(self._trainable, rows, stage.pooling, stage.chunk, cached=stage.cached)
+
+    def _sample(self, count: int) -> list[Lesson]:
+        """Return about `count` texts as they will be drawn, of all sources."""
+        found: list[Lesson] = []
+        for number in range(self._stage.schedule.steps):
+            if len(found) >= count:
+                break
+            source, parts = self._batch(number)
+            found += self._contrast(source.name, [[pair for part in parts for pair in part]], number, Ranks()).lessons
+        return found
 
     def _loss(self, embeddings: Tensor, batch: _Contrast, ranks: Ranks) -> Tensor:
         local = embeddings[batch.queries :]
@@ -242,6 +282,8 @@ class _Contrast:
 
     views: Views
     """Queries, then positives in their order, then hard negatives."""
+    lessons: list[Lesson]
+    """The same texts."""
     queries: int
     most: int
     """Candidates of the process that has most of them."""

@@ -181,6 +181,8 @@ class SupervisedStage:
     2506.05176). None, in TOML false: only what the data themselves say is no negative, which is always left out."""
     dimensions: tuple[int, ...] = ()
     """Matryoshka prefixes trained besides the full width (arXiv 2205.13147)."""
+    teacher_weight: float = 0.0
+    """Of 1 - cosine to the vectors of the teacher of [distill], added to the contrastive loss; 0: no teacher."""
     chunk: int = 64
     """Texts of about one length that are embedded together."""
     cached: bool = True
@@ -201,6 +203,8 @@ class SupervisedStage:
                 f"supervised: batch is {self.batch}, hard_negatives {self.hard_negatives}, dimensions "
                 f"{list(self.dimensions)}: expected at least 2, at least 0, and widths of at least 1"
             )
+        if self.teacher_weight < 0:
+            raise ValueError(f"supervised.teacher_weight is {self.teacher_weight}: expected at least 0")
         if self.false_negative_margin is not None and self.false_negative_margin < 0:
             raise ValueError(f"supervised.false_negative_margin is {self.false_negative_margin}: expected at least 0")
 
@@ -304,6 +308,11 @@ def stage_settings(recipe: Recipe, stage: Stage) -> StageSettings:
     """Return the recipe's table for `stage`."""
     found: StageSettings = getattr(recipe, stage.value)
     return found
+
+
+def uses_teacher(recipe: Recipe, stage: Stage) -> bool:
+    """Return whether `stage` learns from the teacher."""
+    return stage is Stage.DISTILL or (stage is Stage.SUPERVISED and recipe.supervised.teacher_weight > 0)
 
 
 def shipped_recipes() -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from ..encoder.model_folder import ADAPTER_WEIGHTS
-from .recipe import Stage, stage_settings
+from .recipe import Stage, stage_settings, uses_teacher
 from .trained_folder import borrowed, fingerprint
 from .training_data import Data
 
@@ -43,7 +43,7 @@ def decisive_settings(
 def _decisive(request: TrainRequest, data: Data, stage: Stage) -> dict[str, Any]:
     """Return the stage's settings as far as they decide its weights."""
     settings = asdict(stage_settings(request.recipe, stage))
-    if stage is Stage.DISTILL:
+    if uses_teacher(request.recipe, stage):
         assert request.teacher is not None
         settings["teacher"] = request.teacher.mark()
     settings |= borrowed(request, data, stage)
@@ -58,7 +58,7 @@ def settings_parts(decisive: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     """Return `decisive_settings` of `stage`, flat, by the names that a person knows; hashes under names in brackets."""
     settings = dict(decisive["stage"])
     sources = settings.pop("sources", {})
-    teacher = {"[the teacher]": settings.pop("teacher")} if stage is Stage.DISTILL else {}
+    teacher = {"[the teacher]": settings.pop("teacher")} if "teacher" in settings else {}
     return {
         "precision": decisive["dtype"].removeprefix("torch."),
         "seed": decisive["seed"],

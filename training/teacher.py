@@ -22,7 +22,7 @@ from ..encoder.registry import find
 from ..encoder.resolve import resolve
 from ..encoder.sidecar import FILE_NAME
 from .errors import EvaluationError, TrainingError
-from .recipe import DistillStage
+from .recipe import DistillStage, Stage
 from .st_contender import StContender, st_folder, st_info
 from .teacher_cache import CachedTeacher
 
@@ -244,12 +244,14 @@ def _unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
-def require_teacher(teacher: Teacher | None, stage: DistillStage, base: ResolvedModel, output: Path) -> None:
-    """Return when the student can learn from this teacher as the recipe says. Raises TrainingError."""
+def require_teacher(
+    teacher: Teacher | None, settings: DistillStage, stage: Stage, base: ResolvedModel, output: Path
+) -> None:
+    """Return when `stage` can learn from this teacher as the recipe says. Raises TrainingError."""
     if teacher is None:
         raise TrainingError(
-            'the distill stage has no teacher: expected --teacher NAME|FOLDER, or teacher = "NAME|FOLDER" in [distill] '
-            "of the recipe; names: `searchctl models list`"
+            f"the {stage} stage has no teacher: expected --teacher NAME|FOLDER, or teacher = "
+            '"NAME|FOLDER" in [distill] of the recipe; names: `searchctl models list`'
         )
     name = teacher.info.name
     if find(name) is None and Path(name).expanduser().resolve() == output.resolve():
@@ -257,11 +259,13 @@ def require_teacher(teacher: Teacher | None, stage: DistillStage, base: Resolved
             f"the teacher is {name}, the --output folder, which becomes another model with each stage: expected one of "
             f"the adapters in it, as in {output / 'supervised'}, or another folder"
         )
-    if stage.loss != "vector":
+    if stage is Stage.DISTILL and settings.loss != "vector":
         return
-    wanted = full_width(base) if stage.projection is None else stage.projection
+    wanted = full_width(base)
+    if stage is Stage.DISTILL and settings.projection is not None and base.projection is None:
+        wanted = settings.projection
     if wanted > teacher.info.dim:
         raise TrainingError(
-            f'distill.loss is "vector", and the vectors of the teacher {name} have {teacher.info.dim} components, '
-            f"those of the student {wanted}: set distill.projection to at most {teacher.info.dim}"
+            f"{stage} copies vectors, and those of the teacher {name} have {teacher.info.dim} components, those of the "
+            f"student {wanted}: set distill.projection to at most {teacher.info.dim}"
         )

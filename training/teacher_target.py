@@ -6,7 +6,7 @@ Shape suffixes: N texts, T components of the teacher, P of the student.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 

@@ -25,7 +25,7 @@ from ..encoder.projection import FILE_NAME as PROJECTION
 from ..encoder.resolve import ResolvedModel
 from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
-from .recipe import MntpStage, Stage, stage_settings
+from .recipe import MntpStage, Stage, stage_settings, uses_teacher
 from .training_data import Data
 from .whole_files import write_whole
 
@@ -152,7 +152,7 @@ def write_stage(
                 "source": request.recipe.source,
                 stage.value: asdict(settings) | borrowed(request, data, stage),
             },
-            "teacher": request.teacher.account() if request.teacher is not None and stage is Stage.DISTILL else None,
+            "teacher": request.teacher.account() if request.teacher and uses_teacher(request.recipe, stage) else None,
             "data": {name: _account(request, data, name) for name in data.read_by(stage, request.recipe)},
             "dev": {pairs.name: pairs.account() for pairs in request.dev},
             "precision": str(request.dtype).removeprefix("torch."),

@@ -24,6 +24,7 @@ from searchctl.encoder.identity import identify
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
 from searchctl.encoder.resolve import resolve
+from searchctl.training.contrastive_objective import SupervisedTraining
 from searchctl.training.corpus import Pair, PairSource
 from searchctl.training.distributed import Ranks
 from searchctl.training.drawing import draw_rows, plan_steps
@@ -370,3 +371,56 @@ def test_a_stopped_run_ends_with_the_same_bytes(tiny_folder: Path, data: Path, t
         (tmp_path / name / "distill" / "projection.safetensors").read_bytes() for name in ("whole", "broken")
     ]
     assert projections[0] == projections[1]
+
+
+# Beside the contrastive loss.
+
+
+def test_supervised_training_adds_the_distance_to_the_teacher(tiny_folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for weight in (0.0, 0.5):
+        stage = replace(RECIPE.supervised, teacher_weight=weight, batch=8, schedule=Schedule(steps=4, warmup_steps=0))
+        objective = SupervisedTraining(
+            core.trainable(tiny_folder, projection=16),
+            stage,
+            core.texts_of(tiny_folder, 32),
+            sources=[SOURCE],
+            held_out=[SOURCE],
+            seed=1,
+            teacher=HashingEncoder() if weight else None,
+            folder=tmp_path,
+        )
+        # The fit of the projection is the teacher's doing; from here on both are the same model.
+        torch.manual_seed(7)
+        projection = objective._trainable.projection
+        assert projection is not None
+        projection.reset_parameters()
+        result = objective.step(0)
+        batch = objective._contrast("s", objective._batch(0)[1], 0, Ranks())
+        found[weight] = (result, batch, objective)
+    plain, (with_teacher, batch, objective) = found[0.0][0], found[0.5]
+    assert "distance" not in plain.metrics
+    assert with_teacher.loss == pytest.approx(plain.loss + 0.5 * with_teacher.metrics["distance"], rel=1e-5)
+    basis = np.load(tmp_path / "teacher-basis.npy")
+    texts = [lesson.text for lesson in batch.lessons]
+    taught = torch.from_numpy(HashingEncoder().encode(texts, role=Role.DOCUMENT) @ basis)
+    by_hand = float((1 - cosine_similarity(batch.views.evaluate(), taught)).mean())
+    assert with_teacher.metrics["distance"] == pytest.approx(by_hand, rel=1e-4)
+    assert objective.held_out().keys() == {"loss", "accuracy"}
+
+
+def test_a_supervised_stage_with_a_teacher_in_the_chain(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
+    supervised = replace(RECIPE.supervised, teacher_weight=1.0, start="merged", batch=4)
+    recipe = replace(RECIPE, supervised=replace(supervised, schedule=Schedule(steps=5, learning_rate=3e-3)))
+    options: dict[str, Any] = {"recipe": recipe, "stages": (Stage.SUPERVISED,)}
+    with pytest.raises(TrainingError, match="the supervised stage has no teacher"):
+        run(tiny_folder, data, tmp_path / "none", **options)
+    options["teacher"] = teacher_of("hashing")
+    run(tiny_folder, data, tmp_path / "whole", **options)
+    run(tiny_folder, data, tmp_path / "broken", stop=lambda seen: bool(seen) and seen[-1][1].step == 2, **options)
+    outcome, _ = run(tiny_folder, data, tmp_path / "broken", **options)
+    assert outcome.complete and weights(tmp_path / "whole") == weights(tmp_path / "broken")
+    said = json.loads((tmp_path / "whole" / "supervised" / "stage.json").read_text())
+    assert said["teacher"]["name"] == "hashing"
+    with pytest.raises(TrainingError, match=r"supervised cannot be gone on from: the teacher is another"):
+        run(tiny_folder, data, tmp_path / "whole", **{**options, "teacher": teacher_of(tiny_folder)})

@@ -10,6 +10,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from ..encoder.depth import parse_layers, stated_layers
 from ..encoder.identity import identify
 from ..encoder.model_cache import folder_bytes, pulled
 from ..encoder.pull import HUB_NAME
@@ -152,6 +153,8 @@ def _settings(sidecar: Sidecar) -> dict[str, Any]:
         "pooling": sidecar.pooling.value,
         "max_tokens": sidecar.max_tokens,
         "dense_weight": sidecar.dense_weight,
+        "layers": None if sidecar.layers is None else stated_layers(sidecar.layers),
+        "projection": sidecar.projection,
         "prompt": sidecar.prompt.to_dict(),
     }
 
@@ -186,6 +189,10 @@ def _facts(described: dict[str, Any]) -> list[tuple[str, str]]:
     facts += [("adapter", folder) for folder in described["adapters"]]
     if settings is not None:
         facts += [(f"prompt {key}", json.dumps(text)) for key, text in settings["prompt"].items() if text]
+        if settings["layers"] is not None:
+            facts.append(("layers kept", ", ".join(map(str, parse_layers(settings["layers"])))))
+        if settings["projection"] is not None:
+            facts.append(("projection", settings["projection"]))
         if settings["dense_weight"] is not None:
             facts.append(("dense weight", str(settings["dense_weight"])))
     return facts

@@ -56,6 +56,13 @@ class TransformerEncoder:
     def tokenizer(self) -> Tokenizer:
         return self.texts.tokenizer
 
+    @property
+    def state_width(self) -> int:
+        """Components of a token's state, which a projection or `dim` may make fewer in a vector."""
+        config = self.model.config.get_text_config()
+        # OPT projects its states from hidden_size at the end.
+        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
+
     def encode(
         self,
         texts: Sequence[str],

@@ -90,8 +90,8 @@ def _check_previous(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any
     """Return when there is an adapter that `stage` can train further, and its LoRA settings are that adapter's."""
     stages = list(Stage)[: list(Stage).index(stage)]
     before = [earlier for earlier in stages if earlier in request.stages or earlier in held]
-    # Supervised training may go on with an adapter of the model itself.
-    brought = request.base.adapters if stage is Stage.SUPERVISED else ()
+    # Without a stage before it, it may go on with an adapter of the model itself.
+    brought = request.base.adapters
     if before:
         name = f"the {before[-1]} adapter"
         planned = asdict(stage_settings(request.recipe, before[-1]))["lora"]
@@ -100,10 +100,9 @@ def _check_previous(request: TrainRequest, held: Mapping[Stage, Mapping[str, Any
         name = f"the adapter {brought[-1].name} of {request.base.name}"
         earlier = lora_sizes(brought[-1])
     else:
-        others = ', or a model that has adapters: "fresh" begins with none' if stage is Stage.SUPERVISED else ""
         raise TrainingError(
             f"{stage}.start is 'previous', but there is no stage before it in --stages or {request.output}: expected "
-            f'"merged" in the recipe, or a stage before it{others}'
+            '"merged" in the recipe, a stage before it, or a model that has adapters'
         )
     own = asdict(stage_settings(request.recipe, stage))["lora"]
     for key in ("rank", "alpha"):

@@ -144,7 +144,7 @@ def compute_states(
     missing = [
         (file, part) for split, of in rows.items() for file, part in _blocks(folder, split, of) if not file.exists()
     ]
-    _require_room(folder, sum(int(row.kept.sum()) for _, part in missing for row in part) * encoder.info.dim * 2)
+    _require_room(folder, sum(int(row.kept.sum()) for _, part in missing for row in part) * encoder.state_width * 2)
     total = sum(len(row.ids) for of in rows.values() for row in of)
     track = _Track(total, total - sum(len(row.ids) for _, part in missing for row in part), progress)
     for file, part in missing:
@@ -166,7 +166,7 @@ def _prepare(encoder: TransformerEncoder, data: WordData, folder: Path) -> dict[
         split: [[number, int(word)] for number, row in enumerate(of) for word in np.flatnonzero(~row.kept)]
         for split, of in rows.items()
     }
-    plan = json.dumps({"dim": encoder.info.dim, "start_token": start, "left_out": left_out})
+    plan = json.dumps({"dim": encoder.state_width, "start_token": start, "left_out": left_out})
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / _PLAN, lambda file: file.write(plan.encode()))
     return rows
@@ -186,7 +186,7 @@ def _block_states(
 ) -> NDArray[np.float16]:
     """Return float16 (words with a state, dim) of the rows, in their order."""
     starts = np.concatenate([[0], np.cumsum([int(row.kept.sum()) for row in rows])]).astype(np.int64)
-    out = np.empty((int(starts[-1]), encoder.info.dim), dtype=np.float16)
+    out = np.empty((int(starts[-1]), encoder.state_width), dtype=np.float16)
 
     def forward(batch: list[int]) -> None:
         means_WD = word_means(encoder, [rows[i] for i in batch], alignment)

@@ -346,6 +346,12 @@ def test_a_projection_is_trained_further_and_the_one_below_stays(tiny_folder: Pa
     )
     assert np.abs(chain.vectors(tmp_path / "three") - first).max() > 1e-3
     np.testing.assert_array_equal(chain.vectors(tmp_path / "one"), first)
+    # The adapter itself may be trained further, and its projection with it.
+    same = replace(further, distill=replace(further.distill, start="previous"))
+    run(tiny_folder, data, tmp_path / "four", recipe=same, stages=ONLY, teacher=teacher, model=model)
+    again = resolve(EncoderConfig(model=str(tmp_path / "four")))
+    assert [path.name for path in again.adapters] == ["distill"] and again.projection is not None
+    assert np.abs(chain.vectors(tmp_path / "four") - first).max() > 1e-3
     shutil.rmtree(tmp_path / "one")
     assert chain.vectors(tmp_path / "three").shape[1] == 16
 

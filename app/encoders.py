@@ -173,14 +173,26 @@ def require_same(info: EncoderInfo, settings: CollectionSettings, config: Encode
     if info.fingerprint == settings.encoder_fingerprint and info.dim == settings.dim:
         return
     base = config_from_json(settings.encoder_config)
+    # The same options, and other vectors: searchctl was updated, or the model's files were.
+    updated = _decisive(config) == _decisive(base)
+    why = (
+        "it was updated since, and its vectors changed. Embed the collection again with it"
+        if updated
+        else "their vectors cannot be compared. Leave the encoder's options out to use the collection's own, or embed "
+        "the collection again with this one"
+    )
     raise EncoderMismatchError(
         f"the collection was made with encoder {settings.encoder_name} (fingerprint "
         f"{settings.encoder_fingerprint[:12]}, {settings.dim} dimensions), this command has {info.name} (fingerprint "
-        f"{info.fingerprint[:12]}, {info.dim} dimensions): their vectors cannot be compared. Leave the encoder's "
-        f"options out to use the collection's own, or make it anew with this one: `{_REBUILD} "
+        f"{info.fingerprint[:12]}, {info.dim} dimensions): {why}: `{_REBUILD} "
         f"{shlex.join(['--model', config.model, *_options(config, base)])}`. `{promote_command(config)}` does so "
         "without reading the files again, and can be taken back"
     )
+
+
+def _decisive(config: EncoderConfig) -> EncoderConfig:
+    """Return the configuration without what changes no vector."""
+    return replace(config, device="auto", precision=Precision.AUTO, batch_tokens=None)
 
 
 _REBUILD = "searchctl index --rebuild"

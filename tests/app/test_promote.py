@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from searchctl.app.console import Terminal
 from searchctl.app.encoders import EncoderChoice
@@ -32,6 +33,8 @@ from searchctl.app.settings import ReportFormat, SearchMode
 from searchctl.app.swap import is_collection, previous_folder, promote_folder, swap_keeping
 from searchctl.encoder.config import Precision
 from searchctl.encoder.model_cache import folder_bytes
+from searchctl.encoder.projection import save_projection
+from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.index.collection import FolderCollection
 from searchctl.index.lock import write_lock
 
@@ -711,6 +714,30 @@ def test_yes_begins_anew_in_the_precision_asked_for(shell: Any, make_folder: Cal
     ended = shell("models", "promote", model, "--precision", "fp32", "--yes", "--format", "json")
     assert ended.code == 0, ended.err
     assert (ended.json["chunks_embedded"], ended.json["vectors_reused"]) == (1, 0)
+
+
+def test_a_model_that_was_updated_under_its_name_is_told_with_two_ways_on(
+    shell: Any, make_folder: Callable[..., Path]
+) -> None:
+    """What a new default encoder is for collections of the old one: other layers, a projection, another width."""
+    shell.write("a.txt", "a heron\n")
+    model = make_folder(seed=11)
+    assert shell("index", "a.txt", "--model", model, "--precision", "fp32").code == 0
+    save_projection(model / "projection.safetensors", torch.nn.Linear(32, 8))
+    write_sidecar(model, Sidecar(layers=(0, 1), projection="projection.safetensors"))
+    shell.write("a.txt", "a heron, and another\n")
+    for command in (("query", "heron"), ("index", "a.txt")):
+        ended = shell(*command, "--format", "json")
+        assert ended.code == 2, ended.err
+        said = json.loads(ended.err)
+        assert "it was updated since" in said["error"]
+        assert shlex.split(said["hint"])[:3] == ["searchctl", "index", "--rebuild"]
+        assert f"searchctl models promote {model}" in said["error"]
+    # The words need no encoder; both ways on make the collection whole again.
+    assert shell("query", "heron", "--mode", "lexical").code == 0
+    assert shell("models", "promote", model, "--precision", "fp32", "--yes").code == 0
+    assert FolderCollection.open(at(shell)).settings.dim == 8
+    assert len(shell.hits("heron")) == 1
 
 
 def test_mismatch_names_the_promotion_too(library: Any) -> None:

@@ -18,7 +18,7 @@ FURTHER = (
     "smollm2-135m-cpu-further-3",
     "smollm2-135m-cpu-further-4",
 )
-DISTILLED = ("smollm2-135m-distilled",)
+DISTILLED = ("smollm2-135m-distilled", "smollm2-135m-distilled-2")
 OWN = ("smollm2-135m", "smollm2-135m-cpu", *FURTHER)
 ROWS = {
     "wikipedia-title-lead": 20_542,
@@ -208,6 +208,17 @@ def test_the_recipe_that_goes_on_takes_the_adapter_of_the_one_before_further(nam
     assert further.supervised.lora == before.supervised.lora
     # Another seed, or the first batches were those of the run before.
     assert further.seed != before.seed
+
+
+def test_the_distilled_recipes_copy_vectors_of_a_shallow_model() -> None:
+    first, second = (shipped(name) for name in DISTILLED)
+    assert (first.model.layers, first.distill.projection, first.distill.loss) == (tuple(range(8)), 384, "vector")
+    # The second finds the layers and the projection in the model that it goes on with.
+    assert (second.model.layers, second.distill.projection, second.distill.start) == (None, None, "previous")
+    assert second.distill.lora == first.distill.lora and second.seed != first.seed
+    for made in (first, second):
+        assert {"wikipedia-paragraphs", *ROWS} <= made.supervised.sources.keys()
+        assert all(source.licence for source in made.supervised.sources.values())
 
 
 def test_the_recipe_for_a_cpu_is_two_hours_of_tokens() -> None:

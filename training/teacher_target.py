@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..encoder.errors import EncoderError
@@ -37,30 +38,30 @@ class Lesson:
     """One text as student and teacher read it."""
 
     text: str
-    """As far as the student reads it."""
     role: Role
     instruction: str | None
     row: TokenRow
+    tokenizer: Tokenizer
+
+    @property
+    def read(self) -> str:
+        """The text as far as the student reads it: what it does not read of a text its teacher does not either."""
+        if not self.row.truncated:
+            return self.text
+        ends = [end for _, end in self.tokenizer.encode(self.text).offsets]
+        kept = self.row.end - self.row.start
+        return self.text[: ends[min(kept, len(ends)) - 1]].rstrip() or self.text[:1]
 
 
 def lessons(
     tokenize: Tokenize, plain: TextTokenizer, texts: Sequence[str], *, role: Role, instruction: str | None
 ) -> list[Lesson]:
-    """Return the texts with their tokens; what the student does not read of a text its teacher does not either."""
+    """Return the texts with their tokens."""
     rows = tokenize(texts, role=role, instruction=instruction)
     return [
-        Lesson(
-            text=_read_part(plain, text, row) if row.truncated else text, role=role, instruction=instruction, row=row
-        )
+        Lesson(text=text, role=role, instruction=instruction, row=row, tokenizer=plain.tokenizer)
         for text, row in zip(texts, rows, strict=True)
     ]
-
-
-def _read_part(plain: TextTokenizer, text: str, row: TokenRow) -> str:
-    """Return the beginning of a text that was cut, as far as `row` holds it."""
-    ends = [end for _, end in plain.tokenizer.encode(text).offsets]
-    kept = row.end - row.start
-    return text[: ends[min(kept, len(ends)) - 1]].rstrip() or text[:1]
 
 
 class TeacherTarget:
@@ -122,7 +123,7 @@ class TeacherTarget:
         for (role, instruction), places in asked.items():
             try:
                 out[places] = self._teacher.encode(
-                    [texts[place].text for place in places], role=role, instruction=instruction
+                    [texts[place].read for place in places], role=role, instruction=instruction
                 )
             except EncoderError as error:
                 raise TrainingError(f"the teacher {self._teacher.info.name}: {error}") from error

@@ -150,7 +150,7 @@ def test_steps_of_a_window_share_its_texts_by_length_and_its_tokens_evenly(tiny_
 
 def test_processes_share_a_step(tiny_folder: Path, tmp_path: Path) -> None:
     objective, _, teacher = distilling(tiny_folder, tmp_path, text_kinds([SOURCE], [], {}, cut=True))
-    whole = [lesson.text for _, lesson in objective._texts(3)]
+    whole = [lesson.read for _, lesson in objective._texts(3)]
     teacher.asked.clear()
     objective._ranks = Ranks(rank=1, count=2)
     objective.step(3)
@@ -180,7 +180,7 @@ def test_loss_and_held_out_by_hand(tiny_folder: Path, tmp_path: Path) -> None:
     objective, model, _ = distilling(tiny_folder, tmp_path, kinds)
     texts = [lesson for _, lesson in objective._texts(0)]
     basis = np.load(tmp_path / "teacher-basis.npy")
-    taught = torch.from_numpy(HashingEncoder().encode([text.text for text in texts], role=Role.QUERY) @ basis)
+    taught = torch.from_numpy(HashingEncoder().encode([lesson.read for lesson in texts], role=Role.QUERY) @ basis)
     model.decoder.eval()
     with torch.no_grad():
         pooled = core.embed(model, [text.row for text in texts], STAGE.pooling)
@@ -408,7 +408,7 @@ def test_supervised_training_adds_the_distance_to_the_teacher(tiny_folder: Path,
     assert "distance" not in plain.metrics
     assert with_teacher.loss == pytest.approx(plain.loss + 0.5 * with_teacher.metrics["distance"], rel=1e-5)
     basis = np.load(tmp_path / "teacher-basis.npy")
-    texts = [lesson.text for lesson in batch.lessons]
+    texts = [lesson.read for lesson in batch.lessons]
     taught = torch.from_numpy(HashingEncoder().encode(texts, role=Role.DOCUMENT) @ basis)
     by_hand = float((1 - cosine_similarity(batch.views.evaluate(), taught)).mean())
     assert with_teacher.metrics["distance"] == pytest.approx(by_hand, rel=1e-4)

@@ -111,12 +111,14 @@ def check_safetensors(path: Path) -> None:
 
 def stored_weights(paths: Iterable[Path]) -> int:
     """Return how many numbers the tensors of whole safetensors files hold, from their headers: no tensor is read."""
-    total = 0
-    for path in paths:
-        with path.open("rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
+    return sum(math.prod(shape) for path in paths for shape in tensor_shapes(path).values())
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shape of each tensor of a whole safetensors file by name, from its header."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -132,10 +134,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def width(folder: Path) -> int:
     """Return how many components a final state has. Raises ModelFilesError when config.json does not say."""
-    found = _text_value(read_config(folder), WIDTH_KEYS)
+    found = config_width(read_config(folder))
     if found is None:
         raise ModelFilesError(f"{folder / 'config.json'}: no {' or '.join(WIDTH_KEYS)}. Expected the model's width.")
     return found
+
+
+def config_width(config: dict[str, Any]) -> int | None:
+    """Return how many components a final state has by the content of config.json; None when that does not say."""
+    return _text_value(config, WIDTH_KEYS)
 
 
 def context(folder: Path) -> int | None:

@@ -5,13 +5,11 @@ Shape suffixes: D hidden width, P components of a vector.
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelFilesError
-from .model_folder import check_safetensors
+from .model_folder import check_safetensors, tensor_shapes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,9 +24,7 @@ def projection_shape(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise ModelFilesError(f"{path}: no such file, and searchctl.json beside it names it as the projection")
     check_safetensors(path)
-    with path.open("rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    shapes = tensor_shapes(path)
     weight = shapes.pop(WEIGHT, [])
     bias = shapes.pop(BIAS, None)
     if len(weight) != 2 or min(weight) < 1 or bias not in (None, weight[:1]) or shapes:
@@ -50,10 +46,9 @@ def load_projection(path: Path) -> nn.Linear:
     return linear.requires_grad_(False)
 
 
-def save_projection(path: Path, linear: nn.Linear, *, components: int | None = None) -> None:
-    """Write the projection as it is, or the first `components` of what it gives."""
+def save_projection(path: Path, linear: nn.Linear) -> None:
+    """Write the projection in the precision it is in."""
     from safetensors.torch import save_file
 
-    tensors = {f"linear.{name}": value.detach().cpu()[:components] for name, value in linear.named_parameters()}
-    # A slice shares its storage, which safetensors refuses.
-    save_file({name: value.clone() for name, value in tensors.items()}, path, metadata={"format": "pt"})
+    tensors = {f"linear.{name}": value.detach().cpu().contiguous() for name, value in linear.named_parameters()}
+    save_file(tensors, path, metadata={"format": "pt"})

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from .batching import plan_batches, run_halving
 from .config import Pooling
 from .errors import EncoderError, NonFiniteError
+from .model_folder import config_width
 from .pooling import pool
 from .protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
 from .tokenize import TextTokenizer, TokenRow
@@ -59,9 +60,9 @@ class TransformerEncoder:
     @property
     def state_width(self) -> int:
         """Components of a token's state, which a projection or `dim` may make fewer in a vector."""
-        config = self.model.config.get_text_config()
-        # OPT projects its states from hidden_size at the end.
-        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
+        found = config_width(self.model.config.to_dict())
+        assert found is not None, "identify read it from the same config"
+        return found
 
     def encode(
         self,

@@ -39,7 +39,7 @@ class Teacher:
     licence: str | None
     """Of the weights; None: not said."""
     precision: str
-    """fp32 or bf16."""
+    """fp32, bf16, or that of the stored weights."""
     open: Callable[[], Encoder]
     """Load it; raises TrainingError."""
 
@@ -103,11 +103,11 @@ def _find_one(
     cache: Path | None,
     progress: PullCallback | None,
 ) -> Teacher:
-    folder = None if find(name) is not None else st_folder(name)
+    entry = find(name)
+    folder = None if entry is not None else st_folder(name)
     if folder is not None and not (folder / FILE_NAME).is_file():
         return _sentence_teacher(name, folder, device=device, cache=cache)
     config = EncoderConfig(model=name)
-    entry = find(name)
     built_in = entry is not None and entry.source == "builtin"
     precision = Precision.BF16 if dtype is torch.bfloat16 and not built_in else Precision.FP32
     if not built_in:
@@ -132,9 +132,10 @@ def _find_one(
             raise TrainingError(f"the teacher {name}: {error}") from error
         if encoder.info != info:
             raise TrainingError(f"the teacher's files changed since the command began: run it again with {name}")
-        return encoder if built_in else CachedTeacher(encoder, vectors_folder(cache), precision=precision.value)
+        return encoder if built_in else CachedTeacher(encoder, vectors_folder(cache), mark=teacher.mark())
 
-    return Teacher(info=info, licence=licence, precision=precision.value, open=opened)
+    teacher = Teacher(info=info, licence=licence, precision=precision.value, open=opened)
+    return teacher
 
 
 def vectors_folder(cache: Path | None) -> Path:
@@ -152,38 +153,13 @@ def _sentence_teacher(name: str, folder: Path, *, device: torch.device, cache: P
 
     def opened() -> Encoder:
         try:
-            encoder = _BareTexts(contender.encoder())
+            encoder = contender.encoder()
         except EvaluationError as error:
             raise TrainingError(f"the teacher {name}: {error}") from error
-        return CachedTeacher(encoder, vectors_folder(cache), precision=_OWN)
+        return CachedTeacher(encoder, vectors_folder(cache), mark=teacher.mark(), instructed=False)
 
-    return Teacher(info=info, licence=stated_licence(folder), precision=_OWN, open=opened)
-
-
-class _BareTexts:
-    """A sentence-transformers model that reads bare texts, whatever its student is told to do with them."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-
-    @property
-    def info(self) -> EncoderInfo:
-        return self._encoder.info
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._encoder.tokenizer
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        role: Role,
-        instruction: str | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Vectors:
-        """Return float32 (n, dim); `instruction` is not used, the model's own prompt for `role` is."""
-        return self._encoder.encode(texts, role=role, progress=progress)
+    teacher = Teacher(info=info, licence=stated_licence(folder), precision=_OWN, open=opened)
+    return teacher
 
 
 def _together(teachers: Sequence[Teacher], weights: Sequence[float]) -> Teacher:

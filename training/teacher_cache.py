@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
 from tokenizers import Tokenizer
 
+from ..encoder.identity import digest_of
 from ..encoder.protocol import Encoder, EncoderInfo, ProgressCallback, Role, Vectors
 from .errors import TrainingError
 
@@ -23,10 +25,14 @@ class CachedTeacher:
     All vectors have passed through float16, known or new, so that a run gives the same whatever was known before it.
     """
 
-    def __init__(self, encoder: Encoder, folder: Path, *, precision: str) -> None:
-        """Keep the vectors in `folder`, in a file for this encoder and number format. Raises TrainingError."""
-        self._encoder = encoder
-        path = folder / f"{encoder.info.fingerprint}-{precision}.sqlite"
+    def __init__(self, encoder: Encoder, folder: Path, *, mark: Mapping[str, Any], instructed: bool = True) -> None:
+        """Keep the vectors in `folder`, in a file for `mark`, all that decides them.
+
+        Not `instructed`: the encoder reads bare texts, whatever its student is told to do with them. Raises
+        TrainingError.
+        """
+        self._encoder, self._instructed = encoder, instructed
+        path = folder / f"{digest_of(dict(mark))[:32]}.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=60)
@@ -57,6 +63,7 @@ class CachedTeacher:
         progress: ProgressCallback | None = None,
     ) -> Vectors:
         """Return float32 (n, dim), of float16 precision. Raises as the encoder, and TrainingError for a full disk."""
+        instruction = instruction if self._instructed else None
         keys = [_key(text, role, instruction) for text in texts]
         known = self._read(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -73,7 +80,13 @@ class CachedTeacher:
         for at in range(0, len(keys), _LOOKUP):
             part = keys[at : at + _LOOKUP]
             marks = ",".join("?" * len(part))
-            found.update(self._database.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part))
+            try:
+                found.update(self._database.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part))
+            except sqlite3.Error as error:
+                raise TrainingError(
+                    f"{self._path}: vectors of the teacher cannot be read ({error}): remove the file, and they are "
+                    "computed again"
+                ) from error
         return found
 
     def _write(self, fresh: dict[bytes, bytes]) -> None:

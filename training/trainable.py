@@ -49,6 +49,8 @@ class Trainable:
     """How the adapter is to be used when it is opened by itself."""
     below: Path | None = None
     """The last of the adapters merged into `decoder`; it names the one before it."""
+    state_width: int = 0
+    """Components of a token's state."""
     projection: nn.Linear | None = None
     """From pooled states to vectors, trained with the adapter; None: they are the vectors."""
     fresh_projection: bool = False
@@ -70,9 +72,7 @@ class Trainable:
         """Components of a vector."""
         if self.projection is not None:
             return self.projection.out_features
-        # OPT projects its states from hidden_size at the end.
-        config = self.decoder.config
-        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
+        return self.state_width
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of a forward pass: matrix products in bf16 where the weights are, fp32 otherwise."""
@@ -145,6 +145,7 @@ def load_trainable(
             projection=None if linear is None else PROJECTION,
         ),
         below=adapters[-1] if adapters else None,
+        state_width=width(resolved.folder),
         projection=None if linear is None else linear.to(device),
         fresh_projection=fresh,
     )

@@ -55,6 +55,7 @@ RECIPE = replace(chain.RECIPE, distill=STAGE)
 PAIRS = tuple(Pair(f"ask {i} " + "more of it " * (i % 9), f"answer {i}", ("wrong", f"no {i}")) for i in range(60))
 SOURCE = PairSource(name="s", digest="", pairs=PAIRS)
 LONGER = ["The river rises in the Alps. It is longer than most of the others.", "A third text of another kind."]
+MARK = {"fingerprint": "f", "precision": "fp32", "max_tokens": 512}
 CACHE = tempfile.TemporaryDirectory()
 
 
@@ -256,28 +257,46 @@ def test_ridge_finds_a_linear_map_and_scales_it() -> None:
 
 def test_known_vectors_are_not_computed_again_and_are_the_same_bits(tmp_path: Path) -> None:
     listening = Listening()
-    first = CachedTeacher(listening, tmp_path, precision="fp32")
+    first = CachedTeacher(listening, tmp_path, mark=MARK)
     texts = ["iron", "bread", "iron", "wool"]
     made = first.encode(texts, role=Role.DOCUMENT)
     assert [text for text, _, _ in listening.asked] == ["iron", "bread", "wool"]
     again = Listening()
-    second = CachedTeacher(again, tmp_path, precision="fp32")
+    second = CachedTeacher(again, tmp_path, mark=MARK)
     np.testing.assert_array_equal(second.encode([*texts, "paper"], role=Role.DOCUMENT)[:4], made)
     assert [text for text, _, _ in again.asked] == ["paper"]
     exact = HashingEncoder().encode(texts, role=Role.DOCUMENT)
     np.testing.assert_array_equal(made, exact.astype(np.float16).astype(np.float32))
-    # Another role, instruction or format is another vector.
+    # Another role or instruction is another vector, and so is one of a teacher with another limit.
     second.encode(["iron"], role=Role.QUERY)
     second.encode(["iron"], role=Role.DOCUMENT, instruction="")
-    CachedTeacher(again, tmp_path, precision="bf16").encode(["iron"], role=Role.DOCUMENT)
+    CachedTeacher(again, tmp_path, mark={**MARK, "max_tokens": 8}).encode(["iron"], role=Role.DOCUMENT)
     assert len(again.asked) == 4
     assert second.encode([], role=Role.QUERY).shape == (0, second.info.dim)
+
+
+def test_a_teacher_of_bare_texts_reads_one_text_once(tmp_path: Path) -> None:
+    listening = Listening()
+    bare = CachedTeacher(listening, tmp_path, mark=MARK, instructed=False)
+    vectors = [bare.encode(["iron"], role=Role.QUERY, instruction=said) for said in (None, "Find it")]
+    assert listening.asked == [("iron", Role.QUERY, None)]
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_a_damaged_file_of_vectors_is_said(tmp_path: Path) -> None:
+    CachedTeacher(Listening(), tmp_path, mark=MARK).encode(["iron"], role=Role.DOCUMENT)
+    (path,) = tmp_path.glob("*.sqlite")
+    for beside in tmp_path.glob("*.sqlite-*"):
+        beside.unlink()
+    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 20_000)
+    with pytest.raises(TrainingError, match=r"vectors of the teacher cannot be (kept there|read)"):
+        CachedTeacher(Listening(), tmp_path, mark=MARK).encode(["iron"], role=Role.DOCUMENT)
 
 
 def test_a_folder_that_takes_no_vectors_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="vectors of the teacher cannot be kept there"):
-        CachedTeacher(Listening(), tmp_path / "file" / "deep", precision="fp32")
+        CachedTeacher(Listening(), tmp_path / "file" / "deep", mark=MARK)
 
 
 def test_several_teachers_are_put_side_by_side(tiny_folder: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, BinaryIO, Protocol
+from uuid import uuid4
 
 import numpy as np
 
@@ -54,24 +55,24 @@ def open_sink(out: Path | None, form: VectorFormat, dim: int) -> Iterator[Sink]:
         # A link stays a link: what it points to is replaced.
         target = None if out is None or stream is not None else Path(os.path.realpath(out))
         stack.enter_context(_exit_on_sigterm())
-        with _temporary(out, target) as file:
-            try:
+        # The name is known before the file is there, so that no signal can come between the two.
+        temporary = (Path(tempfile.gettempdir()) if target is None else target.parent) / f".searchctl-{uuid4().hex}"
+        try:
+            with _created(temporary, out, target) as file:
                 sink = _Npy(file, dim) if form is VectorFormat.NPY else _JsonLines(file)
                 yield sink
                 if isinstance(sink, _Npy):
                     sink.finish()
-                _deliver(file, stream, target)
-            except BaseException:
-                with suppress(OSError):
-                    Path(file.name).unlink()
-                raise
+                _deliver(file, temporary, stream, target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
 
 
-def _temporary(out: Path | None, target: Path | None) -> IO[bytes]:
-    """Return a new temporary file, beside `target` so that it can be renamed. Raises AppError where none can be."""
+def _created(temporary: Path, out: Path | None, target: Path | None) -> IO[bytes]:
+    """Return a new file that its owner alone reads. Raises AppError where none can be made beside `target`."""
     try:
-        folder = None if target is None else target.parent
-        return tempfile.NamedTemporaryFile(dir=folder, prefix=".searchctl-", delete=False)
+        return open(temporary, "xb+", opener=lambda name, flags: os.open(name, flags, 0o600))
     except OSError as error:
         if target is None:
             raise
@@ -81,16 +82,14 @@ def _temporary(out: Path | None, target: Path | None) -> IO[bytes]:
         ) from error
 
 
-def _deliver(file: IO[bytes], stream: BinaryIO | None, target: Path | None) -> None:
+def _deliver(file: IO[bytes], temporary: Path, stream: BinaryIO | None, target: Path | None) -> None:
     """Copy the whole temporary file to `stream`, or make it `target`."""
     file.flush()
-    temporary = Path(file.name)
     if target is None:
         assert stream is not None
         file.seek(0)
         shutil.copyfileobj(file, stream)
         stream.flush()
-        temporary.unlink()
         return
     os.fsync(file.fileno())
     temporary.chmod(0o666 & ~_umask())

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from ..encoder.errors import EncoderError
@@ -41,14 +40,14 @@ class Lesson:
     role: Role
     instruction: str | None
     row: TokenRow
-    tokenizer: Tokenizer
+    plain: TextTokenizer
 
     @property
     def read(self) -> str:
         """The text as far as the student reads it: what it does not read of a text its teacher does not either."""
         if not self.row.truncated:
             return self.text
-        ends = [end for _, end in self.tokenizer.encode(self.text).offsets]
+        ends = [end for _, end in self.plain.tokenizer.encode(self.text).offsets]
         kept = self.row.end - self.row.start
         return self.text[: ends[min(kept, len(ends)) - 1]].rstrip() or self.text[:1]
 
@@ -59,7 +58,7 @@ def lessons(
     """Return the texts with their tokens."""
     rows = tokenize(texts, role=role, instruction=instruction)
     return [
-        Lesson(text=text, role=role, instruction=instruction, row=row, tokenizer=plain.tokenizer)
+        Lesson(text=text, role=role, instruction=instruction, row=row, plain=plain)
         for text, row in zip(texts, rows, strict=True)
     ]
 

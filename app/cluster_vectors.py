@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..encoder.protocol import EncodeProgress, Role
 from ..index.items import Items, with_vectors
-from ..training.vector_cache import CachedEncoder
+from ..training.evaluation.vector_cache import CachedEncoder
 from .collection_contents import StoredVectors, embedded_texts
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..training.run_summary import Curve
+from ..training.chain.run_log import Curve
 from .line_plots import COLUMNS, WIDTH, Plot, Tips, dots, line, look, over_steps, panels
 from .score_words import many, metric_name
 from .svg import Palette

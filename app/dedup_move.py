@@ -9,16 +9,7 @@ from .dedup_files import DoesNotFitError, KeptFiles, said
 from .dedup_plan import Kept
 from .places import absolute_path
 from .trash import PART_FILE, Manifest, Moved, Step, Trash
-from .trash_files import (
-    DISK_IS_FULL,
-    as_noted,
-    drop_original,
-    has_bytes,
-    is_there,
-    make_folder,
-    move_in,
-    sync_names,
-)
+from .trash_files import DISK_IS_FULL, as_noted, drop_original, has_bytes, is_there, make_folder, move_in, sync_names
 
 
 class Moving:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..training.ablation import Ablation
-from ..training.comparison import Cell, Comparison, Row, encoding_speed
-from ..training.measurement import TaskScore
-from ..training.paper_scores import PaperComparison
+from ..training.evaluation.ablation import Ablation
+from ..training.evaluation.comparison import Cell, Comparison, Row, encoding_speed
+from ..training.evaluation.measurement import TaskScore
+from ..training.evaluation.paper_scores import PaperComparison
 from .csv_rows import csv_text
 
 SCHEMA = 1

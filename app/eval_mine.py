@@ -14,12 +14,20 @@ from ..index.collection import FolderCollection
 from ..index.errors import CollectionNotFoundError
 from ..index.protocol import CollectionSettings
 from ..training.errors import EvaluationError
-from ..training.making_progress import MakingStep, counted
-from ..training.measurement import Json
-from ..training.own_corpus import make_test_set
-from ..training.own_corpus_folder import Passage as SourcePassage
-from ..training.own_corpus_folder import StoredTestSet, check_free, read_test_set, write_test_set
-from ..training.ranking_scores import exact_thresholds, ndcg, recall, reciprocal_rank, share_found
+from ..training.evaluation.measurement import Json
+from ..training.evaluation.own_collection import MakingStep, counted, make_test_set
+from ..training.evaluation.own_collection_folder import Passage as SourcePassage
+from ..training.evaluation.own_collection_folder import (
+    StoredTestSet,
+    check_free,
+    exact_thresholds,
+    ndcg,
+    read_test_set,
+    recall,
+    reciprocal_rank,
+    share_found,
+    write_test_set,
+)
 from .collection_contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
 from .collection_items import INCOMPLETE
 from .console import Terminal

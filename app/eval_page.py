@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 
-from ..training.comparison import Cell, Comparison, Row
-from ..training.measurement import Json, TaskScore
-from ..training.paper_scores import PaperComparison
+from ..training.evaluation.comparison import Cell, Comparison, Row
+from ..training.evaluation.measurement import Json, TaskScore
+from ..training.evaluation.paper_scores import PaperComparison
 from .page_parts import document, figure, heading, legend_list, number_table, safe, text_table
 from .plots import ablation_bars, category_bars, forest, forest_rows, speed_labels, speed_scatter
-from .report_tables import (
-    ablation_table,
-    cost_table,
-    interval_table,
-    legend,
-    mean_name,
-    paper_tables,
-)
+from .report_tables import ablation_table, cost_table, interval_table, legend, mean_name, paper_tables
 from .score_words import MARK, MISSING, difference_words, many, metric_name, points, pooling_name, range_words, signed
 from .svg import SERIES
 

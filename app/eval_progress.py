@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..training.comparison import encoding_speed
-from ..training.evaluation_events import (
+from ..training.evaluation.comparison import encoding_speed
+from ..training.evaluation.measurement import Pulse
+from ..training.evaluation.runner import (
     Begun,
     Encoding,
     EvalEvent,
@@ -25,7 +26,6 @@ from ..training.evaluation_events import (
     Scored,
     Waiting,
 )
-from ..training.measurement import Pulse
 from .console import Terminal, printable
 from .errors import explain
 from .index_run import duration

@@ -13,22 +13,14 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from ..training.comparison import Comparison, compare
-from ..training.paper_scores import PaperComparison, beside
-from ..training.result_store import ResultStore
+from ..training.evaluation.comparison import Comparison, compare
+from ..training.evaluation.paper_scores import PaperComparison, beside
+from ..training.evaluation.results import ResultStore
 from .console import Terminal, harmless, printable
 from .errors import AppError
 from .eval_formats import to_csv, to_json
 from .page_files import check_target, write_whole
-from .report_tables import (
-    Line,
-    TextTable,
-    ablation_table,
-    comparison_table,
-    cost_table,
-    interval_table,
-    paper_tables,
-)
+from .report_tables import Line, TextTable, ablation_table, comparison_table, cost_table, interval_table, paper_tables
 
 _MARKUP = re.compile(r"[\\|*`<]|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown would take for its own; brackets only where they would make a link, underscores only beside a word."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..training.contenders import MODEL, parse_contender, require_unique, split_spec
-from ..training.evaluation import evaluate, settings_for, worker
-from ..training.instructions import InstructionTable
-from ..training.result_selection import first_of_equals
-from ..training.result_store import ResultStore
+from ..training.evaluation.contenders import MODEL, parse_contender, require_unique, split_spec
+from ..training.evaluation.instructions import InstructionTable
+from ..training.evaluation.result_selection import first_of_equals
+from ..training.evaluation.results import ResultStore
+from ..training.evaluation.runner import evaluate, settings_for, worker
 from .commands.eval_run import DEFAULT_RESULTS
 from .console import Terminal
 from .encoders import EncoderChoice
@@ -33,7 +33,7 @@ from .status_report import size
 
 if TYPE_CHECKING:
     from ..encoder.config import EncoderConfig
-    from ..training.measurement import Contender, EvalTask, Identity
+    from ..training.evaluation.measurement import Contender, EvalTask, Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

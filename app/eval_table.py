@@ -11,9 +11,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..training.evaluation_events import Failed, Pair
-from ..training.measurement import EvalTask, Identity, TaskScore
-from ..training.result_selection import category_place
+from ..training.evaluation.measurement import EvalTask, Identity, TaskScore
+from ..training.evaluation.result_selection import category_place
+from ..training.evaluation.runner import Failed, Pair
 from .console import printable
 from .errors import explain
 

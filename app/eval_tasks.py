@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..training.data.local_data import LAYOUT
 from ..training.errors import DataError
-from ..training.instructions import InstructionTable
-from ..training.local_folders import LAYOUT
-from ..training.tasks import find_tasks
+from ..training.evaluation.instructions import InstructionTable
+from ..training.evaluation.tasks import find_tasks
 from .console import Terminal
 from .errors import AppError
 from .eval_progress import hushed
 
 if TYPE_CHECKING:
-    from ..training.measurement import EvalTask
+    from ..training.evaluation.measurement import EvalTask
 
 
 def named_tasks(

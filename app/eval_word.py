@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..training.word_data import WordData, WordTask, load_words
-from ..training.word_steps import ProbedStep, Step, probed_steps
+from ..training.probing.word_data import WordData, WordTask, load_words
+from ..training.probing.word_steps import ProbedStep, probed_steps
+from ..training.recipe import Step
 from .console import Terminal
 from .encoders import EncoderChoice, LazyEncoder
 from .index_run import duration
@@ -23,8 +24,8 @@ from .word_report import WordRow, show_table, to_json
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullProgress
     from ..encoder.transformer import TransformerEncoder
-    from ..training.word_results import StatesKey, WordResult
-    from ..training.word_states import StateProgress, WordStates
+    from ..training.probing.word_probe import StatesKey, WordResult
+    from ..training.probing.word_states import StateProgress, WordStates
 
 
 PRECISIONS = {"torch.float32": "fp32", "torch.bfloat16": "bf16"}
@@ -81,7 +82,7 @@ class _Runner:
         data: WordData,
         pulling: Callable[[PullProgress], None],
     ) -> None:
-        from ..training.word_probe import ProbeSettings
+        from ..training.probing.word_probe import ProbeSettings
 
         self._terminal = terminal
         self._request = request
@@ -97,7 +98,7 @@ class _Runner:
     def results(self, step: ProbedStep) -> Mapping[WordTask, WordResult]:
         """Return the result of each task, computed where it is not there."""
         from ..encoder.load import choose_device, choose_dtype
-        from ..training.word_results import find_result
+        from ..training.probing.word_probe import find_result
 
         terminal = self._terminal
         lazy = LazyEncoder(
@@ -125,7 +126,7 @@ class _Runner:
         return found
 
     def _key(self, step: ProbedStep, lazy: LazyEncoder, dtype: str) -> StatesKey:
-        from ..training.word_results import StatesKey
+        from ..training.probing.word_probe import StatesKey
 
         info = lazy.info()
         return StatesKey(
@@ -137,7 +138,7 @@ class _Runner:
         )
 
     def _path(self, step: ProbedStep, task: WordTask, key: StatesKey) -> Path:
-        from ..training.word_results import result_path
+        from ..training.probing.word_probe import result_path
 
         return result_path(
             self._request.results,
@@ -152,7 +153,7 @@ class _Runner:
         self, step: ProbedStep, lazy: LazyEncoder, key: StatesKey
     ) -> tuple[Mapping[str, WordStates], StatesKey]:
         """Return the states, and the key of what they were computed in: a full GPU may have sent them to the CPU."""
-        from ..training.word_states import compute_states, open_states
+        from ..training.probing.word_states import compute_states, open_states
 
         states = open_states(key.folder(self._request.results), self._data)
         if states is not None:
@@ -176,7 +177,7 @@ class _Runner:
         return states, key
 
     def _tell_start(self, encoder: TransformerEncoder) -> None:
-        from ..training.word_rows import start_token
+        from ..training.probing.word_states import start_token
 
         start = start_token(encoder)
         if start is not None:
@@ -184,9 +185,8 @@ class _Runner:
             self._terminal.detail(f"{encoder.info.name}: {token} is put before each sentence, as BOS is in the paper")
 
     def _probe(self, step: ProbedStep, task: WordTask, key: StatesKey, states: Mapping[str, WordStates]) -> WordResult:
-        from ..training.machine import describe_machine, describe_versions
-        from ..training.word_probe import accuracy_interval, run_probe
-        from ..training.word_results import WordResult, save_result
+        from ..training.evaluation.measurement import describe_machine, describe_versions
+        from ..training.probing.word_probe import WordResult, accuracy_interval, run_probe, save_result
 
         began = time.monotonic()
         steps = self._settings.steps

@@ -103,7 +103,7 @@ def origin_of(name: str, resolved: ResolvedModel) -> Origin:
     """
     from ..encoder.model_card import Origin, stated_licence
     from ..encoder.pull import HUB_NAME
-    from ..training.trained_folder import plain_base
+    from ..training.chain.output_folder import plain_base
 
     entry = resolved.entry
     place = None if entry is not None else Path(name).expanduser().resolve()
@@ -143,7 +143,7 @@ def _manifests(model: Path | None, adapters: tuple[Path, ...]) -> dict[Path, dic
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """Return what `searchctl train` wrote about a folder, {} for any other folder."""
-    from ..training.trained_folder import MANIFEST
+    from ..training.chain.output_folder import MANIFEST
 
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -12,9 +12,9 @@ from ..encoder.config import EncoderConfig, Precision
 from ..encoder.model_cache import folder_bytes
 from ..index.catalogue import CATALOGUE_FILE
 from ..index.collection import FolderCollection
+from ..index.durable import write_whole
 from ..index.errors import IndexRoomError
 from ..index.protocol import CollectionSettings
-from ..training.whole_files import write_whole
 from .encoders import config_from_json
 from .swap import previous_folder, promote_folder
 

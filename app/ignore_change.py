@@ -9,8 +9,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from ..index.durable import sync, write_whole
 from ..index.ignore import OWN_IGNORE_FILE
-from ..training.whole_files import sync, write_whole
 from .dedup_files import hash_file
 from .errors import AppError
 from .ignore_block import has_block, with_block, without_block

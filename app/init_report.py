@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from ..training.own_corpus_folder import TestSet
+from ..training.evaluation.own_collection_folder import TestSet
 from .console import Terminal, printable
 from .places import shown_path
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from ..training.whole_files import write_whole
+from ..index.durable import write_whole
 
 KEPT = 4
 """Files of a kind that stay: chunks and documents, and two of another kind of question."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..training.run_summary import Curve, thinned
+from ..training.chain.run_log import Curve, thinned
 from .svg import MARKERS, PAGE, PRINT, Palette, drawing, to_png, to_svg
 
 if TYPE_CHECKING:

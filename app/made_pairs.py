@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from ..training.pair_files import is_pair_file, manifest_of
+from ..training.data.pair_files import is_pair_file, manifest_of
 from .console import Terminal, printable
 from .errors import AppError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..encoder.protocol import EncodeProgress
-from ..training.making_progress import MakingStep
+from ..training.evaluation.own_collection import MakingStep
 from .fill_progress import FillProgress
 from .index_run import duration
 

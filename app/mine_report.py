@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..encoder.protocol import EncoderInfo
-from ..training.intervals import LEVEL, Interval, difference_interval, score_interval
-from ..training.measurement import Samples
+from ..training.evaluation.intervals import LEVEL, Interval, difference_interval, score_interval
+from ..training.evaluation.measurement import Samples
 from .collection_contents import Reuse
 from .console import Terminal, printable
 from .settings import ReportFormat, SearchMode

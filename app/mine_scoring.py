@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..training.corpus import PairSource
+from ..training.data.corpus import PairSource
 from ..training.recipe import Recipe, SourceSettings
 from .console import Terminal
 from .encoders import EncoderChoice, LazyEncoder
@@ -19,7 +19,7 @@ from .settings import cache_folder
 if TYPE_CHECKING:
     from ..encoder.model_cache import PullProgress
     from ..encoder.protocol import EncodeProgress, EncoderInfo
-    from ..training.mining import Scores
+    from ..training.data.mining import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,9 @@ class LexicalScoring:
         self._terminal = terminal
 
     def of(self, source: PairSource, corpus: Sequence[str], workspace: Path) -> Scored:
-        from ..training.bm25 import LABEL, SETTINGS
-        from ..training.hard_negatives import lexical_scores
+        from ..training.data.bm25_index import SETTINGS
+        from ..training.data.hard_negatives import lexical_scores
+        from ..training.evaluation.bm25 import LABEL
 
         with self._terminal.waiting(f"indexing {len(corpus):,} texts"):
             scores = lexical_scores(source.pairs, corpus)
@@ -83,9 +84,9 @@ class EncoderScoring:
     def of(self, source: PairSource, corpus: Sequence[str], workspace: Path) -> Scored:
         import torch
 
-        from ..training.encoder_contender import GPU_BLOCK_CHARS, device_type, used_precision
-        from ..training.hard_negatives import dense_scores
-        from ..training.vector_cache import BLOCK_CHARS, CachedEncoder
+        from ..training.data.hard_negatives import dense_scores
+        from ..training.evaluation.encoder_contender import GPU_BLOCK_CHARS, device_type, used_precision
+        from ..training.evaluation.vector_cache import BLOCK_CHARS, CachedEncoder
 
         settings = self._told(source.name)
         encoder = self._lazy.open()

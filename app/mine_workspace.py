@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..training.corpus import source_name
+from ..training.data.corpus import source_name
 from .errors import AppError
 
 PART = "part"

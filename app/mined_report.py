@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from ..training.hard_negatives import MiningCounts
+from ..training.data.hard_negatives import MiningCounts
 from .console import Terminal
 from .made_pairs import say_example
 
 if TYPE_CHECKING:
-    from ..training.hard_negatives import MinedPair
+    from ..training.data.hard_negatives import MinedPair
 
 _EXAMPLES = 3
 

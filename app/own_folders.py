@@ -20,7 +20,7 @@ _FILES = frozenset(
 
 def is_own_file(name: str) -> bool:
     """Return whether searchctl puts a file or folder of this name into a collection's folder."""
-    # What a kill leaves of a file that was being written (training/whole_files.py) has the process in its name.
+    # What a kill leaves of a file that was being written (index/durable.py) has the process in its name.
     whole = name[1:].rpartition(".")[0] if name.startswith(".") else ""
     return bool({name, whole} & _FILES) or name.startswith(CATALOGUE_FILE) or _is_vector_file(name)
 

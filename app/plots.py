@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..training.ablation import Ablation
-from ..training.comparison import Cell, Comparison, Row, mean_over, shared_tasks
+from ..training.evaluation.ablation import Ablation
+from ..training.evaluation.comparison import Cell, Comparison, Row, mean_over, shared_tasks
 from .score_words import difference_words, many, points, pooling_name, range_words, rate, step_name
 from .svg import GRID, GROUND, HATCHES, INK, MARKERS, MUTED, SERIES, drawing, to_svg
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from html import escape
 
-from ..training.prefix_test import PrefixScores, histogram
-from ..training.probe import RULE, Answer, Probe, layer_failures
-from ..training.tolerance import NEAR_ONE, Tolerance
+from ..training.probing.prefix_test import PrefixScores, histogram
+from ..training.probing.probe import RULE, Answer, Probe, layer_failures
+from ..training.probing.tolerance import NEAR_ONE, Tolerance
 from .probe_pictures import heat_map_svg, histogram_svg
 from .probe_report import Subject, error, influence, proof_line
 

@@ -15,8 +15,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..training.prefix_test import Histogram
-from ..training.tolerance import Tolerance
+from ..training.probing.prefix_test import Histogram
+from ..training.probing.tolerance import Tolerance
 from .console import printable
 
 POSITIVE, NEGATIVE = "#2f7fc1", "#e07b1f"

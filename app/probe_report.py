@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..training.prefix_test import PrefixScores, histogram
-from ..training.probe import LOW, MIXED, RULE, SEPARATED, SIGNIFICANT, Answer, Probe, layer_failures
-from ..training.tolerance import NEAR_ONE, Tolerance
+from ..training.probing.prefix_test import PrefixScores, histogram
+from ..training.probing.probe import LOW, MIXED, RULE, SEPARATED, SIGNIFICANT, Answer, Probe, layer_failures
+from ..training.probing.tolerance import NEAR_ONE, Tolerance
 
 SCHEMA = 1
 

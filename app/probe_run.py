@@ -22,7 +22,7 @@ from .pulling import pull_bar
 from .settings import ReportFormat, cache_folder
 
 if TYPE_CHECKING:
-    from ..training.probe import ProbeProgress
+    from ..training.probing.probe import ProbeProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +98,9 @@ def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subj
         ).open()
         from ..encoder.resolve import resolve
         from ..encoder.transformer import TransformerEncoder
-        from ..training.probe import probe_model
-        from ..training.tolerance import PARAGRAPH
-        from ..training.word_steps import adapter_name
+        from ..training.probing.probe import probe_model
+        from ..training.probing.tolerance import PARAGRAPH
+        from ..training.recipe import adapter_name
 
         assert isinstance(encoder, TransformerEncoder)
         adapters = resolve(config, cache=cache_folder()).adapters
@@ -125,7 +125,7 @@ class ProbeWords:
         self._began = now()
 
     def told(self, progress: ProbeProgress) -> None:
-        from ..training.probe import PARTS
+        from ..training.probing.probe import PARTS
 
         done, of = progress.triples_done, progress.triples_total
         words = f"{PARTS.index(progress.part) + 1} of {len(PARTS)}, {progress.part}"

@@ -11,9 +11,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from ..training.prefix_test import Histogram, histogram
-from ..training.probe import RULE, Answer, Probe, layer_failures
-from ..training.tolerance import Tolerance
+from ..training.probing.prefix_test import Histogram, histogram
+from ..training.probing.probe import RULE, Answer, Probe, layer_failures
+from ..training.probing.tolerance import Tolerance
 from .console import Terminal, printable
 from .probe_report import Subject, influence, proof_line, scores_line, tolerance_line
 

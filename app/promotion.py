@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from ..encoder.config import Precision
 from ..encoder.model_cache import folder_bytes
 from ..index.collection import FolderCollection
+from ..index.durable import write_whole
 from ..index.errors import CollectionDamagedError
 from ..index.lock import write_lock
 from ..index.protocol import Batch, CollectionSettings, DocumentRecord, Writer
-from ..training.whole_files import write_whole
 from .collection_contents import differing_documents, documents_at, hashed_vectors, lineage, stored_hashes
 from .embedding import EmbedQueue
 from .encoders import EncoderChoice, LazyEncoder, config_from_json, config_to_json, promote_command

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..training.ablation import Ablation
-from ..training.comparison import Comparison, Group, Row
-from ..training.paper_scores import CategoryScores, PaperComparison
+from ..training.evaluation.ablation import Ablation
+from ..training.evaluation.comparison import Comparison, Group, Row
+from ..training.evaluation.paper_scores import CategoryScores, PaperComparison
 from .index_run import duration
 from .score_words import (
     MARK,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..training.comparison import Difference
-from ..training.intervals import Interval
+from ..training.evaluation.comparison import Difference
+from ..training.evaluation.intervals import Interval
 
 METRICS = {
     "ndcg_at_10": "nDCG@10",

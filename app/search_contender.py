@@ -16,10 +16,10 @@ from ..encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Ro
 from ..encoder.registry import find
 from ..index.lexical import CONTEXT_WEIGHT, PATH_WEIGHT, TEXT_WEIGHT
 from ..index.schema import TOKENIZER
-from ..training.encoder_contender import EncoderContender, check_precision
 from ..training.errors import EvaluationError
-from ..training.measurement import Contender, EvalTask, Identity, Json, Meter
-from ..training.mteb_encoder import MeteredEncoder, OpenedModel, model_meta
+from ..training.evaluation.encoder_contender import EncoderContender, check_precision
+from ..training.evaluation.measurement import Contender, EvalTask, Identity, Json, Meter
+from ..training.evaluation.mteb_encoder import MeteredEncoder, OpenedModel, model_meta
 from .corpus_index import CorpusIndex, SearchEncoder, chunk_sizes
 from .encoders import LazyEncoder
 from .engine import Talk

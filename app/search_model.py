@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from ..training.errors import EvaluationError
-from ..training.measurement import Meter, Pulse, TaskInstructions
-from ..training.mteb_encoder import falling
+from ..training.evaluation.measurement import Meter, Pulse, TaskInstructions
+from ..training.evaluation.mteb_encoder import falling
 from .corpus_index import CorpusIndex, Passage
 from .fill_progress import FillProgress
 from .settings import SearchMode

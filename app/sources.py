@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..index.durable import write_whole
 from ..index.walk import WalkOptions
-from ..training.whole_files import write_whole
 from .errors import AppError
 
 FILE_NAME = "sources.json"

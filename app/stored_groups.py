@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..training.whole_files import write_whole
+from ..index.durable import write_whole
 from .errors import AppError, ResultNotStoredError
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..index.durable import sync
 from ..index.errors import StorageError
 from ..index.lock import OWNER_FILE
-from ..training.whole_files import sync
 from .own_folders import foreign_entry, holds_catalogue, require_own
 
 _WAIT_S = 10.0

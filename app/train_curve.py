@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..encoder.config import EncoderConfig, Precision
-from ..training.encoder_contender import EncoderContender
-from ..training.evaluation import evaluate, settings_of
-from ..training.instructions import InstructionTable
-from ..training.machine import describe_machine, describe_versions
-from ..training.recipe import Stage
-from ..training.result_selection import first_of_equals
-from ..training.result_store import ResultStore
-from ..training.step_curve import (
+from ..training.evaluation.encoder_contender import EncoderContender
+from ..training.evaluation.instructions import InstructionTable
+from ..training.evaluation.measurement import describe_machine, describe_versions
+from ..training.evaluation.result_selection import first_of_equals
+from ..training.evaluation.results import ResultStore
+from ..training.evaluation.runner import evaluate, settings_of
+from ..training.evaluation.step_curve import (
     CurvePoint,
     CurveStep,
     CurveTask,
@@ -31,6 +30,7 @@ from ..training.step_curve import (
     trained_stages,
     write_curve,
 )
+from ..training.recipe import Stage
 from .console import Terminal
 from .errors import AppError, ExitCode
 from .eval_progress import EvalView
@@ -43,7 +43,7 @@ from .settings import ReportFormat, cache_folder
 from .train_view import CurveView, curve_table
 
 if TYPE_CHECKING:
-    from ..training.measurement import EvalTask, Identity, TaskScore
+    from ..training.evaluation.measurement import EvalTask, Identity, TaskScore
 
 RESULTS = "curve-results"
 """Not where `searchctl eval run` keeps scores: each checkpoint would be a column of every later comparison."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..training.corpus import Pair, PairSource, data_files, read_pairs, read_texts, source_name
-from ..training.pair_files import is_pair_file, manifest_of, write_pairs
+from ..training.data.corpus import Pair, PairSource, data_files, read_pairs, read_texts, source_name
+from ..training.data.pair_files import is_pair_file, manifest_of, write_pairs
 from ..training.recipe import Recipe, SourceSettings
 from .console import Terminal
 from .encoders import EncoderChoice
@@ -27,7 +27,7 @@ from .pulling import pull_bar
 from .train_models import recipe_named
 
 if TYPE_CHECKING:
-    from ..training.hard_negatives import MinedPair, MiningSettings
+    from ..training.data.hard_negatives import MinedPair, MiningSettings
 
 SCHEMA = 1
 _REPORT_EVERY = 100
@@ -148,7 +148,7 @@ def _check_names(pairs: Sequence[Path]) -> None:
 
 
 def _settings(wish: MineWish) -> MiningSettings:
-    from ..training.hard_negatives import MiningSettings
+    from ..training.data.hard_negatives import MiningSettings
 
     return MiningSettings(count=wish.count, margin=wish.margin, skip_top=wish.skip_top)
 
@@ -173,7 +173,7 @@ def _more(terminal: Terminal, wish: MineWish, outputs: Sequence[Path]) -> _More:
 
 
 def _mine_file(terminal: Terminal, job: _Job, scoring: Scoring) -> None:
-    from ..training.hard_negatives import corpus_of, mine_pairs
+    from ..training.data.hard_negatives import corpus_of, mine_pairs
 
     pairs = job.source.pairs
     corpus = corpus_of(pairs, job.more.texts)

@@ -19,7 +19,7 @@ from .train_notices import tell_left_out
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
-    from ..training.teacher import Teacher
+    from ..training.objectives.teacher import Teacher
     from .train_run import TrainWish
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -47,7 +47,7 @@ def recipe_and_base(
         recipe = replace(recipe, model=replace(recipe.model, layers=_layers(wish.layers)))
     changed = None
     if wish.recipe is None:
-        from ..training.fitting import with_possible_start
+        from ..training.chain.fitting import with_possible_start
 
         recipe, changed = with_possible_start(recipe, base, stages, output)
     terminal.say(f"recipe {recipe.name}: {', '.join(_steps(recipe, stage) for stage in stages)}")
@@ -109,7 +109,7 @@ def teacher_of(terminal: Terminal, wish: TrainWish, recipe: Recipe, stages: tupl
     if not names or not any(uses_teacher(recipe, stage) for stage in stages):
         return None
     from ..encoder.load import choose_device, choose_dtype
-    from ..training.teacher import find_teacher
+    from ..training.objectives.teacher import find_teacher
 
     device = choose_device(wish.device)
     dtype, _ = choose_dtype(wish.precision, device)

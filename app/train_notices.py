@@ -11,9 +11,9 @@ from .index_run import duration
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
-    from ..training.chain import TrainRequest
+    from ..training.chain.request import TrainRequest
+    from ..training.data.training_data import Data
     from ..training.loop import Moment
-    from ..training.training_data import Data
 
 
 def tell_left_out(terminal: Terminal, whole: ResolvedModel) -> None:
@@ -72,7 +72,7 @@ def tell_cost(terminal: Terminal, request: TrainRequest, data: Data) -> None:
     """Say how long a recipe that nobody named takes on a CPU, and which one is made for it."""
     if request.device.type != "cpu":
         return
-    from ..training.cost import CPU_TOKENS_PER_S, expected_tokens
+    from ..training.chain.fitting import CPU_TOKENS_PER_S, expected_tokens
 
     recipe, stages = request.recipe, request.stages
     tokens = expected_tokens(recipe, stages, data)

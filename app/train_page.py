@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..training.chain.run_log import ScoreSummary, StageSummary, loss_curve, smoothing_span
 from ..training.recipe import Stage
-from ..training.run_summary import ScoreSummary, StageSummary, loss_curve, smoothing_span
 from .curve_plots import curve_plots
 from .line_plots import MOST_POINTS, Plot, as_svg
 from .page_parts import document, figure, heading, legend_list, number_table, safe, text_table

@@ -15,9 +15,9 @@ from typing import Any
 from rich.text import Text
 
 from .. import __version__
-from ..training.crops import PASSAGE_CHARS, MadePairs, Method, Passage, make_pairs
-from ..training.pair_files import manifest_of, write_pairs
-from ..training.plain_texts import TextFile, read_documents, read_lines, text_files
+from ..training.data.crops import PASSAGE_CHARS, MadePairs, Method, Passage, make_pairs
+from ..training.data.pair_files import manifest_of, write_pairs
+from ..training.data.plain_texts import TextFile, read_documents, read_lines, text_files
 from .collection_contents import all_chunks
 from .console import Terminal
 from .engine import Engine, Talk

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log10
 from typing import TYPE_CHECKING
 
-from ..training.recipe import Stage
-from ..training.run_log import StageLog
-from ..training.run_summary import (
+from ..training.chain.run_log import (
     LOWER_IS_BETTER,
     Curve,
+    StageLog,
     held_out_curve,
     loss_curve,
     norm_curve,
@@ -19,6 +18,7 @@ from ..training.run_summary import (
     smoothed,
     speed_curve,
 )
+from ..training.recipe import Stage
 from .line_plots import COLUMNS, WIDTH, Plot, Tips, dots, line, logarithmic, look, over_steps, panels
 from .svg import Palette
 from .train_view import STAGE_NAMES, ReportedRun

@@ -12,23 +12,15 @@ from typing import Any
 
 from rich.text import Text
 
-from ..training.run_summary import StageSummary
-from ..training.step_curve import curve_to_json
+from ..training.chain.run_log import StageSummary
+from ..training.evaluation.step_curve import curve_to_json
 from .console import Terminal, printable
 from .errors import AppError, explain
 from .eval_report import show_table
 from .page_files import check_target, write_whole
 from .places import shown_path
 from .settings import ReportFormat
-from .train_view import (
-    CurveView,
-    ReportedRun,
-    curve_table,
-    curve_views,
-    read_runs,
-    stage_table,
-    stages_of,
-)
+from .train_view import CurveView, ReportedRun, curve_table, curve_views, read_runs, stage_table, stages_of
 
 SCHEMA = 1
 REPORT = "report.html"

@@ -27,10 +27,11 @@ from .train_report import leave_report
 
 if TYPE_CHECKING:
     from ..encoder.resolve import ResolvedModel
-    from ..training.chain import TrainOutcome, TrainRequest
+    from ..training.chain.request import TrainRequest
+    from ..training.chain.run import TrainOutcome
+    from ..training.data.training_data import Data
     from ..training.distributed import Ranks
-    from ..training.teacher import Teacher
-    from ..training.training_data import Data
+    from ..training.objectives.teacher import Teacher
 
 TRAINED_WITH = ("peft", "tokenizers", "safetensors")
 """Packages that decide trained weights besides those that decide scores."""
@@ -78,7 +79,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
         base, cut = cut_base(base, recipe)
         request = replace(_request(wish, stages, recipe=recipe, base=base, teacher=teacher, output=output), cut=cut)
         with terminal.waiting("reading and checking the data"):
-            from ..training.training_data import read_data
+            from ..training.data.training_data import read_data
 
             data = read_data(wish.data, stages)
         terminal.say(_said(data))
@@ -101,7 +102,7 @@ def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
 
 def _fitted(terminal: Terminal, request: TrainRequest, data: Data, ranks: Ranks) -> TrainRequest:
     """Return the request with a recipe that nobody named fitted to the data."""
-    from ..training.fitting import with_possible_batches, with_possible_lengths
+    from ..training.chain.fitting import with_possible_batches, with_possible_lengths
 
     recipe, shorter = with_possible_lengths(request.recipe, request.base, request.stages)
     recipe, smaller = with_possible_batches(recipe, data, request.stages, ranks.count)
@@ -112,7 +113,7 @@ def _fitted(terminal: Terminal, request: TrainRequest, data: Data, ranks: Ranks)
 
 def _train(request: TrainRequest, data: Data, view: TrainProgress, interrupts: Interrupts) -> TrainOutcome | None:
     """Return how training ended, None when a second Ctrl-C broke it off."""
-    from ..training.chain import train
+    from ..training.chain.run import train
 
     outcome: TrainOutcome | None = None
     try:
@@ -141,7 +142,7 @@ def _require_time(minutes: float | None) -> None:
 
 
 def _output(wish: TrainWish) -> Path:
-    from ..training.trained_folder import is_begun
+    from ..training.chain.output_folder import is_begun
 
     name = Path(wish.model or DEFAULT_MODEL).name
     output = (wish.output or Path(f"trained-{name}")).expanduser().absolute()
@@ -167,9 +168,9 @@ def _request(
     output: Path,
 ) -> TrainRequest:
     from ..encoder.load import choose_device, choose_dtype
-    from ..training.chain import TrainRequest
-    from ..training.dev_pairs import read_dev
-    from ..training.machine import describe_versions
+    from ..training.chain.request import TrainRequest
+    from ..training.evaluation.measurement import describe_versions
+    from ..training.objectives.dev_pairs import read_dev
 
     device = choose_device(wish.device)
     dtype, _ = choose_dtype(wish.precision, device)
@@ -198,7 +199,7 @@ def _request(
 
 
 def _trained_with() -> dict[str, str]:
-    from ..training.machine import package_version
+    from ..training.evaluation.measurement import package_version
 
     found = {name: package_version(name) for name in TRAINED_WITH}
     return {name: number for name, number in found.items() if number is not None}

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..training.chain.output_folder import MANIFEST
+from ..training.chain.run_log import RunLog, ScoreSummary, StageLog, StageSummary, read_run, summarise
 from ..training.errors import DataError
+from ..training.evaluation.step_curve import CurveTask, StageCurve, read_curves, shared_curve_tasks
 from ..training.recipe import Stage
-from ..training.run_log import RunLog, StageLog, read_run
-from ..training.run_summary import ScoreSummary, StageSummary, summarise
-from ..training.step_curve import CurveTask, StageCurve, read_curves, shared_curve_tasks
-from ..training.trained_folder import MANIFEST
 from .index_run import duration
 from .report_tables import Line, TextTable
 from .score_words import MISSING, count, many, metric_name, points, rate

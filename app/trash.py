@@ -14,8 +14,8 @@ from typing import Any
 
 from blake3 import blake3
 
+from ..index.durable import sync, write_whole
 from ..index.walk import TRASH_FOLDER
-from ..training.whole_files import sync, write_whole
 from .errors import AppError, ExitCode
 
 MANIFEST_FILE = "manifest.json"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..training.whole_files import sync
+from ..index.durable import sync
 from .dedup_files import hash_file, state_of
 from .errors import AppError
 from .trash import Moved, Step

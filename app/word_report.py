@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from ..training.word_data import WordTask
-from ..training.word_steps import TABLE_4, ProbedStep
+from ..training.probing.word_data import WordTask
+from ..training.probing.word_steps import TABLE_4, ProbedStep
 from .console import Terminal, printable
 
 if TYPE_CHECKING:
-    from ..training.word_results import WordResult
+    from ..training.probing.word_probe import WordResult
 
 SCHEMA = 1
 
@@ -115,7 +115,7 @@ def _against(row: WordRow, first: WordRow, tasks: Sequence[WordTask]) -> Text:
 
 
 def _difference(row: WordRow, first: WordRow, task: WordTask) -> tuple[float, float, float]:
-    from ..training.word_probe import accuracy_interval
+    from ..training.probing.word_probe import accuracy_interval
 
     ours, theirs = row.results[task], first.results[task]
     interval = accuracy_interval(ours.test, theirs.test)

@@ -36,8 +36,8 @@ from searchctl.encoder.protocol import Role, Vectors
 from searchctl.index.cluster_settings import ClusterSettings, Method
 from searchctl.index.clustering import cluster
 from searchctl.index.principal import unit_rows
-from searchctl.training.machine import describe_machine, describe_versions
-from searchctl.training.vector_cache import CachedEncoder
+from searchctl.training.evaluation.measurement import describe_machine, describe_versions
+from searchctl.training.evaluation.vector_cache import CachedEncoder
 
 SVD_WIDTH = 100
 """As in scikit-learn's example of clustering texts."""

@@ -24,15 +24,14 @@ from typing import Any
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Encoder, Role, Vectors
-from searchctl.training.encoder_contender import EncoderContender
-from searchctl.training.evaluation import evaluate
-from searchctl.training.instructions import InstructionTable
-from searchctl.training.local_data import LocalData, PairData, RetrievalData, StsData, read
-from searchctl.training.local_folders import discover
-from searchctl.training.local_tasks import make_task
-from searchctl.training.measurement import EvalTask
-from searchctl.training.result_store import ResultStore
-from searchctl.training.tasks import find_tasks
+from searchctl.training.data.local_data import LocalData, PairData, RetrievalData, StsData, discover, read
+from searchctl.training.evaluation.encoder_contender import EncoderContender
+from searchctl.training.evaluation.instructions import InstructionTable
+from searchctl.training.evaluation.local_tasks import make_task
+from searchctl.training.evaluation.measurement import EvalTask
+from searchctl.training.evaluation.results import ResultStore
+from searchctl.training.evaluation.runner import evaluate
+from searchctl.training.evaluation.tasks import find_tasks
 
 Call = tuple[list[str], Role, str | None]
 

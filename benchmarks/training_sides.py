@@ -90,7 +90,7 @@ def ours(args: argparse.Namespace, side: str) -> Measured:
 
 
 def mntp(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any, schedule: Any) -> Any:
-    from searchctl.training.mntp_objective import MntpTraining
+    from searchctl.training.objectives.mntp import MntpTraining
     from searchctl.training.recipe import MntpStage
 
     texts = [row["text"] for row in rows_of(args.texts, args.rows * args.length // 20 * (args.steps + 2))]
@@ -99,7 +99,7 @@ def mntp(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any, schedu
 
 
 def simcse(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any, schedule: Any) -> Any:
-    from searchctl.training.contrastive_objective import SimcseTraining
+    from searchctl.training.objectives.contrastive import SimcseTraining
     from searchctl.training.recipe import SimcseStage
 
     texts = [row["text"] for row in rows_of(args.texts, args.batch * (args.steps + 1))]
@@ -116,7 +116,7 @@ def simcse(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any, sche
 
 
 def supervised(args: argparse.Namespace, side: str, trainable: Any, texts_of: Any, schedule: Any) -> Any:
-    from searchctl.training.contrastive_objective import SupervisedTraining
+    from searchctl.training.objectives.contrastive import SupervisedTraining
     from searchctl.training.recipe import SupervisedStage
 
     source = pairs_of(args)
@@ -130,7 +130,7 @@ def distillation(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any
     """Return searchctl's distill stage over the pairs, with the model as it is opened for embedding as teacher."""
     from searchctl.encoder.config import EncoderConfig
     from searchctl.encoder.open import open_encoder
-    from searchctl.training.distill_objective import DistillTraining, pair_lessons
+    from searchctl.training.objectives.distill import DistillTraining, pair_lessons
     from searchctl.training.recipe import DistillStage
 
     lessons = pair_lessons([pairs_of(args)], {})
@@ -147,7 +147,7 @@ def distillation(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any
 
 def pairs_of(args: argparse.Namespace) -> Any:
     """Return as many pairs as the steps read, as one source."""
-    from searchctl.training.corpus import Pair, PairSource
+    from searchctl.training.data.corpus import Pair, PairSource
 
     rows = rows_of(args.pairs, args.batch * (args.steps + 1))
     return PairSource(name="pairs", digest="", pairs=tuple(Pair(row["query"], row["positive"]) for row in rows))

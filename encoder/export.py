@@ -13,13 +13,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from .config import Attention, EncoderConfig, ExportFormat, Method, Pooling, Precision
 from .errors import ExportError
-from .export_check import (
-    LoadSentenceTransformer,
-    ProbeVectors,
-    check_dtype,
-    check_folder,
-    probe_vectors,
-)
+from .export_check import LoadSentenceTransformer, ProbeVectors, check_dtype, check_folder, probe_vectors
 from .export_tokens import require_same_tokens, takes_instructions
 from .identity import full_width, identify_resolved
 from .load import MERGE_FP32_LIMIT, cast_weights, eos_token, load_transformer, quiet_loading

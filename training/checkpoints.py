@@ -9,16 +9,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
 from ..encoder.batching import is_out_of_memory
+from ..index.durable import sync, sync_tree
 from .errors import TrainingError
-from .settings_parts import ANOTHER, differences
 from .trainable import Trainable, load_lora, save_lora
-from .whole_files import sync, sync_tree
+
+if TYPE_CHECKING:
+    pass
+
 
 NOTHING: Mapping[str, Any] = {}
 KEEP = 2
@@ -145,3 +148,30 @@ def restore(
             raise
         raise TrainingError(f"{newest} cannot be read ({error}): remove it to go on from the one before") from error
     return progress
+
+
+ANOTHER = "another recipe, other data, another base or teacher, another precision, seed or number of processes"
+"""What may differ where it was not written down part by part."""
+_SHOWN = 40
+"""Characters of a value, more than which are not told."""
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what differs, for a person; "" where nothing does, or where nothing was written down."""
+    if not earlier:
+        return ""
+    names = [name for name in {**earlier, **now} if earlier.get(name) != now.get(name)]
+    return "; ".join(_difference(name, earlier, now) for name in names)
+
+
+def _difference(name: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if name.startswith("["):
+        how = "is another" if name in earlier and name in now else "is new" if name in now else "is no longer there"
+        return f"{name.strip('[]')} {how}"
+    before, after = (_value(values[name]) if name in values else "absent" for values in (earlier, now))
+    return f"{name} was {before} and is {after}"
+
+
+def _value(value: Any) -> str:
+    written = repr(str(value) if isinstance(value, str) else value)
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}..."

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
 
 
 class TrainingError(Exception):
@@ -21,3 +25,6 @@ class DataError(TrainingError, ValueError):
 
 class EvaluationError(TrainingError):
     """An evaluation cannot be done as asked: unknown task or contender, missing extra, damaged result."""
+
+
+MISSING_EXTRA = "needs the extra eval: `pip install 'searchctl[eval]'`"

@@ -12,17 +12,7 @@ from ...index.cluster_settings import ClusterSettings, Layout, Method
 from ...index.dedup_settings import Level
 from ..errors import AppError
 from ..invocation import file_types, terminal_of, was_given
-from ..settings import (
-    BatchTokens,
-    Collection,
-    Color,
-    Debug,
-    Device,
-    GroupFormat,
-    PrecisionOption,
-    Quiet,
-    Verbose,
-)
+from ..settings import BatchTokens, Collection, Color, Debug, Device, GroupFormat, PrecisionOption, Quiet, Verbose
 from .group_options import OUTPUT, Exclude, Form, PathGlobs, Types
 
 LevelOption = Annotated[

@@ -10,16 +10,7 @@ import typer
 from ...index.dedup_settings import Keep, Level
 from ..errors import AppError
 from ..invocation import file_types, terminal_of, was_given
-from ..settings import (
-    DEDUP_NEAR_THRESHOLD,
-    DEDUP_THRESHOLD,
-    Collection,
-    Color,
-    Debug,
-    GroupFormat,
-    Quiet,
-    Verbose,
-)
+from ..settings import DEDUP_NEAR_THRESHOLD, DEDUP_THRESHOLD, Collection, Color, Debug, GroupFormat, Quiet, Verbose
 from .group_options import OUTPUT, Exclude, Form, PathGlobs, Types
 
 LevelOption = Annotated[

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from ...encoder.config import Precision
-from ...training.word_data import WordTask
-from ...training.word_steps import Step
+from ...training.probing.word_data import WordTask
+from ...training.recipe import Step
 from ..invocation import terminal_of
 from ..settings import (
     Adapters,

@@ -9,18 +9,7 @@ import typer
 
 from ...encoder.config import Precision
 from ..invocation import terminal_of
-from ..settings import (
-    Adapters,
-    Color,
-    Debug,
-    Device,
-    MaxTokens,
-    PrecisionOption,
-    Quiet,
-    Report,
-    ReportFormat,
-    Verbose,
-)
+from ..settings import Adapters, Color, Debug, Device, MaxTokens, PrecisionOption, Quiet, Report, ReportFormat, Verbose
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A name of `searchctl models list`, a folder, or a hub name owner/name.")

@@ -23,9 +23,9 @@ from searchctl.app.eval_progress import TimeLeft, _Bars, _speed, hushed
 from searchctl.app.eval_table import EvalOutcome
 from searchctl.app.settings import SearchMode
 from searchctl.encoder.hashing import HashingEncoder
-from searchctl.training.evaluation_events import Pair, Planned
-from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
-from searchctl.training.tasks import SUITES
+from searchctl.training.evaluation.measurement import EvalTask, Pulse, TaskInstructions
+from searchctl.training.evaluation.runner import Pair, Planned
+from searchctl.training.evaluation.tasks import SUITES
 
 DOCUMENTS = ["the heron waits for fish", "bees dance for flowers", "bread rises with yeast", "rust frees memory"]
 PAIRS = [

@@ -22,8 +22,7 @@ from searchctl.app.fill_progress import FillProgress
 from searchctl.app.mine_progress import InitWords, MineWords
 from searchctl.encoder.protocol import EncodeProgress
 from searchctl.index.faiss_store import FaissStore
-from searchctl.training.making_progress import MakingStep
-from searchctl.training.own_corpus import LEAST_QUERIES
+from searchctl.training.evaluation.own_collection import LEAST_QUERIES, MakingStep
 
 TAILS = ("dan", "fer", "gol", "ri", "vex", "zum")
 WORDS = [first + second for first in ("ba", "kel", "lom", "min", "nu", "ras", "si", "tor") for second in TAILS]

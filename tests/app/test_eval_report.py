@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from searchctl.training.measurement import Cost, Identity, Samples, TaskScore
-from searchctl.training.result_store import ResultStore
+from searchctl.training.evaluation.measurement import Cost, Identity, Samples, TaskScore
+from searchctl.training.evaluation.results import ResultStore
 
 BASE = (0.1, 0.3, 0.5, 0.7) * 5
 """Mean .4."""
@@ -466,7 +466,7 @@ def test_without_matplotlib_only_the_page_is_refused(measured: Any, monkeypatch:
 def test_a_narrow_terminal_gets_the_table_in_parts() -> None:
     from searchctl.app.eval_report import _parts
     from searchctl.app.report_tables import comparison_table
-    from searchctl.training.comparison import compare
+    from searchctl.training.evaluation.comparison import compare
 
     table = comparison_table(compare(RESULTS))
     (whole,) = _parts(table, 200)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from searchctl.app.commands.eval_word import Compare
-from searchctl.training.result_store import ResultStore
-from searchctl.training.word_probe import STEPS
+from searchctl.training.evaluation.results import ResultStore
+from searchctl.training.probing.word_probe import STEPS
 
 LEXICON = {
     "the": "DT I-NP O",

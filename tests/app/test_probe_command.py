@@ -19,9 +19,9 @@ import pytest
 
 from searchctl.app.probe_run import ProbeWords
 from searchctl.app.probe_terminal import heat_map
-from searchctl.training.prefix_test import read_triples
-from searchctl.training.probe import PARTS, ProbeProgress
-from searchctl.training.tolerance import Tolerance
+from searchctl.training.probing.prefix_test import read_triples
+from searchctl.training.probing.probe import PARTS, ProbeProgress
+from searchctl.training.probing.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from conftest import Shell  # type: ignore[import-not-found]

@@ -24,8 +24,8 @@ from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.prompts import PromptFormat
 from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.training.errors import EvaluationError
-from searchctl.training.measurement import EvalTask, Pulse, TaskInstructions
-from searchctl.training.scoring import measure
+from searchctl.training.evaluation.measurement import EvalTask, Pulse, TaskInstructions
+from searchctl.training.evaluation.scoring import measure
 
 HASHING = EncoderConfig(model="hashing")
 ROWS = [

@@ -214,7 +214,7 @@ def test_gradient_checkpointing_reaches_the_request(
         requests.append(request)
         raise TrainingError("enough")
 
-    monkeypatch.setattr("searchctl.training.chain.train", listening)
+    monkeypatch.setattr("searchctl.training.chain.run.train", listening)
     ended = work(*options(tiny_folder, *given))
     assert (ended.code, "enough" in ended.err) == (2, True), ended.err
     assert [request.checkpointing for request in requests] == [bool(given)]

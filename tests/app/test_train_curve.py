@@ -15,10 +15,11 @@ from searchctl.app.commands.train_curve import StageName
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.identity import identify
 from searchctl.encoder.resolve import resolve
-from searchctl.training.chain import TrainRequest, train
+from searchctl.training.chain.request import TrainRequest
+from searchctl.training.chain.run import train
+from searchctl.training.data.training_data import read_data
+from searchctl.training.evaluation.step_curve import CurvePoint, curve_steps, read_curves
 from searchctl.training.recipe import Stage, load_recipe
-from searchctl.training.step_curve import CurvePoint, curve_steps, read_curves
-from searchctl.training.training_data import read_data
 
 RECIPE = """
 source = "this test"

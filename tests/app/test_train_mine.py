@@ -17,7 +17,7 @@ from searchctl.app.errors import AppError
 from searchctl.app.mine_workspace import PART, workspace
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.protocol import Role
-from searchctl.training.corpus import read_pairs
+from searchctl.training.data.corpus import read_pairs
 
 BIRDS = ("heron", "stork", "crane", "goose", "swan", "crow", "finch", "owl")
 PLACES = ("river", "meadow", "forest", "shore", "roof")

@@ -19,18 +19,10 @@ import torch
 from searchctl.app.errors import AppError
 from searchctl.app.processes import command_words, joined_processes
 from searchctl.app.train_notices import CutTexts, tell_aside, tell_cost, tell_left_out, tell_sources, tell_unread
-from searchctl.training.cost import expected_tokens
+from searchctl.training.chain.fitting import expected_tokens
+from searchctl.training.data.training_data import Data, read_data
 from searchctl.training.loop import Moment
-from searchctl.training.recipe import (
-    MntpStage,
-    Recipe,
-    Schedule,
-    SimcseStage,
-    SourceSettings,
-    Stage,
-    SupervisedStage,
-)
-from searchctl.training.training_data import Data, read_data
+from searchctl.training.recipe import MntpStage, Recipe, Schedule, SimcseStage, SourceSettings, Stage, SupervisedStage
 
 FAST = Schedule(steps=10)
 TABLES = {"faq": SourceSettings(instruction="Find"), "plain": SourceSettings(), "wiki": SourceSettings(weight=2)}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from searchctl.app.commands.train_pairs import PairMethod
-from searchctl.training.corpus import read_pairs
-from searchctl.training.crops import Method
+from searchctl.training.data.corpus import read_pairs
+from searchctl.training.data.crops import Method
 
 PAGES = {
     "herons.md": (

@@ -16,8 +16,8 @@ import pytest
 from searchctl.app.line_plots import MOST_POINTS
 from searchctl.app.train_manifest import provenance
 from searchctl.app.train_view import STAGE_NAMES
+from searchctl.training.chain.run_log import smoothed, smoothing_span, thinned
 from searchctl.training.recipe import Stage
-from searchctl.training.run_summary import smoothed, smoothing_span, thinned
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LOOKS = {

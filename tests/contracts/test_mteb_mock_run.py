@@ -8,10 +8,10 @@ import pytest
 from mteb.results.task_result import TaskResult
 
 from searchctl.encoder.config import EncoderConfig, Precision
-from searchctl.training.bm25 import Bm25Contender
-from searchctl.training.encoder_contender import EncoderContender
-from searchctl.training.measurement import Contender, EvalTask, Meter, TaskInstructions
-from searchctl.training.mteb_encoder import OpenedModel
+from searchctl.training.evaluation.bm25 import Bm25Contender
+from searchctl.training.evaluation.encoder_contender import EncoderContender
+from searchctl.training.evaluation.measurement import Contender, EvalTask, Meter, TaskInstructions
+from searchctl.training.evaluation.mteb_encoder import OpenedModel
 
 TASKS = {"encoder": 28, "bm25": 9}
 """Mock tasks on text alone; for bm25 those that rank documents."""

@@ -10,7 +10,7 @@ import torch
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.resolve import resolve
-from searchctl.training.chain import TrainRequest
+from searchctl.training.chain.request import TrainRequest
 from searchctl.training.recipe import Recipe, Stage
 
 

@@ -16,13 +16,14 @@ from searchctl.app.processes import joined_processes
 from searchctl.encoder.config import EncoderConfig, Pooling
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import load_tokenizer
-from searchctl.training import mntp, trainable
+from searchctl.training import trainable
 from searchctl.training.checkpoints import Progress, restore, save_checkpoint
-from searchctl.training.embedder import embed
 from searchctl.training.errors import TrainingError
-from searchctl.training.mntp import MntpLoss, require_apart
-from searchctl.training.mntp_objective import MntpTraining
-from searchctl.training.packing import attention_mask, block_mask, join
+from searchctl.training.objectives import mntp_loss as mntp
+from searchctl.training.objectives.embedding import embed
+from searchctl.training.objectives.mntp import MntpTraining
+from searchctl.training.objectives.mntp_loss import MntpLoss, require_apart
+from searchctl.training.objectives.packing import attention_mask, block_mask, join
 from searchctl.training.recipe import LoraSettings, MntpStage
 from searchctl.training.trainable import Trainable, load_trainable
 
@@ -224,7 +225,7 @@ def test_each_process_takes_its_gpu_before_the_group_is_made(monkeypatch: pytest
 def test_a_second_ctrl_c_is_no_end_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import nullcontext
 
-    from searchctl.training import chain
+    from searchctl.training.chain import run as chain
 
     class View:
         asked = True
@@ -259,7 +260,7 @@ def test_a_run_killed_before_its_first_line_can_be_resumed(begun: str, tmp_path:
 
 
 def test_how_a_command_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from searchctl.training.chain import StageOutcome, TrainOutcome
+    from searchctl.training.chain.run import StageOutcome, TrainOutcome
     from searchctl.training.loop import Outcome
     from searchctl.training.recipe import Stage
 

@@ -22,16 +22,17 @@ from searchctl.encoder.protocol import Role
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.checkpoints import Progress, checkpoints, newest_step, save_checkpoint
-from searchctl.training.contrastive import cached_backward, info_nce, same_texts, uniformity_alignment
-from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining, sentences
-from searchctl.training.corpus import Pair, PairSource
-from searchctl.training.distill_objective import DistillTraining, pair_lessons
-from searchctl.training.embedder import Views, embed
+from searchctl.training.data.corpus import Pair, PairSource
+from searchctl.training.data.sentences import sentences
 from searchctl.training.errors import TrainingError
 from searchctl.training.loop import LoopSettings, Moment, run_stage
-from searchctl.training.mntp import masked_loss
-from searchctl.training.mntp_objective import MntpTraining
-from searchctl.training.packing import annealed_mask, block_mask, join, pack
+from searchctl.training.objectives.contrastive import SimcseTraining, SupervisedTraining
+from searchctl.training.objectives.contrastive_loss import cached_backward, info_nce, same_texts, uniformity_alignment
+from searchctl.training.objectives.distill import DistillTraining, pair_lessons
+from searchctl.training.objectives.embedding import Views, embed
+from searchctl.training.objectives.mntp import MntpTraining
+from searchctl.training.objectives.mntp_loss import masked_loss
+from searchctl.training.objectives.packing import annealed_mask, block_mask, join, pack
 from searchctl.training.recipe import (
     DistillStage,
     LoraSettings,

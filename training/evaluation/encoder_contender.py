@@ -1,0 +1,180 @@
+"""An encoder of this project, or an ablation of it, as something to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...encoder.config import EncoderConfig, Precision
+from ...encoder.identity import digest_of, identify, identify_resolved
+from ...encoder.model_folder import stored_weights, weight_files
+from ...encoder.open import open_encoder
+from ...encoder.protocol import Encoder, EncoderInfo
+from ...encoder.resolve import ResolvedModel, resolve
+from ..errors import EvaluationError
+from ..recipe import adapter_name
+from .measurement import EvalTask, Identity, Json, Meter
+from .mteb_encoder import MeteredEncoder, MtebEncoder, OpenedModel
+from .vector_cache import BLOCK_CHARS, CachedEncoder
+
+if TYPE_CHECKING:
+    from ...encoder.model_cache import PullCallback
+
+
+VECTORS = "vectors.sqlite"
+GPU_BLOCK_CHARS = 16 * BLOCK_CHARS
+"""Many full batches of a GPU between two commits, and still seconds."""
+
+
+class EncoderContender:
+    """Measures one configuration of an encoder; the model is loaded once, at the first task, and kept until `close`."""
+
+    def __init__(
+        self,
+        label: str,
+        config: EncoderConfig,
+        *,
+        notice: Callable[[str], None],
+        cache: Path | None = None,
+        progress: PullCallback | None = None,
+    ) -> None:
+        self.label = label
+        self.config = config
+        self._notice = notice
+        self._cache = cache
+        self._progress = progress
+        self._info: EncoderInfo | None = None
+        self._identity: Identity | None = None
+        self._encoder: Encoder | None = None
+
+    def identify(self) -> Identity:
+        """Return who it is; pulls a missing model. Raises what `encoder.resolve.resolve` raises."""
+        if self._identity is None:
+            self._info, details = self._describe()
+            # These two change vectors, and a collection's fingerprint leaves them out.
+            beyond = {"precision": details["precision"], "max_tokens": details["max_tokens"]}
+            self._identity = Identity(
+                label=self.label,
+                kind="encoder",
+                name=self.config.model,
+                fingerprint=digest_of({"encoder": self._info.fingerprint, **beyond}),
+                details=details,
+            )
+        return self._identity
+
+    def _describe(self) -> tuple[EncoderInfo, dict[str, Json]]:
+        if self.config.model == "hashing":
+            info = identify(self.config)
+            return info, {**_sizes(info), "precision": "fp32", "parameters": 0}
+        resolved = resolve(self.config, cache=self._cache, progress=self._progress)
+        info = identify_resolved(resolved, self.config, cache=self._cache)
+        return info, {
+            **_sizes(info),
+            "attention": self.config.attention.value,
+            "method": self.config.method.value,
+            "chain": [adapter_name(folder) for folder in resolved.adapters],
+            "precision": _precision(self.config),
+            "parameters": _parameters(resolved),
+        }
+
+    def supports(self, task_type: str) -> bool:
+        """Return True: any task on text."""
+        return True
+
+    @contextmanager
+    def open(self, task: EvalTask, workspace: Path) -> Iterator[OpenedModel]:
+        """Yield it for `task`. Its vectors are kept in `workspace`, so that a killed task goes on where it was.
+
+        Raises what `encoder.open.open_encoder` raises, and EvaluationError when the model is no longer the identified.
+        """
+        identity = self.identify()
+        encoder = self._loaded()
+        meter = Meter()
+        cached = CachedEncoder(
+            MeteredEncoder(encoder, meter),
+            workspace / VECTORS,
+            kind=f"{identity.details['precision']} {identity.details['max_tokens']}",
+            block_chars=GPU_BLOCK_CHARS if device_type(encoder) == "cuda" else BLOCK_CHARS,
+        )
+        try:
+            model = MtebEncoder(cached, identity=identity, instructions=task.instructions, meter=meter)
+            yield OpenedModel(model=model, meter=meter)
+        finally:
+            cached.close()
+
+    def _loaded(self) -> Encoder:
+        if self._encoder is None:
+            identity = self.identify()
+            encoder = open_encoder(self.config, notice=self._notice, cache=self._cache, progress=self._progress)
+            if encoder.info != self._info:
+                raise EvaluationError(f"{self.label}: the files of {self.config.model} changed meanwhile: run again")
+            check_precision(self.label, encoder, expected=identity.details["precision"])
+            self._encoder = encoder
+        return self._encoder
+
+    def close(self) -> None:
+        """Let the model go; the next `open` loads it again."""
+        if self._encoder is not None:
+            on_gpu = device_type(self._encoder) == "cuda"
+            self._encoder = None
+            if on_gpu:
+                import torch
+
+                torch.cuda.empty_cache()
+
+
+def _sizes(info: EncoderInfo) -> dict[str, Json]:
+    return {"pooling": info.pooling, "max_tokens": info.max_tokens, "dim": info.dim}
+
+
+def _precision(config: EncoderConfig) -> str:
+    """Return the number format that loading will choose; only `auto` asks the hardware, through torch."""
+    if config.precision is not Precision.AUTO:
+        return config.precision.value
+    import torch
+
+    from ...encoder.load import choose_device, choose_dtype
+
+    dtype, _ = choose_dtype(config.precision, choose_device(config.device))
+    return (Precision.BF16 if dtype is torch.bfloat16 else Precision.FP32).value
+
+
+def check_precision(label: str, encoder: Encoder, *, expected: Json) -> None:
+    """Raise EvaluationError where an automatic choice fell back from a full GPU to the CPU and its number format.
+
+    `expected` is the precision that the contender's identity names: a score in another would be kept under it.
+    """
+    used = used_precision(encoder)
+    if used != expected:
+        raise EvaluationError(
+            f"{label}: loaded in {used}, expected {expected}: free the GPU, or use --device cpu or --precision {used}"
+        )
+
+
+def used_precision(encoder: Encoder) -> str:
+    """Return the number format that a loaded encoder computes in."""
+    import torch
+
+    from ...encoder.transformer import TransformerEncoder
+
+    is_bf16 = isinstance(encoder, TransformerEncoder) and encoder.model.dtype is torch.bfloat16
+    return (Precision.BF16 if is_bf16 else Precision.FP32).value
+
+
+def device_type(encoder: Encoder) -> str:
+    """Return "cpu" or "cuda", where a loaded encoder computes."""
+    from ...encoder.transformer import TransformerEncoder
+
+    return encoder.model.device.type if isinstance(encoder, TransformerEncoder) else "cpu"
+
+
+def _parameters(resolved: ResolvedModel) -> int:
+    """Return how many weights the base has: the registry's number, else what its files hold, an output head included.
+
+    Adapters are merged and add none.
+    """
+    if resolved.entry is not None:
+        return resolved.entry.parameters
+    return stored_weights(weight_files(resolved.folder))

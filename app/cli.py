@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from .command_groups import LazyGroup
 from .errors import ExitCode, Failure, explain
-from .invocation import Invocation
-from .lazy_group import LazyGroup
-from .settings import Color, Debug, Quiet, Verbose
+from .options import Color, Debug, Quiet, Verbose
+from .terminal.invocation import Invocation
 
 app = typer.Typer(
     name="searchctl",

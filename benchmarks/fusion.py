@@ -17,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from retrieval import ndcg_at_10, read_jsonl, read_qrels
 
-from searchctl.app.encoders import config_from_json
-from searchctl.app.searching import FUSION_DEPTH
+from searchctl.app.collection.encoder_choice import config_from_json
+from searchctl.app.search.searcher import FUSION_DEPTH
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
 from searchctl.index.collection import FolderCollection

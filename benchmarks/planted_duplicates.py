@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from searchctl.app.collection_contents import embedded_texts
+from searchctl.app.collection.contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.dedup_settings import Level
 from searchctl.index.items import Items, with_vectors

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,10 +18,6 @@ from ..encoder.batching import is_out_of_memory
 from ..index.durable import sync, sync_tree
 from .errors import TrainingError
 from .trainable import Trainable, load_lora, save_lora
-
-if TYPE_CHECKING:
-    pass
-
 
 NOTHING: Mapping[str, Any] = {}
 KEEP = 2

@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from searchctl.app.cli import app
-from searchctl.app.lazy_group import COMMANDS
+from searchctl.app.command_groups import COMMANDS
 
 TREE = Path(__file__).resolve().parents[2]
 ALLOWED = {

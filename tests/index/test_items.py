@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchctl.app.collection_contents import embedded_texts
+from searchctl.app.collection.contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.dedup_settings import Keep, Level, Thresholds
 from searchctl.index.documents import Chunk

@@ -17,13 +17,13 @@ from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
-from searchctl.training.contrastive_objective import SimcseTraining, SupervisedTraining
-from searchctl.training.corpus import Pair, PairSource
-from searchctl.training.distill_objective import DistillTraining, pair_lessons
+from searchctl.training.objectives.contrastive import SimcseTraining, SupervisedTraining
+from searchctl.training.data.corpus import Pair, PairSource
+from searchctl.training.objectives.distill import DistillTraining, pair_lessons
 from searchctl.training.distributed import Ranks, average_gradients
 from searchctl.training.errors import TrainingError
 from searchctl.training.loop import LoopSettings, StepResult, run_stage
-from searchctl.training.mntp_objective import MntpTraining
+from searchctl.training.objectives.mntp import MntpTraining
 from searchctl.training.recipe import DistillStage, LoraSettings, Masking, MntpStage, Schedule, SimcseStage
 from searchctl.training.recipe import SupervisedStage
 from searchctl.training.trainable import load_trainable

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from searchctl.app import train_run
 from searchctl.app.errors import ExitCode
-from searchctl.app.processes import joined_processes
+from searchctl.app.train.processes import joined_processes
 from searchctl.encoder.config import EncoderConfig, Pooling
 from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import load_tokenizer

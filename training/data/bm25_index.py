@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MISSING_EXTRA, EvaluationError
-
-if TYPE_CHECKING:
-    pass
-
 
 SETTINGS: dict[str, Any] = {
     "k1": 1.2,

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import AutoModel
 
-from searchctl.app.score_words import step_name
+from searchctl.app.terminal.wording import step_name
 from searchctl.encoder import load
 from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from searchctl.encoder.open import open_encoder

@@ -1,0 +1,1 @@
+"""Clusters of a collection: the run, the report and the page."""

@@ -1,0 +1,1 @@
+"""Indexing, its state, and everything that changes a collection as a whole."""

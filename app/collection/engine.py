@@ -1,0 +1,317 @@
+"""The one place where an encoder meets an index. Returns values and prints nothing; progress leaves by callbacks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...index.chunking import LEAST_TOKENS, most_overlap
+from ...index.collection import FolderCollection
+from ...index.errors import EncoderMismatchError
+from ...index.lock import write_lock
+from ...index.protocol import CollectionSettings
+from ...index.walk import WalkOptions
+from ..errors import AppError, ExitCode
+from ..options import CHUNK_OVERLAP, CHUNK_TOKENS
+from ..search.searcher import Searcher
+from .changes import Survey, check_places, check_read, compare, is_gone, is_there, outside, survey
+from .encoder_choice import EncoderChoice, LazyEncoder, Notice, config_from_json, config_to_json
+from .indexing import IndexHooks, IndexRun, IndexSummary
+from .paths import absolute_path, stored_path
+from .sources import Source, read_sources, read_unfinished, remember_sources, widened
+from .swap import is_collection, rebuild_folder, require_rebuild_room, swap_in
+
+if TYPE_CHECKING:
+    from ...encoder.model_cache import PullProgress
+    from ...encoder.protocol import Encoder
+
+
+def chunk_sizes(tokens: int | None, overlap: int | None, limit: int | None) -> tuple[int, int]:
+    """Return a chunk's tokens and those that neighbours share; `limit` is the encoder's longest text, where known.
+
+    Raises AppError for sizes of which no chunks can be made.
+    """
+    size = tokens or min(CHUNK_TOKENS, limit or CHUNK_TOKENS)
+    if size < LEAST_TOKENS:
+        what = f"--chunk-tokens is {tokens}" if tokens else f"the encoder reads {limit} tokens of a text at most"
+        raise AppError(f"{what}: expected at least {LEAST_TOKENS}, or no sense is left in a chunk")
+    shared = min(CHUNK_OVERLAP, size // 8) if overlap is None else overlap
+    if shared > (most := most_overlap(size)):
+        raise AppError(f"--chunk-overlap is {shared}: expected at most {most}, a quarter of a chunk's {size} tokens")
+    return size, shared
+
+
+Place = tuple[Path, WalkOptions]
+"""An absolute, resolved path to index, with what to take from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """Where the engine's words go, and where models are kept."""
+
+    notice: Notice = lambda message: None
+    """What a person should know."""
+    detail: Notice = lambda message: None
+    """What a curious person wants to know."""
+    pulling: Callable[[PullProgress], None] | None = None
+    loading: Callable[[str], AbstractContextManager[None]] | None = None
+    """Entered with the encoder's name while it is loaded."""
+    step: Notice | None = None
+    """Told each step of writing; crash tests end the process there."""
+    cache: Path | None = None
+    """Folder for models, None for the user's cache folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRequest:
+    """What to index and how."""
+
+    places: tuple[Place, ...]
+    choice: EncoderChoice = field(default_factory=EncoderChoice)
+    chunk_tokens: int | None = None
+    """None: what the collection has, else the default."""
+    chunk_overlap: int | None = None
+    prune: bool = False
+
+
+class Engine:
+    """A collection's folder with everything a command does to it."""
+
+    def __init__(self, path: Path, talk: Talk) -> None:
+        """`path` is the collection's own folder; it need not be there for `index`."""
+        self.path = path
+        self._talk = talk
+
+    def open(self) -> FolderCollection:
+        """Return the collection. Raises CollectionNotFoundError when there is none."""
+        is_collection(self.path)  # waits for a swap that another process is in the middle of
+        return FolderCollection.open(self.path, notice=self._talk.notice)
+
+    def places(self) -> tuple[Place, ...]:
+        """Return the paths of earlier runs with their options."""
+        base = self.path.parent
+        return tuple((absolute_path(source.path, base), source.options) for source in read_sources(self.path))
+
+    def look(self, collection: FolderCollection) -> Survey:
+        """Return how the files on disk differ from the collection; nothing is read or changed.
+
+        What vanished is in `gone`, whether a run would keep it or not.
+        """
+        known = collection.files()
+        found = self._survey(collection, self.remembered(known), prune=True)
+        for path, record in found.unaccounted(known).items():
+            compare(path, record, self.path.parent, found)
+        return found
+
+    def remembered(self, known: Mapping[str, object]) -> list[Place]:
+        """Return the places of earlier runs that are there, or that should be because files in them are indexed."""
+        base = self.path.parent
+        return [
+            (path, options)
+            for path, options in self.places()
+            if is_there(path) or len(outside(known, [path], base)) < len(known)
+        ]
+
+    def searcher(self, collection: FolderCollection, choice: EncoderChoice) -> Searcher:
+        """Return what answers queries with the collection's own encoder, loaded when first needed.
+
+        Raises EncoderMismatchError when `choice` names another one.
+        """
+        settings = collection.settings
+        encoder = self._encoder(choice, settings)
+        if choice.names_encoder and settings is not None:
+            encoder.info()
+        return Searcher(collection, encoder)
+
+    def index(self, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
+        """Bring the collection up to date with the request's places; it is made when it is not there."""
+        if not is_collection(self.path):  # before a folder is made for nothing
+            check_places(request.places, {}, self.path.parent)
+            chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
+        collection = FolderCollection.create(self.path, notice=self._talk.notice, step=self._talk.step)
+        try:
+            return self._run(collection, request, hooks)
+        finally:
+            collection.close()
+
+    def rebuild(self, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
+        """Make the collection anew beside the old one, which answers queries until the new one is whole.
+
+        Everything indexed before is read again, also outside of the request's places. Ended early and repeated, it
+        goes on from there. The old settings hold where the request says nothing. A place that has vanished, or lost
+        all its files, or an indexed file that cannot be read now, ends it and leaves the old collection as it was,
+        unless the request prunes.
+        """
+        old = self.open()
+        try:
+            with write_lock(self.path):
+                request = self._whole(old, request)
+                chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
+                known = old.files()
+                old.close()
+                collection = self._fresh(request)
+                try:
+                    summary = self._run(collection, request, hooks)
+                    lacking = known.keys() - collection.files().keys()
+                finally:
+                    collection.close()
+                if not request.prune:
+                    check_read(lacking, summary.failed, self.path.parent)
+                swap_in(self.path)
+        finally:
+            old.close()
+        return summary
+
+    def _whole(self, old: FolderCollection, request: IndexRequest) -> IndexRequest:
+        """Return the request with everything the old collection holds, and its settings where nothing was said."""
+        named = {path for path, _ in request.places}
+        known = old.files()
+        earlier = dict(self.remembered(known))
+        places = [
+            (path, widened(options, earlier[path]) if path in earlier else options) for path, options in request.places
+        ]
+        places += [place for place in earlier.items() if place[0] not in named]
+        if request.prune:
+            places = [place for place in places if is_there(place[0])]
+        found = self._survey(old, places, prune=request.prune)
+        if found.protected:
+            folders = ", ".join(str(absolute_path(folder, self.path.parent)) for folder in found.protected)
+            raise AppError(
+                f"{folders}: every indexed file is gone, as when a drive is not mounted. The collection is as it was. "
+                "Bring the files back, or say that they are really gone: `searchctl index --rebuild --prune`",
+                code=ExitCode.INCOMPLETE,
+            )
+        others = (absolute_path(path, self.path.parent) for path in found.unaccounted(known))
+        places += [(path, WalkOptions()) for path in others if is_there(path)]
+        settings = old.settings
+        if settings is None:
+            return replace(request, places=tuple(places))
+        config = request.choice.config(config_from_json(settings.encoder_config))
+        tokens, overlap = request.chunk_tokens or settings.chunk_tokens, request.chunk_overlap
+        if overlap is None:  # the old one, unless it is too much for smaller chunks
+            overlap = (
+                settings.chunk_overlap if tokens == settings.chunk_tokens else min(settings.chunk_overlap, tokens // 8)
+            )
+        choice = request.choice.naming(config)
+        return replace(request, places=tuple(places), choice=choice, chunk_tokens=tokens, chunk_overlap=overlap)
+
+    def _fresh(self, request: IndexRequest) -> FolderCollection:
+        """Return the collection to build: what an earlier rebuild left if it is of the same kind, else a new one."""
+        require_rebuild_room(self.path)  # before hours of embedding
+        folder = rebuild_folder(self.path)
+        if folder.exists():
+            collection = FolderCollection.create(folder, notice=self._talk.notice)
+            present = collection.settings
+            if present is None or present == self._settings(request, self._encoder(request.choice, None)):
+                return collection
+            collection.close()
+            shutil.rmtree(folder)
+        return FolderCollection.create(folder, notice=self._talk.notice, step=self._talk.step)
+
+    def _run(self, collection: FolderCollection, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
+        settings = self._fixed_settings(collection, request)
+        encoder = self._encoder(request.choice, settings)
+        if request.choice.names_encoder and settings is not None:
+            encoder.info()
+
+        def opened() -> tuple[Encoder, CollectionSettings]:
+            return encoder.open(), settings or self._settings(request, encoder)
+
+        base = self.path.parent  # not that of a rebuild, which is elsewhere where the collection is linked
+        check_places(request.places, collection.files(), base)
+        sources = [Source(path=stored_path(path, base), options=options) for path, options in request.places]
+        interrupted = not collection.status().complete
+        with collection.writer() as writer:
+            found = self._survey(collection, request.places, prune=request.prune)
+            left = self._left(collection, sources) if interrupted else []
+            remember_sources(collection.path, sources, unfinished=[*left, *sources])
+            summary = IndexRun(writer, found, opened, hooks, whole=not left).run()
+            forget = self._lost(collection.files()) if request.prune else set()
+            remember_sources(collection.path, sources, unfinished=left, forget=forget)
+            return summary
+
+    def _lost(self, known: Mapping[str, object]) -> set[str]:
+        """Return the stored paths of places that are gone, of which nothing is indexed."""
+        there = {path for path, _ in self.remembered(known)}
+        return {stored_path(path, self.path.parent) for path, _ in self.places() if path not in there and is_gone(path)}
+
+    def _left(self, collection: FolderCollection, sources: Sequence[Source]) -> list[Source]:
+        """Return the sources of interrupted runs that a run of `sources` does not finish; a vanished one is done."""
+        if collection.path != self.path:
+            return []  # a rebuild looks at everything
+        return [
+            source
+            for source in read_unfinished(collection.path)
+            if is_there(absolute_path(source.path, self.path.parent)) and not any(new.covers(source) for new in sources)
+        ]
+
+    def _survey(self, collection: FolderCollection, places: Sequence[Place], *, prune: bool) -> Survey:
+        """Return the survey of all places; those with the same options are walked as one."""
+        base = self.path.parent
+        grouped: dict[WalkOptions, list[Path]] = {}
+        for path, options in places:
+            grouped.setdefault(options, []).append(path)
+        whole = Survey()
+        for options, roots in grouped.items():
+            known = collection.files()
+            whole.merge(survey(roots, options, known, base=base, collection=self.path, prune=prune))
+        named = {path for path, _ in places}
+        special = [path for path, _ in self.places() if path not in named and not named.isdisjoint(path.parents)]
+        # A path that was named itself is not for a run of a folder above it to drop.
+        whole.deselected = list(outside(dict.fromkeys(whole.deselected), special, base))
+        whole.carried = outside(collection.skipped(), [path for path, _ in places], base)
+        return whole
+
+    def _fixed_settings(self, collection: FolderCollection, request: IndexRequest) -> CollectionSettings | None:
+        """Return the settings the run must keep to, None when the collection is empty and may take any.
+
+        Raises EncoderMismatchError when the request wants other chunks than the collection has.
+        """
+        settings = collection.settings
+        if settings is None:
+            return None
+        status = collection.status()
+        if not status.documents and not status.vectors:
+            return None
+        for name in ("chunk_tokens", "chunk_overlap"):
+            wanted, present = getattr(request, name), getattr(settings, name)
+            if wanted is not None and wanted != present:
+                option = "--" + name.replace("_", "-")
+                raise EncoderMismatchError(
+                    f"{option} is {wanted}, the collection was made with {present}: one collection has chunks of one "
+                    f"kind. Leave the option out, or make it anew: `searchctl index --rebuild {option} {wanted}`"
+                )
+        return settings
+
+    def _settings(self, request: IndexRequest, encoder: LazyEncoder) -> CollectionSettings:
+        info = encoder.info()
+        tokens, overlap = chunk_sizes(request.chunk_tokens, request.chunk_overlap, info.max_tokens)
+        return CollectionSettings(
+            encoder_name=info.name,
+            encoder_revision=info.revision,
+            encoder_fingerprint=info.fingerprint,
+            encoder_config=config_to_json(encoder.config),
+            dim=info.dim,
+            chunk_tokens=tokens,
+            chunk_overlap=overlap,
+        )
+
+    def encoder(self, collection: FolderCollection, choice: EncoderChoice) -> LazyEncoder:
+        """Return the collection's own encoder, loaded when first needed."""
+        return self._encoder(choice, collection.settings)
+
+    def _encoder(self, choice: EncoderChoice, settings: CollectionSettings | None) -> LazyEncoder:
+        base = None if settings is None else config_from_json(settings.encoder_config)
+        return LazyEncoder(
+            choice.config(base),
+            notice=self._talk.notice,
+            detail=self._talk.detail,
+            pulling=self._talk.pulling,
+            loading=self._talk.loading,
+            cache=self._talk.cache,
+            expected=settings,
+        )

@@ -1,0 +1,1 @@
+"""Duplicates: found, planned, moved to the trash, put back."""

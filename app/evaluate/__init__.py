@@ -1,0 +1,1 @@
+"""Evaluation of encoders and of search: runs, reports, a test set of one's own."""

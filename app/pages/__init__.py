@@ -1,0 +1,1 @@
+"""What the HTML pages share: parts, style, data, plots."""

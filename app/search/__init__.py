@@ -1,0 +1,1 @@
+"""Queries: the searcher, snippets, groups and the forms of an answer."""

@@ -3,7 +3,7 @@
     python benchmarks/clustering.py DATA/clustering --cache /tmp/clustering --rival FOLDER
 
 DATA/clustering holds 20newsgroups.jsonl and stackoverflow.jsonl (lines {"text": ..., "label": ...}). The texts are
-encoded as documents by a searchctl encoder and clustered by `searchctl.index.clustering`, the code of
+encoded as documents by a searchctl encoder and clustered by `searchctl.index.groups.clustering`, the code of
 `searchctl cluster`, with the true number of labels where a method takes a number, and with the number it chooses. The
 rivals are the vectors of a sentence-transformers folder and TF-IDF (after SVD through the same k-means, and
 scikit-learn's own k-means on the sparse matrix). Methods with chance run with several seeds, of which the mean and the
@@ -33,9 +33,9 @@ from sklearn.metrics import adjusted_rand_score, v_measure_score
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
-from searchctl.index.cluster_settings import ClusterSettings, Method
-from searchctl.index.clustering import cluster
-from searchctl.index.principal import unit_rows
+from searchctl.index.groups.cluster_settings import ClusterSettings, Method
+from searchctl.index.groups.clustering import cluster
+from searchctl.index.groups.principal import unit_rows
 from searchctl.training.evaluation.measurement import describe_machine, describe_versions
 from searchctl.training.evaluation.vector_cache import CachedEncoder
 

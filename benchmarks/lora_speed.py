@@ -16,7 +16,7 @@ from transformers import AutoModel
 from searchctl.encoder.bidirectional import set_attention
 from searchctl.encoder.config import Attention, EncoderConfig
 from searchctl.encoder.depth import keep_layers
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.resolve import resolve
 from searchctl.training.lora_linear import fuse_lora
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

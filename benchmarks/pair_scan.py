@@ -22,8 +22,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from searchctl.index.groups.similar_pairs import similar_pairs
 from searchctl.index.protocol import Vectors
-from searchctl.index.similar_pairs import similar_pairs
 
 DIM = 576
 FLOOR = 0.7

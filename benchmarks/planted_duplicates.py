@@ -28,8 +28,8 @@ import numpy as np
 from searchctl.app.collection.contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.dedup_settings import Level
+from searchctl.index.groups.text_pairs import TextPairs, find_text_pairs
 from searchctl.index.items import Items, with_vectors
-from searchctl.index.text_pairs import TextPairs, find_text_pairs
 
 Pair = tuple[int, int]
 TOTAL, EACH, WORDS = 5000, 200, 40

@@ -64,7 +64,7 @@ def ours(args: argparse.Namespace, side: str) -> Measured:
     import torch
 
     from searchctl.encoder.config import EncoderConfig
-    from searchctl.encoder.resolve import resolve
+    from searchctl.encoder.models.resolve import resolve
     from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
     from searchctl.training.recipe import LoraSettings, Schedule
     from searchctl.training.trainable import load_trainable
@@ -163,7 +163,7 @@ def lora(model: Any) -> Any:
 
 def plain_base(args: argparse.Namespace) -> Path:
     from searchctl.encoder.config import EncoderConfig
-    from searchctl.encoder.resolve import resolve
+    from searchctl.encoder.models.resolve import resolve
 
     return resolve(EncoderConfig(model=args.model, chain=0)).folder
 

@@ -19,10 +19,10 @@ from .bidirectional import set_attention
 from .config import Attention, EncoderConfig, Pooling, Precision
 from .depth import keep_layers
 from .errors import EncoderError, ModelFilesError, NotBidirectionalError
-from .model_folder import stored_weights, weight_files
+from .models.folder import stored_weights, weight_files
+from .models.resolve import ResolvedModel
 from .projection import load_projection
 from .protocol import EncoderInfo
-from .resolve import ResolvedModel
 from .tokenize import TextTokenizer, load_tokenizer
 from .transformer import TransformerEncoder
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import EncoderConfig
-from .identity import identify, identify_resolved
-from .model_cache import PullCallback
+from .models.cache import PullCallback
+from .models.identity import identify, identify_resolved
+from .models.resolve import resolve
 from .protocol import Encoder
-from .resolve import resolve
 
 __all__ = ["identify", "open_encoder"]
 

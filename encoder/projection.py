@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import ModelFilesError
-from .model_folder import check_safetensors, tensor_shapes
+from .models.folder import check_safetensors, tensor_shapes
 
 if TYPE_CHECKING:
     from torch import nn

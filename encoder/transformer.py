@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from .batching import plan_batches, run_halving
 from .config import Pooling
 from .errors import EncoderError, NonFiniteError
-from .model_folder import config_width
+from .models.folder import config_width
 from .pooling import pool
 from .protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
 from .tokenize import TextTokenizer, TokenRow

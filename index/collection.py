@@ -24,6 +24,7 @@ from .catalogue import (
 )
 from .dedup_settings import Level
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
+from .faiss_file import Notice
 from .integrity import repair, verify
 from .items import Items, read_items
 from .keeper import Keeper
@@ -40,10 +41,9 @@ from .protocol import (
     StoredChunk,
     Vectors,
 )
-from .publish import Notice
 from .restriction import FilterMemory
 from .rows import read_chunks
-from .writing import FolderWriter
+from .writer import FolderWriter
 
 COLLECTION_FOLDER = ".searchctl"
 

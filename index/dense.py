@@ -9,14 +9,14 @@ from threading import Lock
 
 import numpy as np
 
+from .brute_force import check_k
 from .catalogue import read_state
 from .cosine import check_unit, exact_cosines, ranked
 from .errors import IndexRoomError
+from .faiss_file import Notice, catch_up, load_store, vector_blocks
 from .faiss_store import FaissStore
-from .oracle import check_k
+from .filters import Restriction
 from .protocol import Ids, Scored, Vectors
-from .publish import Notice, catch_up, load_store, vector_blocks
-from .restriction import Restriction
 
 _SPARE = 16
 """Vectors asked for beyond k: some belong to no chunk yet, or to chunks the filter excludes."""

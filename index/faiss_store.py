@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .brute_force import check_k, checked_ids, empty_neighbors
 from .cosine import check_unit, exact_cosines, float32_margin, ranked
 from .errors import IndexRoomError, StorageError
-from .oracle import check_k, checked_ids, empty_neighbors
 from .protocol import Ids, Neighbors, StoreInfo, Vectors
 
 _GPU_DISTRIBUTIONS = (

@@ -1,7 +1,8 @@
-"""Which documents a filter lets through: by type, gitignore-style glob and date, before any top-k."""
+"""Which documents a filter lets through, by type, gitignore-style glob and date, and the memory of it."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,3 +92,29 @@ def _line(glob: str) -> str:
     except (ValueError, re.error) as error:  # pathspec lets the latter out: a range such as [9-0]
         raise QuerySyntaxError(f"the glob {glob!r} cannot be understood ({error}): use * ? [abc] and **") from error
     return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Restriction:
+    """Which chunks may be found: those of the documents that are also among the chunks; None: all of that kind."""
+
+    documents: Ids | None
+    chunks: Ids | None
+    """Ascending, each once."""
+
+    @property
+    def lets_none_through(self) -> bool:
+        """Whether nothing qualifies, as far as is known without looking."""
+        return any(ids is not None and not len(ids) for ids in (self.documents, self.chunks))
+
+    def sql(self, chunk: str) -> tuple[str, list[str]]:
+        """Return a condition on `chunk`, an expression for a chunk's id, that begins with AND, and its arguments."""
+        condition, arguments = "", []
+        if self.documents is not None:
+            documents = "SELECT id FROM chunks WHERE document_id IN (SELECT value FROM json_each(?))"
+            condition += f" AND {chunk} IN ({documents})"
+            arguments.append(json.dumps(self.documents.tolist()))
+        if self.chunks is not None:
+            condition += f" AND {chunk} IN (SELECT value FROM json_each(?))"
+            arguments.append(json.dumps(self.chunks.tolist()))
+        return condition, arguments

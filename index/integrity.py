@@ -10,9 +10,9 @@ import numpy as np
 from .catalogue import CATALOGUE_FILE, State, bump, read_state, transaction, write_state
 from .cosine import UNIT_TOLERANCE
 from .errors import CollectionDamagedError
+from .faiss_file import Notice, is_published, leftovers, publish, read_published, vector_blocks
 from .faiss_store import FaissStore
 from .protocol import Problem, RepairReport
-from .publish import Notice, is_published, leftovers, publish, read_published, vector_blocks
 from .schema import SQL_FTS
 
 _SHOWN = 5

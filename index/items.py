@@ -16,9 +16,9 @@ from blake3 import blake3
 from .catalogue import read_state
 from .dedup_settings import Level
 from .errors import CollectionDamagedError, IndexRoomError
+from .faiss_file import vector_blocks
 from .filters import matching_documents
 from .protocol import Filter, Ids, Vectors
-from .publish import vector_blocks
 from .rows import read_candidates
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .brute_force import check_k
 from .cosine import ranked
-from .oracle import check_k
 from .protocol import Scored
 
 if TYPE_CHECKING:
-    from .restriction import Restriction
+    from .filters import Restriction
 
 TEXT_WEIGHT, CONTEXT_WEIGHT, PATH_WEIGHT = 1.0, 1.0, 0.3
 """BM25 weights of a word in the chunk, in its title and headings, and in its path."""

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from dataclasses import dataclass
 
 import numpy as np
 
 from .catalogue import read_state
-from .filters import Candidate, matching_documents
+from .filters import Candidate, Restriction, matching_documents
 from .protocol import Filter, Ids
 from .rows import read_candidates
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Restriction:
-    """Which chunks may be found: those of the documents that are also among the chunks; None: all of that kind."""
-
-    documents: Ids | None
-    chunks: Ids | None
-    """Ascending, each once."""
-
-    @property
-    def lets_none_through(self) -> bool:
-        """Whether nothing qualifies, as far as is known without looking."""
-        return any(ids is not None and not len(ids) for ids in (self.documents, self.chunks))
-
-    def sql(self, chunk: str) -> tuple[str, list[str]]:
-        """Return a condition on `chunk`, an expression for a chunk's id, that begins with AND, and its arguments."""
-        condition, arguments = "", []
-        if self.documents is not None:
-            documents = "SELECT id FROM chunks WHERE document_id IN (SELECT value FROM json_each(?))"
-            condition += f" AND {chunk} IN ({documents})"
-            arguments.append(json.dumps(self.documents.tolist()))
-        if self.chunks is not None:
-            condition += f" AND {chunk} IN (SELECT value FROM json_each(?))"
-            arguments.append(json.dumps(self.chunks.tolist()))
-        return condition, arguments
 
 
 class FilterMemory:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ..encoder.hash_cache import content_hashes
-from ..encoder.identity import digest_of
-from ..encoder.model_folder import MODULES, read_json
+from ..encoder.models.folder import MODULES, read_json
+from ..encoder.models.hash_cache import content_hashes
+from ..encoder.models.identity import digest_of
 from ..encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
 from .errors import MISSING_EXTRA, EvaluationError
 

@@ -25,11 +25,11 @@ from ..encoder.bidirectional import decoder_layers, set_attention
 from ..encoder.config import Attention
 from ..encoder.depth import keep_layers
 from ..encoder.load import cast_weights, quiet_loading, require_complete
-from ..encoder.model_folder import width
+from ..encoder.models.folder import width
+from ..encoder.models.resolve import ResolvedModel
+from ..encoder.models.sidecar import Sidecar, write_sidecar
 from ..encoder.projection import FILE_NAME as PROJECTION
 from ..encoder.projection import load_projection, save_projection
-from ..encoder.resolve import ResolvedModel
-from ..encoder.sidecar import Sidecar, write_sidecar
 from .errors import TrainingError
 from .lora_linear import fuse_lora
 from .recipe import LoraSettings

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ...encoder.config import Precision
-from ...index.cluster_settings import ClusterSettings, Layout, Method
 from ...index.dedup_settings import Level
+from ...index.groups.cluster_settings import ClusterSettings, Layout, Method
 from ..errors import AppError
 from ..options import (
     OUTPUT,

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...index.cluster_settings import ClusterSettings
-from ...index.cluster_shape import ClusterShape
-from ...index.clustering import Clustering
+from ...index.groups.cluster_settings import ClusterSettings
+from ...index.groups.cluster_shape import ClusterShape
+from ...index.groups.clustering import Clustering
 from ...index.items import Item, Items
 from ...index.protocol import Vectors
 from ..collection.items import item_json, place

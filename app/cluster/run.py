@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...encoder.protocol import EncodeProgress, Role
-from ...index.cluster_ids import MatchedIds, NamedCluster, NewCluster, match_ids
-from ...index.cluster_settings import ClusterSettings, Layout
-from ...index.cluster_shape import describe_clusters
-from ...index.clustering import by_size, check_settings, cluster
 from ...index.dedup_settings import Level
+from ...index.groups.cluster_ids import MatchedIds, NamedCluster, NewCluster, match_ids
+from ...index.groups.cluster_settings import ClusterSettings, Layout
+from ...index.groups.cluster_shape import describe_clusters
+from ...index.groups.clustering import by_size, check_settings, cluster
+from ...index.groups.keywords import keywords
+from ...index.groups.map_layout import check_layout
+from ...index.groups.steps import StepProgress
 from ...index.items import Items, with_vectors
-from ...index.keywords import keywords
-from ...index.map_layout import check_layout
 from ...index.protocol import Filter
-from ...index.steps import StepProgress
 from ...training.evaluation.vector_cache import CachedEncoder
 from ..collection.caches import places_of
 from ..collection.contents import StoredVectors, embedded_texts

@@ -16,13 +16,13 @@ from zipfile import BadZipFile
 import numpy as np
 from blake3 import blake3
 
-from ...index.cluster_settings import Layout
 from ...index.durable import write_whole
+from ...index.groups.cluster_settings import Layout
+from ...index.groups.map_layout import map_layout
+from ...index.groups.steps import ProgressCallback
+from ...index.groups.text_pairs import TextPairs, first_texts
 from ...index.items import Items
-from ...index.map_layout import map_layout
 from ...index.protocol import Vectors
-from ...index.steps import ProgressCallback
-from ...index.text_pairs import TextPairs, first_texts
 
 KEPT = 4
 """Files of a kind that stay: chunks and documents, and two of another kind of question."""

@@ -14,8 +14,8 @@ from blake3 import blake3
 from ...encoder.protocol import EncodeProgress, Role
 from ...index.catalogue import CATALOGUE_FILE, ReadConnection, read_state, snapshot, sqlite_errors, vector_ids
 from ...index.errors import CollectionDamagedError
+from ...index.faiss_file import vector_blocks
 from ...index.items import embedded_texts as read_embedded_texts
-from ...index.publish import vector_blocks
 from ...index.rows import document_paths, read_chunks, read_document
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
-from ...encoder.registry import find
+from ...encoder.models.registry import find
 from ...index.errors import CollectionDamagedError, EncoderMismatchError
 from ..errors import AppError
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullProgress
+    from ...encoder.models.cache import PullProgress
     from ...encoder.protocol import Encoder, EncoderInfo
     from ...index.protocol import CollectionSettings
 
@@ -133,7 +133,7 @@ class LazyEncoder:
         Raises EncoderMismatchError when it does not fit the collection.
         """
         if self._info is None:
-            from ...encoder.identity import identify
+            from ...encoder.models.identity import identify
 
             info = identify(self.config, cache=self._cache, progress=self._pulling)
             if self._expected is not None:
@@ -161,7 +161,7 @@ class LazyEncoder:
         entry = find(self.config.model)
         if entry is not None and entry.source == "builtin":
             return entry.sidecar.dense_weight
-        from ...encoder.resolve import resolve
+        from ...encoder.models.resolve import resolve
 
         return resolve(self.config, cache=self._cache, progress=self._pulling).sidecar.dense_weight
 

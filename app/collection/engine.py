@@ -26,7 +26,7 @@ from .sources import Source, read_sources, read_unfinished, remember_sources, wi
 from .swap import is_collection, rebuild_folder, require_rebuild_room, swap_in
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullProgress
+    from ...encoder.models.cache import PullProgress
     from ...encoder.protocol import Encoder
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...encoder.config import EncoderConfig, Precision
-from ...encoder.model_cache import folder_bytes
+from ...encoder.models.cache import folder_bytes
 from ...index.catalogue import CATALOGUE_FILE
 from ...index.collection import FolderCollection
 from ...index.durable import write_whole

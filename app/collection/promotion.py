@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import Precision
-from ...encoder.model_cache import folder_bytes
+from ...encoder.models.cache import folder_bytes
 from ...index.collection import FolderCollection
 from ...index.durable import write_whole
 from ...index.errors import CollectionDamagedError

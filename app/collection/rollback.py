@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.errors import EncoderError
-from ...encoder.model_cache import folder_bytes
+from ...encoder.models.cache import folder_bytes
 from ...index.collection import FolderCollection
 from ...index.lock import write_lock
 from ..errors import AppError

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ...index.collection import FolderCollection
 from ...index.dedup_settings import Keep, Level, Thresholds
-from ...index.duplicate_groups import DuplicateGraph
 from ...index.errors import EncoderMismatchError
+from ...index.groups.duplicate_groups import DuplicateGraph
+from ...index.groups.near_pairs import NEAR_FLOOR
+from ...index.groups.similar_pairs import MOST_PAIRS
+from ...index.groups.text_pairs import TextPairs, find_text_pairs
 from ...index.items import Items
-from ...index.near_pairs import NEAR_FLOOR
 from ...index.protocol import Filter
-from ...index.similar_pairs import MOST_PAIRS
-from ...index.text_pairs import TextPairs, find_text_pairs
 from ..collection.caches import StoredPairs, pairs_file, read_pairs, write_pairs
 from ..collection.engine import Talk
 from ..collection.items import INCOMPLETE, Bar, check_room, opened

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...index.dedup_settings import Keep, Level, Thresholds, Tier
-from ...index.duplicate_groups import Dropped, DuplicateGraph, Group
+from ...index.groups.duplicate_groups import Dropped, DuplicateGraph, Group
 from ...index.items import Item
 from ..collection.items import item_json, place
 from ..options import GroupFormat

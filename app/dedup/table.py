@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...index.dedup_settings import Level, Tier
-from ...index.duplicate_groups import Group
+from ...index.groups.duplicate_groups import Group
 from ..collection.items import place
 from ..terminal.console import Terminal, printable
 from ..terminal.wording import many, preview, size

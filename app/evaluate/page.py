@@ -9,15 +9,7 @@ from ...training.evaluation.measurement import Json, TaskScore
 from ...training.evaluation.paper_scores import PaperComparison
 from ..pages.parts import document, figure, heading, legend_list, number_table, safe, text_table
 from ..pages.svg import SERIES
-from ..terminal.wording import (
-    MARK,
-    MISSING,
-    many,
-    metric_name,
-    points,
-    pooling_name,
-    signed,
-)
+from ..terminal.wording import MARK, MISSING, many, metric_name, points, pooling_name, signed
 from .plots import ablation_bars, category_bars, forest, forest_rows, speed_labels, speed_scatter
 from .report_tables import (
     ablation_table,

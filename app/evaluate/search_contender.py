@@ -11,9 +11,9 @@ import numpy as np
 from blake3 import blake3
 
 from ...encoder.config import EncoderConfig
-from ...encoder.identity import digest_of
+from ...encoder.models.identity import digest_of
+from ...encoder.models.registry import find
 from ...encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
-from ...encoder.registry import find
 from ...index.lexical import CONTEXT_WEIGHT, PATH_WEIGHT, TEXT_WEIGHT
 from ...index.schema import TOKENIZER
 from ...training.errors import EvaluationError
@@ -233,7 +233,7 @@ class SearchContender:
         entry = find(self._config.model)
         if entry is not None and entry.source == "builtin":
             return self._lazy.open().tokenizer
-        from ...encoder.resolve import resolve
+        from ...encoder.models.resolve import resolve
         from ...encoder.tokenize import load_tokenizer
 
         return load_tokenizer(resolve(self._config, cache=self._talk.cache, progress=self._talk.pulling).folder)
@@ -296,7 +296,7 @@ class SearchContender:
         entry = find(self._config.model)
         if entry is not None and entry.source == "builtin":
             return entry.sidecar.prompt
-        from ...encoder.resolve import resolve
+        from ...encoder.models.resolve import resolve
 
         return resolve(self._config, cache=self._talk.cache, progress=self._talk.pulling).sidecar.prompt
 

@@ -24,7 +24,7 @@ from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, size
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullProgress
+    from ...encoder.models.cache import PullProgress
     from ...encoder.transformer import TransformerEncoder
     from ...training.probing.word_probe import StatesKey, WordResult
     from ...training.probing.word_states import StateProgress, WordStates

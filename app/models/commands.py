@@ -151,7 +151,7 @@ def pull_model(
       searchctl models pull smollm2-135m
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from ...encoder.pull import discard_damaged, pull
+    from ...encoder.models.pull import discard_damaged, pull
     from ..options import cache_folder
     from ..terminal.progress import pull_bar
     from .report import folder_of
@@ -344,7 +344,7 @@ def _check_direction(ctx: typer.Context, model: str | None, *, rollback: bool) -
 
 def _no_builtin(name: str) -> None:
     """Raise AppError for an empty name, and for a model that is code and has no files."""
-    from ...encoder.registry import find
+    from ...encoder.models.registry import find
     from ..collection.encoder_choice import require_model
     from ..errors import AppError
 

@@ -25,9 +25,9 @@ from ..terminal.progress import pull_bar
 from ..terminal.wording import size
 
 if TYPE_CHECKING:
-    from ...encoder.export import Exported
-    from ...encoder.model_card import Origin
-    from ...encoder.resolve import ResolvedModel
+    from ...encoder.export.export import Exported
+    from ...encoder.export.model_card import Origin
+    from ...encoder.models.resolve import ResolvedModel
 
 
 MADE_WITH = ("torch", "transformers", "tokenizers", "safetensors", "peft", "sentence-transformers")
@@ -52,8 +52,8 @@ def run_export(terminal: Terminal, wish: ExportWish) -> None:
     config = _config(wish)
     # peft asks transformers by names that are on their way out: nothing that a person exporting can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    from ...encoder.export import ExportRequest, export_model
-    from ...encoder.export_check import sentence_transformers_loader
+    from ...encoder.export.check import sentence_transformers_loader
+    from ...encoder.export.export import ExportRequest, export_model
 
     request = ExportRequest(
         config=config,
@@ -102,8 +102,8 @@ def origin_of(name: str, resolved: ResolvedModel) -> Origin:
 
     `name` is the model as typed. Names only: paths of this machine mean nothing on another.
     """
-    from ...encoder.model_card import Origin, stated_licence
-    from ...encoder.pull import HUB_NAME
+    from ...encoder.export.model_card import Origin, stated_licence
+    from ...encoder.models.pull import HUB_NAME
     from ...training.chain.output_folder import plain_base
 
     entry = resolved.entry

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ...encoder.depth import parse_layers, stated_layers
-from ...encoder.identity import identify
-from ...encoder.model_cache import folder_bytes, pulled
-from ...encoder.pull import HUB_NAME
-from ...encoder.registry import ENTRIES, ModelEntry, find
-from ...encoder.resolve import resolve
-from ...encoder.sidecar import Sidecar
+from ...encoder.models.cache import folder_bytes, pulled
+from ...encoder.models.identity import identify
+from ...encoder.models.pull import HUB_NAME
+from ...encoder.models.registry import ENTRIES, ModelEntry, find
+from ...encoder.models.resolve import resolve
+from ...encoder.models.sidecar import Sidecar
 from ..collection.encoder_choice import EncoderChoice
 from ..errors import AppError
 from ..options import cache_folder

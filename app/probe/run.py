@@ -96,7 +96,7 @@ def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subj
             loading=lambda name: terminal.waiting(f"loading {name}"),
             cache=cache_folder(),
         ).open()
-        from ...encoder.resolve import resolve
+        from ...encoder.models.resolve import resolve
         from ...encoder.transformer import TransformerEncoder
         from ...training.probing.probe import probe_model
         from ...training.probing.tolerance import PARAGRAPH

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .console import Terminal
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullProgress
+    from ...encoder.models.cache import PullProgress
 
 
 _STAGES = {

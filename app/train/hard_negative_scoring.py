@@ -17,7 +17,7 @@ from ..terminal.console import Terminal
 from ..terminal.wording import duration
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullProgress
+    from ...encoder.models.cache import PullProgress
     from ...encoder.protocol import EncodeProgress, EncoderInfo
     from ...training.data.mining import Scores
 

@@ -12,7 +12,7 @@ from ..terminal.console import Terminal, printable
 from ..terminal.wording import duration
 
 if TYPE_CHECKING:
-    from ...encoder.resolve import ResolvedModel
+    from ...encoder.models.resolve import ResolvedModel
     from ...training.chain.request import TrainRequest
     from ...training.data.training_data import Data
     from ...training.loop import Moment

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...encoder.config import EncoderConfig
 from ...encoder.depth import Layers, parse_layers
-from ...encoder.model_folder import hidden_layers
+from ...encoder.models.folder import hidden_layers
 from ...training.recipe import SHIPPED, Recipe, Stage, load_recipe, shipped_recipes, stage_settings, uses_teacher
 from ..collection.encoder_choice import absolute_model, require_model
 from ..errors import AppError, ExitCode
@@ -28,7 +28,7 @@ from .report import leave_report
 from .request import TrainWish
 
 if TYPE_CHECKING:
-    from ...encoder.resolve import ResolvedModel
+    from ...encoder.models.resolve import ResolvedModel
     from ...training.chain.request import TrainRequest
     from ...training.chain.run import TrainOutcome
     from ...training.data.training_data import Data
@@ -43,7 +43,7 @@ DEFAULT_MODEL = "smollm2-135m"
 def recipe_and_base(
     terminal: Terminal, wish: TrainWish, stages: tuple[Stage, ...], output: Path
 ) -> tuple[Recipe, ResolvedModel]:
-    from ...encoder.resolve import resolve
+    from ...encoder.models.resolve import resolve
 
     name = absolute_model(wish.model or DEFAULT_MODEL)
     with pull_bar(terminal, name) as pulling:

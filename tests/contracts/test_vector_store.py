@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from searchctl.index.brute_force import OracleStore
 from searchctl.index.errors import IndexRoomError, StorageError
 from searchctl.index.faiss_store import FaissStore, load_faiss
-from searchctl.index.oracle import OracleStore
 from searchctl.index.protocol import Ids, Vectors, VectorStore
 
 DIM = 24

@@ -15,15 +15,15 @@ from transformers import AutoConfig, AutoModel
 from searchctl.encoder.config import EncoderConfig, ExportFormat, Precision
 from searchctl.encoder.depth import keep_adapter_layers, keep_layers, parse_layers, stated_layers
 from searchctl.encoder.errors import EncoderError, ModelFilesError
-from searchctl.encoder.export import ExportRequest, export_model
-from searchctl.encoder.export_check import sentence_transformers_loader
-from searchctl.encoder.identity import identify
-from searchctl.encoder.model_card import Origin
+from searchctl.encoder.export.check import sentence_transformers_loader
+from searchctl.encoder.export.export import ExportRequest, export_model
+from searchctl.encoder.export.model_card import Origin
+from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.resolve import resolve
+from searchctl.encoder.models.sidecar import Sidecar, read_sidecar, write_sidecar
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.projection import load_projection, projection_shape, save_projection
 from searchctl.encoder.protocol import Encoder, Role
-from searchctl.encoder.resolve import resolve
-from searchctl.encoder.sidecar import Sidecar, read_sidecar, write_sidecar
 
 TEXTS = ["The capital of France is Paris.", "Rust", "Bread rises because yeast turns sugar into carbon dioxide."]
 Make = Callable[..., Path]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from searchctl.encoder.registry import find
-from searchctl.encoder.resolve import SHIPPED, shipped_adapters
+from searchctl.encoder.models.registry import find
+from searchctl.encoder.models.resolve import SHIPPED, shipped_adapters
 
 LIMIT_BYTES = 25_000_000
 MODELS = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir()) if SHIPPED.is_dir() else []

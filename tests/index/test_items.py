@@ -11,11 +11,11 @@ from searchctl.app.collection.contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.dedup_settings import Keep, Level, Thresholds
 from searchctl.index.documents import Chunk
-from searchctl.index.duplicate_groups import DuplicateGraph
 from searchctl.index.errors import IndexRoomError
+from searchctl.index.groups.duplicate_groups import DuplicateGraph
+from searchctl.index.groups.text_pairs import find_text_pairs, first_texts
 from searchctl.index.items import with_vectors
 from searchctl.index.protocol import Batch, CollectionSettings, DocumentRecord, FileRecord, Filter
-from searchctl.index.text_pairs import find_text_pairs, first_texts
 
 DIM = 8
 SETTINGS = CollectionSettings(

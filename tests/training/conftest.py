@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.resolve import resolve
 from searchctl.training.chain.request import TrainRequest
 from searchctl.training.recipe import Recipe, Stage
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.open import open_encoder
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.objectives.contrastive import SimcseTraining, SupervisedTraining
 from searchctl.training.data.corpus import Pair, PairSource

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from searchctl.encoder.registry import ENTRIES
+from searchctl.encoder.models.registry import ENTRIES
 from searchctl.training.errors import DataError
 from searchctl.training.recipe import SHIPPED, LoraSettings, Masking, Recipe, Schedule, load_recipe, shipped_recipes
 

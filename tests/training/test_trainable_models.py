@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from searchctl.app import train_run
 from searchctl.app.errors import ExitCode
+from searchctl.app.train import run as train_run
 from searchctl.app.train.processes import joined_processes
 from searchctl.encoder.config import EncoderConfig, Pooling
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.tokenize import load_tokenizer
 from searchctl.training import trainable
 from searchctl.training.checkpoints import Progress, restore, save_checkpoint

@@ -17,9 +17,9 @@ from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax
 
 from searchctl.encoder.bidirectional import decoder_layers
 from searchctl.encoder.config import EncoderConfig, Pooling
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.checkpoints import Progress, checkpoints, newest_step, save_checkpoint
 from searchctl.training.data.corpus import Pair, PairSource

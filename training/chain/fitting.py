@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...encoder.model_folder import context
-from ...encoder.resolve import ResolvedModel
+from ...encoder.models.folder import context
+from ...encoder.models.resolve import ResolvedModel
 from ..data.sentences import sentences
 from ..data.training_data import Data
 from ..objectives.batch_supply import largest_batch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ...encoder.config import Pooling
 from ...encoder.errors import EncoderError
-from ...encoder.identity import full_width
-from ...encoder.model_folder import context
+from ...encoder.models.folder import context
+from ...encoder.models.identity import full_width
 from ...encoder.protocol import Role
 from ...encoder.tokenize import TextTokenizer, load_tokenizer
 from ..data.sentences import sentences

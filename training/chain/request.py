@@ -10,7 +10,7 @@ import torch
 
 from ...encoder.depth import Layers
 from ...encoder.load import choose_attention
-from ...encoder.resolve import ResolvedModel
+from ...encoder.models.resolve import ResolvedModel
 from ..errors import TrainingError
 from ..objectives.dev_pairs import DevPairs, require_own_names
 from ..objectives.teacher import Teacher, require_teacher

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from ...encoder.identity import digest_of
-from ...encoder.model_folder import ADAPTER_WEIGHTS
+from ...encoder.models.folder import ADAPTER_WEIGHTS
+from ...encoder.models.identity import digest_of
 from ..checkpoints import ANOTHER, differences
 from ..data.training_data import Data
 from ..distributed import Ranks, barrier

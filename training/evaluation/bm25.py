@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...encoder.identity import digest_of
+from ...encoder.models.identity import digest_of
 from ..data.bm25_index import SETTINGS, Bm25Index
 from ..errors import EvaluationError
 from .instructions import ASYMMETRIC

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...encoder import registry
 from ...encoder.config import Attention, EncoderConfig, Method, Pooling
-from ...encoder.pull import HUB_NAME
-from ...encoder.resolve import resolve
+from ...encoder.models import registry
+from ...encoder.models.pull import HUB_NAME
+from ...encoder.models.resolve import resolve
 from ..errors import EvaluationError
 from ..recipe import Stage, adapter_name
 from ..sentence_transformer import st_folder
@@ -22,7 +22,7 @@ from .encoder_contender import EncoderContender
 from .sentence_transformer import StContender
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullCallback
+    from ...encoder.models.cache import PullCallback
 
 
 MODEL = "model"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import EncoderConfig, Precision
-from ...encoder.identity import digest_of, identify, identify_resolved
-from ...encoder.model_folder import stored_weights, weight_files
+from ...encoder.models.folder import stored_weights, weight_files
+from ...encoder.models.identity import digest_of, identify, identify_resolved
+from ...encoder.models.resolve import ResolvedModel, resolve
 from ...encoder.open import open_encoder
 from ...encoder.protocol import Encoder, EncoderInfo
-from ...encoder.resolve import ResolvedModel, resolve
 from ..errors import EvaluationError
 from ..recipe import adapter_name
 from .measurement import EvalTask, Identity, Json, Meter
@@ -20,7 +20,7 @@ from .mteb_encoder import MeteredEncoder, MtebEncoder, OpenedModel
 from .vector_cache import BLOCK_CHARS, CachedEncoder
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullCallback
+    from ...encoder.models.cache import PullCallback
 
 
 VECTORS = "vectors.sqlite"

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ...encoder.registry import find
+from ...encoder.models.registry import find
 from ..errors import DataError
 from .measurement import Identity
 

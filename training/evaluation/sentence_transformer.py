@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...encoder.model_folder import stored_weights
+from ...encoder.models.folder import stored_weights
 from ...encoder.protocol import Role
 from ..sentence_transformer import BATCH_SIZE, StEncoder, load_model, model_files, st_fingerprint, token_limit
 from .encoder_contender import VECTORS

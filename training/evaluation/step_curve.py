@@ -14,15 +14,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ...encoder.config import EncoderConfig
-from ...encoder.model_folder import check_adapter_folder
-from ...encoder.resolve import resolve
+from ...encoder.models.folder import check_adapter_folder
+from ...encoder.models.resolve import resolve
 from ..chain.output_folder import CHECKPOINTS, MANIFEST, STAGE, base_copies, write_json
 from ..errors import DataError, TrainingError
 from ..recipe import Stage
 from .measurement import Json
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullCallback
+    from ...encoder.models.cache import PullCallback
 
 
 CURVE = "curve.json"

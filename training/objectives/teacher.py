@@ -13,22 +13,22 @@ from tokenizers import Tokenizer
 
 from ...encoder.config import EncoderConfig, Precision
 from ...encoder.errors import EncoderError
-from ...encoder.identity import digest_of, full_width, identify, identify_resolved
-from ...encoder.model_cache import cache_root
-from ...encoder.model_card import stated_licence
+from ...encoder.export.model_card import stated_licence
+from ...encoder.models.cache import cache_root
+from ...encoder.models.identity import digest_of, full_width, identify, identify_resolved
+from ...encoder.models.registry import find
+from ...encoder.models.resolve import resolve
+from ...encoder.models.sidecar import FILE_NAME
 from ...encoder.open import open_encoder
 from ...encoder.protocol import Encoder, EncoderInfo, ProgressCallback, Role, Vectors
-from ...encoder.registry import find
-from ...encoder.resolve import resolve
-from ...encoder.sidecar import FILE_NAME
 from ..errors import EvaluationError, TrainingError
 from ..recipe import DistillStage, Stage
 from ..sentence_transformer import StEncoder, load_model, st_fingerprint, st_folder, st_info
 from .teacher_cache import CachedTeacher
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullCallback
-    from ...encoder.resolve import ResolvedModel
+    from ...encoder.models.cache import PullCallback
+    from ...encoder.models.resolve import ResolvedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

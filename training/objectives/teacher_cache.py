@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 from tokenizers import Tokenizer
 
-from ...encoder.identity import digest_of
+from ...encoder.models.identity import digest_of
 from ...encoder.protocol import Encoder, EncoderInfo, ProgressCallback, Role, Vectors
 from ..errors import TrainingError
 

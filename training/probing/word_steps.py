@@ -14,7 +14,7 @@ from ..recipe import _NAMES, Step, adapter_name
 from .word_data import WordTask
 
 if TYPE_CHECKING:
-    from ...encoder.model_cache import PullCallback
+    from ...encoder.models.cache import PullCallback
 
 
 class Alignment(StrEnum):
@@ -51,8 +51,8 @@ def probed_steps(
     in the chain. Raises EvaluationError for a step that the model has not, and what `resolve` raises.
     """
     # Here and not above: --help names the steps, and needs no model.
-    from ...encoder.registry import find
-    from ...encoder.resolve import resolve
+    from ...encoder.models.registry import find
+    from ...encoder.models.resolve import resolve
 
     entry = find(config.model)
     if entry is not None and entry.source == "builtin":

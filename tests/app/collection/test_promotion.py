@@ -32,9 +32,9 @@ from searchctl.app.options import ReportFormat, SearchMode
 from searchctl.app.search.hits import Question, SearchRequest
 from searchctl.app.terminal.console import Terminal
 from searchctl.encoder.config import Precision
-from searchctl.encoder.model_cache import folder_bytes
+from searchctl.encoder.models.cache import folder_bytes
+from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.projection import save_projection
-from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.index.collection import FolderCollection
 from searchctl.index.lock import write_lock
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from searchctl.encoder.registry import ENTRIES
+from searchctl.encoder.models.registry import ENTRIES
 
 
 def test_status_of_a_fresh_collection(library: Any) -> None:

@@ -20,8 +20,8 @@ from searchctl.app.options import SearchMode
 from searchctl.encoder import load
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.hashing import HashingEncoder
+from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.prompts import PromptFormat
-from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.training.errors import EvaluationError
 from searchctl.training.evaluation.measurement import EvalTask, Pulse, TaskInstructions
 from searchctl.training.evaluation.scoring import measure

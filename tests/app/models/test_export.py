@@ -14,10 +14,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel
 
 from searchctl.app.models.export import origin_of
-from searchctl.encoder import registry
 from searchctl.encoder.config import EncoderConfig
-from searchctl.encoder.resolve import SHIPPED, resolve
-from searchctl.encoder.sidecar import Sidecar, write_sidecar
+from searchctl.encoder.models import registry
+from searchctl.encoder.models.resolve import SHIPPED, resolve
+from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 
 FORM = ("--format", "sentence-transformers")
 MERGED = ("--format", "merged")

@@ -13,8 +13,8 @@ import torch
 
 from searchctl.app.train.commands import StageName
 from searchctl.encoder.config import EncoderConfig
-from searchctl.encoder.identity import identify
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.resolve import resolve
 from searchctl.training.chain.request import TrainRequest
 from searchctl.training.chain.run import train
 from searchctl.training.data.training_data import read_data

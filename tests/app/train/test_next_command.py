@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.resolve import resolve
 from searchctl.training.recipe import LoraSettings
 from searchctl.training.trainable import load_trainable, save_lora
 

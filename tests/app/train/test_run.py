@@ -13,7 +13,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from searchctl.encoder.config import EncoderConfig, Precision
-from searchctl.encoder.export_check import LEAST_COSINE
+from searchctl.encoder.export.check import LEAST_COSINE
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
 from searchctl.training.errors import TrainingError

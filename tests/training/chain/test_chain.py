@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig
-from searchctl.encoder.identity import identify
+from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.resolve import ResolvedModel, resolve
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import ResolvedModel, resolve
 from searchctl.training.chain.request import TrainRequest
 from searchctl.training.chain.run import TrainOutcome, train
 from searchctl.training.data.training_data import read_data

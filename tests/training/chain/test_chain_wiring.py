@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.load import choose_attention
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, TokenRow, load_tokenizer
 from searchctl.training.chain import run as chain
 from searchctl.training.chain.request import TrainRequest

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig, Pooling
-from searchctl.encoder.resolve import ResolvedModel, resolve
+from searchctl.encoder.models.resolve import ResolvedModel, resolve
 from searchctl.training.chain.fitting import with_possible_batches, with_possible_lengths, with_possible_start
 from searchctl.training.chain.output_folder import STAGE, write_json
 from searchctl.training.chain.preflight import check_needs

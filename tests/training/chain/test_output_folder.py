@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from searchctl.encoder.config import EncoderConfig, Pooling
-from searchctl.encoder.identity import identify
-from searchctl.encoder.resolve import resolve
-from searchctl.encoder.sidecar import read_sidecar, write_sidecar
+from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.resolve import resolve
+from searchctl.encoder.models.sidecar import read_sidecar, write_sidecar
 from searchctl.training.chain import run as chain_module
 from searchctl.training.chain.output_folder import append, is_begun, trim_log
 from searchctl.training.data.training_data import read_data

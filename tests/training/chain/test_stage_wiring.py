@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.models.resolve import resolve
+from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.prompts import PromptFormat
-from searchctl.encoder.resolve import resolve
-from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.chain import run as chain
 from searchctl.training.chain.request import TrainRequest

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 from mteb.mocks.mock_tasks import MockRetrievalTask
 
-from searchctl.encoder.identity import digest_of
+from searchctl.encoder.models.identity import digest_of
 from searchctl.training.data.bm25_index import SETTINGS
 from searchctl.training.errors import EvaluationError
 from searchctl.training.evaluation.bm25 import Bm25Contender, best

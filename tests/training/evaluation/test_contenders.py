@@ -17,9 +17,9 @@ from transformers import AutoModel
 from searchctl.app.terminal.wording import step_name
 from searchctl.encoder import load
 from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
+from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
-from searchctl.encoder.sidecar import Sidecar, write_sidecar
 from searchctl.training.errors import EvaluationError
 from searchctl.training.evaluation.ablation import step_of
 from searchctl.training.evaluation.bm25 import Bm25Contender

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig
-from searchctl.encoder.resolve import resolve
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, load_tokenizer
 from searchctl.training.chain.preflight import check_needs
 from searchctl.training.chain.request import TrainRequest

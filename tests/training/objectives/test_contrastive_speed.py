@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import resolve
 from searchctl.encoder.tokenize import TextTokenizer, TokenRow, load_tokenizer
 from searchctl.training.data.corpus import Pair, PairSource
 from searchctl.training.distributed import Ranks

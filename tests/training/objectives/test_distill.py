@@ -20,9 +20,9 @@ from torch.nn.functional import cosine_similarity, kl_div
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.hashing import HashingEncoder
-from searchctl.encoder.identity import identify
+from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import resolve
 from searchctl.training.data.corpus import Pair, PairSource
 from searchctl.training.distributed import Ranks
 from searchctl.training.errors import DataError, TrainingError

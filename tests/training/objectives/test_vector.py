@@ -20,10 +20,10 @@ from torch.nn.functional import cosine_similarity
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.hashing import HashingEncoder
-from searchctl.encoder.identity import identify
+from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role
-from searchctl.encoder.resolve import resolve
 from searchctl.training.data.corpus import Pair, PairSource
 from searchctl.training.distributed import Ranks
 from searchctl.training.errors import TrainingError

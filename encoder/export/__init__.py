@@ -1,0 +1,1 @@
+"""An encoder as a plain folder for other programs."""

@@ -1,0 +1,1 @@
+"""Models by name and by folder: the registry, pulling, the cache, the sidecar, identity."""

@@ -1,0 +1,1 @@
+"""Groups of texts: duplicates and clusters, computed from stored vectors."""

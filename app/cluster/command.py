@@ -118,8 +118,7 @@ def cluster(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..collection.encoder_choice import EncoderChoice, collection_option
-    from ..collection.engine import Talk
+    from ..collection.encoder_choice import EncoderChoice, Talk, collection_option
     from ..options import cache_folder
     from ..pages.files import check_target
     from ..terminal.text_input import require_unicode

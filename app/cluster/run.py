@@ -29,9 +29,9 @@ from ...index.protocol import Filter
 from ...training.evaluation.vector_cache import CachedEncoder
 from ..collection.caches import places_of
 from ..collection.contents import StoredVectors, embedded_texts
-from ..collection.encoder_choice import EncoderChoice, naming_collection
-from ..collection.engine import Engine, Talk
+from ..collection.encoder_choice import EncoderChoice, Talk, naming_collection
 from ..collection.items import INCOMPLETE, Bar, check_room
+from ..collection.opening import collection_encoder, open_collection
 from ..collection.paths import existing_collection, rooted_globs
 from ..collection.stored_groups import StoredCluster, StoredClusters, read_clusters, write_clusters
 from ..errors import AppError, ResultNotStoredError
@@ -97,8 +97,7 @@ class ClusterRequest:
 def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar: Bar) -> ClusterReport:
     """Return the clusters of a collection and keep them in its folder for queries."""
     path = existing_collection(given)
-    engine = Engine(path, talk)
-    collection = engine.open()
+    collection = open_collection(path, talk)
     try:
         where = replace(request.where, paths=rooted_globs(request.where.paths, collection.root))
         status = collection.status()
@@ -112,7 +111,7 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
             check_layout(request.layout, len(items.items), items.vectors.shape[1])  # the map has a place for each copy
         if request.instruction is not None:
             with naming_collection(given), bar("encoding") as show:
-                lazy = engine.encoder(collection, request.choice)
+                lazy = collection_encoder(collection.settings, request.choice, talk)
                 items = instructed(collection, items, request.instruction, lazy, show=show)
     finally:
         collection.close()

@@ -37,7 +37,7 @@ from ..terminal.invocation import file_types, terminal_of
 
 if TYPE_CHECKING:
     from ...index.walk import WalkOptions
-    from .engine import Place
+    from .indexer import Place
 
 
 SELECT = "Which files"
@@ -174,8 +174,8 @@ def index(
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.walk import WalkOptions
     from .encoder_choice import choice_of
-    from .engine import IndexRequest
     from .index_report import run_index
+    from .indexer import IndexRequest
 
     if not paths:
         _require_no_selection(ctx)
@@ -267,10 +267,11 @@ def verify(
       searchctl verify --format json
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .engine import Engine, Talk
+    from .encoder_choice import Talk
+    from .opening import open_collection
     from .paths import existing_collection
 
-    opened = Engine(existing_collection(collection), Talk(notice=terminal.detail)).open()
+    opened = open_collection(existing_collection(collection), Talk(notice=terminal.detail))
     try:
         problems = opened.verify()
     finally:
@@ -313,10 +314,11 @@ def repair(
       searchctl repair --collection backup/.searchctl
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .engine import Engine, Talk
+    from .encoder_choice import Talk
+    from .opening import open_collection
     from .paths import existing_collection
 
-    opened = Engine(existing_collection(collection), Talk(notice=terminal.detail)).open()
+    opened = open_collection(existing_collection(collection), Talk(notice=terminal.detail))
     try:
         report = opened.repair()
     finally:
@@ -366,14 +368,14 @@ def status(
       searchctl status --format json | jq .documents
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .encoder_choice import collection_option
-    from .engine import Engine, Talk
+    from .encoder_choice import Talk, collection_option
+    from .indexer import Indexer
     from .paths import existing_collection
     from .status import read_report, report_to_json, show_report
 
     if check_ready and no_scan:
         raise typer.BadParameter("--check-ready looks at the files: leave --no-scan out", param_hint="--no-scan")
-    report = read_report(Engine(existing_collection(collection), Talk(notice=terminal.notice)), scan=not no_scan)
+    report = read_report(Indexer(existing_collection(collection), Talk(notice=terminal.notice)), scan=not no_scan)
     if form is ReportFormat.JSON:
         terminal.write(report_to_json(report))
     elif not (check_ready and terminal.quiet):  # there the exit code is the whole answer

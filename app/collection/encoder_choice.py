@@ -14,6 +14,8 @@ from ...encoder.config import Attention, EncoderConfig, Method, Pooling, Precisi
 from ...encoder.models.registry import find
 from ...index.errors import CollectionDamagedError, EncoderMismatchError
 from ..errors import AppError
+from ..options import cache_folder
+from ..terminal.console import Terminal
 
 if TYPE_CHECKING:
     from ...encoder.models.cache import PullProgress
@@ -22,6 +24,35 @@ if TYPE_CHECKING:
 
 
 Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """Where the words of a run go, and where models are kept."""
+
+    notice: Notice = lambda message: None
+    """What a person should know."""
+    detail: Notice = lambda message: None
+    """What a curious person wants to know."""
+    pulling: Callable[[PullProgress], None] | None = None
+    loading: Callable[[str], AbstractContextManager[None]] | None = None
+    """Entered with the encoder's name while it is loaded."""
+    step: Notice | None = None
+    """Told each step of writing; crash tests end the process there."""
+    cache: Path | None = None
+    """Folder for models, None for the user's cache folder."""
+
+
+def talk_to(terminal: Terminal, pulling: Callable[[PullProgress], None] | None = None) -> Talk:
+    """Return the talk of a command that says in its terminal that a model is loaded."""
+    return Talk(
+        notice=terminal.notice,
+        detail=terminal.detail,
+        pulling=pulling,
+        loading=lambda name: terminal.waiting(f"loading {name}"),
+        cache=cache_folder(),
+    )
+
 
 IDENTITY = ("model", "adapters", "attention", "method", "pooling", "max_tokens", "dim")
 """Fields of EncoderConfig that decide what a vector means; the others only say how it is computed."""
@@ -98,34 +129,13 @@ def config_from_json(text: str) -> EncoderConfig:
 class LazyEncoder:
     """An encoder that is loaded when it is first needed."""
 
-    def __init__(
-        self,
-        config: EncoderConfig,
-        *,
-        notice: Notice,
-        detail: Notice,
-        pulling: Callable[[PullProgress], None] | None = None,
-        loading: Callable[[str], AbstractContextManager[None]] | None = None,
-        cache: Path | None = None,
-        expected: CollectionSettings | None = None,
-    ) -> None:
-        """`expected` is the collection it must fit. `detail` takes what only a curious person wants to know.
-
-        `loading` is entered with the encoder's name while it is loaded, which takes seconds.
-        """
+    def __init__(self, config: EncoderConfig, talk: Talk, *, expected: CollectionSettings | None = None) -> None:
+        """`expected` is the collection it must fit."""
         self.config = config
-        self._notice = notice
-        self._detail = detail
-        self._pulling = pulling
-        self._loading = loading or (lambda name: nullcontext())
-        self._cache = cache
+        self._talk = talk
         self._expected = expected
         self._info: EncoderInfo | None = None
         self._encoder: Encoder | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._encoder is not None
 
     def info(self) -> EncoderInfo:
         """Return who the encoder is, fetching its files if they are not here; loads no torch.
@@ -135,7 +145,7 @@ class LazyEncoder:
         if self._info is None:
             from ...encoder.models.identity import identify
 
-            info = identify(self.config, cache=self._cache, progress=self._pulling)
+            info = identify(self.config, cache=self._talk.cache, progress=self._talk.pulling)
             if self._expected is not None:
                 require_same(info, self._expected, self.config)
             self._info = info
@@ -148,12 +158,15 @@ class LazyEncoder:
 
             def told(message: str) -> None:
                 # "NAME: bf16 on cpu (...)" is said at every load; what went another way than asked is for everyone.
-                (self._detail if message.startswith(f"{info.name}: ") else self._notice)(message)
+                (self._talk.detail if message.startswith(f"{info.name}: ") else self._talk.notice)(message)
 
-            with self._loading(info.name):
+            loading = self._talk.loading or (lambda name: nullcontext())
+            with loading(info.name):
                 from ...encoder.open import open_encoder
 
-                self._encoder = open_encoder(self.config, notice=told, cache=self._cache, progress=self._pulling)
+                self._encoder = open_encoder(
+                    self.config, notice=told, cache=self._talk.cache, progress=self._talk.pulling
+                )
         return self._encoder
 
     def dense_weight(self) -> float | None:
@@ -163,7 +176,7 @@ class LazyEncoder:
             return entry.sidecar.dense_weight
         from ...encoder.models.resolve import resolve
 
-        return resolve(self.config, cache=self._cache, progress=self._pulling).sidecar.dense_weight
+        return resolve(self.config, cache=self._talk.cache, progress=self._talk.pulling).sidecar.dense_weight
 
 
 def require_same(info: EncoderInfo, settings: CollectionSettings, config: EncoderConfig) -> None:

@@ -17,9 +17,10 @@ from ..terminal.console import Terminal, printable
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, reason_of
-from .encoder_choice import naming_collection
-from .engine import Engine, IndexRequest, Talk
+from .encoder_choice import Talk, naming_collection
+from .indexer import Indexer, IndexRequest
 from .indexing import IndexHooks, IndexProgress, IndexSummary
+from .opening import open_collection
 from .paths import collection_to_write, existing_collection, shown_path
 
 SCHEMA = 1
@@ -40,9 +41,9 @@ def run_index(
         talk = Talk(
             notice=terminal.notice, detail=terminal.detail, pulling=pulling, loading=words.loading, cache=cache_folder()
         )
-        engine = Engine(path, talk)
+        indexer = Indexer(path, talk)
         if not request.places and not rebuild:
-            request = _again(terminal, engine, request)
+            request = _again(terminal, indexer, request)
         try:
             with naming_collection(given), interrupts.active(), terminal.progress("Indexing") as update:
                 words.update = update
@@ -51,7 +52,7 @@ def run_index(
                     file=lambda what, file: terminal.detail(f"{what}: {file}"),
                     shield=interrupts.shield,
                 )
-                summary = engine.rebuild(request, hooks) if rebuild else engine.index(request, hooks)
+                summary = indexer.rebuild(request, hooks) if rebuild else indexer.index(request, hooks)
         except KeyboardInterrupt:
             terminal.say("everything committed so far is kept: run the same command again to go on")
             raise
@@ -80,15 +81,15 @@ class BarWords:
         yield
 
 
-def _again(terminal: Terminal, engine: Engine, request: IndexRequest) -> IndexRequest:
+def _again(terminal: Terminal, indexer: Indexer, request: IndexRequest) -> IndexRequest:
     """Return the request with the places of earlier runs that are there, or of which files are indexed."""
     from dataclasses import replace
 
-    every = engine.places()
+    every = indexer.places()
     if not every:
         raise AppError("index was given no path, and there were no earlier runs: expected `searchctl index PATH`")
-    with closing(engine.open()) as collection:
-        places = engine.remembered(collection.files())
+    with closing(open_collection(indexer.path, indexer.talk)) as collection:
+        places = indexer.remembered(collection.files())
     lost = ", ".join(str(place[0]) for place in every if place not in places)
     if not places:
         raise AppError(f"{lost}: not there any more, and nothing of it is indexed: expected `searchctl index PATH`")

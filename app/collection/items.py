@@ -11,7 +11,8 @@ from ...index.collection import FolderCollection
 from ...index.items import Item, needed_memory
 from ...index.memory import check_memory
 from ...index.protocol import CollectionStatus
-from .engine import Engine, Talk
+from .encoder_choice import Talk
+from .opening import open_collection
 from .paths import absolute_path, shown_path
 
 INCOMPLETE = "the index is incomplete, a run is going on or was ended early: `searchctl index` completes it"
@@ -23,7 +24,7 @@ Bar = Callable[[str], AbstractContextManager[Callable[[float, str], None]]]
 @contextmanager
 def opened(path: Path, talk: Talk) -> Iterator[FolderCollection]:
     """Open the collection in this folder, and close it."""
-    collection = Engine(path, talk).open()
+    collection = open_collection(path, talk)
     try:
         yield collection
     finally:

@@ -18,8 +18,7 @@ from ..terminal.console import Terminal
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, size
-from .encoder_choice import EncoderChoice, Notice, collection_option, naming_collection
-from .engine import Talk
+from .encoder_choice import EncoderChoice, Notice, Talk, collection_option, naming_collection
 from .generations import Switched, described
 from .index_report import BarWords
 from .indexing import IndexHooks

@@ -22,8 +22,7 @@ from ...index.protocol import Batch, CollectionSettings, DocumentRecord, Writer
 from ..errors import AppError
 from .contents import differing_documents, documents_at, hashed_vectors, lineage, stored_hashes
 from .embedding import EmbedQueue
-from .encoder_choice import EncoderChoice, LazyEncoder, config_from_json, config_to_json, promote_command
-from .engine import Talk
+from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, config_to_json, promote_command
 from .generations import (
     RECORD_FILE,
     Filled,
@@ -38,8 +37,9 @@ from .generations import (
     write_successor,
 )
 from .indexing import IndexHooks, IndexProgress
+from .opening import open_collection
 from .sources import FILE_NAME
-from .swap import discard, is_collection, previous_folder, promote_folder, require_promotion_room, swap_keeping
+from .swap import discard, previous_folder, promote_folder, require_promotion_room, swap_keeping
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,15 +67,18 @@ class Promotion:
         goes on from there, and brings over what has changed in the collection meanwhile. Raises AppError when a
         promotion to another encoder is unfinished, unless `drop_unfinished`.
         """
-        self._open().close()  # completes a half-made catalogue, which takes the lock itself
-        with write_lock(self.path), closing(self._open()) as old:  # anew: a swap may have come in between
+        open_collection(self.path, self._talk).close()  # completes a half-made catalogue, which takes the lock itself
+        with (
+            write_lock(self.path),
+            closing(open_collection(self.path, self._talk)) as old,
+        ):  # anew: a swap may have come in between
             before = old.settings
             if before is None:
                 raise AppError(
                     f"{self.path} holds nothing yet, so that there is nothing to embed anew: choose the encoder with "
                     f"the first run, `searchctl index PATH --model {choice.model}{self._named}`"
                 )
-            encoder = self._encoder(choice)
+            encoder = LazyEncoder(choice.config(), self._talk)
             info = encoder.info()
             wanted = replace(
                 before,
@@ -98,20 +101,6 @@ class Promotion:
                 swap_keeping(self.path, promote_folder(self.path), step=self._talk.step)
         dropped = None if earlier is None else earlier.name
         return self._switched(wanted, before, info, filled, changed=True, dropped=dropped)
-
-    def _open(self) -> FolderCollection:
-        is_collection(self.path)  # completes a swap that a killed process had begun
-        return FolderCollection.open(self.path, notice=self._talk.notice)
-
-    def _encoder(self, choice: EncoderChoice) -> LazyEncoder:
-        return LazyEncoder(
-            choice.config(),
-            notice=self._talk.notice,
-            detail=self._talk.detail,
-            pulling=self._talk.pulling,
-            loading=self._talk.loading,
-            cache=self._talk.cache,
-        )
 
     def _begin(
         self, old: FolderCollection, wanted: CollectionSettings, encoder: LazyEncoder, *, drop_unfinished: bool

@@ -12,7 +12,7 @@ from ...encoder.models.cache import folder_bytes
 from ...index.collection import FolderCollection
 from ...index.lock import write_lock
 from ..errors import AppError
-from .encoder_choice import EncoderChoice, LazyEncoder, config_from_json, promote_command
+from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, promote_command
 from .generations import (
     Filled,
     Generation,
@@ -23,13 +23,13 @@ from .generations import (
     read_successor,
     write_successor,
 )
+from .opening import open_collection
 from .sources import read_sources
-from .swap import is_collection, previous_folder, swap_keeping
+from .swap import previous_folder, swap_keeping
 
 if TYPE_CHECKING:
     from ...encoder.protocol import EncoderInfo
     from ...index.protocol import CollectionSettings
-    from .engine import Talk
     from .indexing import IndexHooks
 
 
@@ -40,8 +40,7 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, named: str = "", con
     generation is kept, when its encoder is not to be had any more, and, unless `confirmed`, when the collection has
     changed or was made anew otherwise since.
     """
-    is_collection(path)  # completes a swap that a killed process had begun
-    FolderCollection.open(path).close()  # completes a half-made catalogue, which takes the lock itself
+    open_collection(path, Talk()).close()  # completes a half-made catalogue, which takes the lock itself
     with write_lock(path), closing(FolderCollection.open(path, notice=talk.notice)) as current:  # swapped meanwhile?
         settings, kept = current.settings, kept_generation(path)
         if kept is None or settings is None:
@@ -78,13 +77,7 @@ def _kept_encoder(kept: Generation, settings: CollectionSettings, talk: Talk) ->
         f"the generation kept in {kept.folder} was made with {settings.encoder_name} (fingerprint "
         f"{settings.encoder_fingerprint[:12]}), without which no question can be put to it"
     )
-    encoder = LazyEncoder(
-        EncoderChoice().naming(config).config(),
-        notice=talk.notice,
-        detail=talk.detail,
-        pulling=talk.pulling,
-        cache=talk.cache,
-    )
+    encoder = LazyEncoder(EncoderChoice().naming(config).config(), talk)
     try:
         info = encoder.info()
     except EncoderError as error:

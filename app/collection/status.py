@@ -18,8 +18,9 @@ from ..terminal.console import Terminal, printable
 from ..terminal.wording import ago, reason_of, size
 from .changes import Task
 from .encoder_choice import promote_command
-from .engine import Engine
 from .generations import Generation, kept_generation, unfinished_promotion
+from .indexer import Indexer
+from .opening import open_collection
 from .paths import shown_path
 
 SCHEMA = 1
@@ -58,14 +59,14 @@ class StatusReport:
         return self.status.complete and (drift is None or not (drift.changed or drift.missing or drift.new))
 
 
-def read_report(engine: Engine, *, scan: bool) -> StatusReport:
+def read_report(indexer: Indexer, *, scan: bool) -> StatusReport:
     """Return the report of a collection; with `scan`, its files are compared."""
-    collection = engine.open()
+    collection = open_collection(indexer.path, indexer.talk)
     try:
         unread = collection.skipped()
         drift = None
         if scan:
-            found = engine.look(collection)
+            found = indexer.look(collection)
             changed = tuple(task.path for task in found.tasks if task.known is not None and _differs(task))
             protected = (path for paths in found.protected.values() for path in paths)
             drift = Drift(
@@ -75,11 +76,11 @@ def read_report(engine: Engine, *, scan: bool) -> StatusReport:
             )
         return StatusReport(
             status=collection.status(),
-            sources=tuple(path for path, _ in engine.places()),
+            sources=tuple(path for path, _ in indexer.places()),
             drift=drift,
             unread=unread,
-            kept=kept_generation(engine.path),
-            promotion=_promotion_begun(engine.path),
+            kept=kept_generation(indexer.path),
+            promotion=_promotion_begun(indexer.path),
         )
     finally:
         collection.close()

@@ -19,9 +19,9 @@ from ...index.collection import FolderCollection
 from ...index.errors import StorageError
 from ...index.keeper import Keeper
 from ...index.lock import writers_kept_out
-from ..collection.engine import Talk
+from ..collection.encoder_choice import Talk
+from ..collection.opening import open_collection
 from ..collection.paths import absolute_path
-from ..collection.swap import is_collection
 from ..errors import AppError, ExitCode
 from .checks import Checked, check_collection, check_plan
 from .files import DoesNotFitError, KeptFiles, said
@@ -203,7 +203,7 @@ class Application:
     def look(self) -> Outlook:
         """Return what `apply` would do; nothing is changed. Raises AppError for a plan of another collection."""
         check_collection(self._plan, self._path)
-        with closing(self._open()) as collection:
+        with closing(open_collection(self._path, self._talk)) as collection:
             return self._outlook(collection)
 
     def apply(self) -> Applied:
@@ -213,7 +213,11 @@ class Application:
         when another apply is unfinished.
         """
         check_collection(self._plan, self._path)
-        with closing(self._open()) as collection, self._kept_out(), collection.keeper() as keeper:
+        with (
+            closing(open_collection(self._path, self._talk)) as collection,
+            self._kept_out(),
+            collection.keeper() as keeper,
+        ):
             outlook = self._outlook(collection)
             self._refuse(outlook)
             manifest = outlook.earlier
@@ -238,10 +242,6 @@ class Application:
                     "Take nothing out of it until this has ended"
                 )
             yield
-
-    def _open(self) -> FolderCollection:
-        is_collection(self._path)  # waits for a swap that another process is in the middle of
-        return FolderCollection.open(self._path, notice=self._talk.notice, step=self._talk.step)
 
     def _outlook(self, collection: FolderCollection) -> Outlook:
         before: set[str] = set()

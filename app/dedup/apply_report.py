@@ -11,8 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..collection.encoder_choice import collection_option
-from ..collection.engine import Talk
+from ..collection.encoder_choice import Talk, collection_option
 from ..collection.paths import existing_collection, shown_path
 from ..errors import ExitCode
 from ..options import ReportFormat

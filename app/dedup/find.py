@@ -20,7 +20,7 @@ from ...index.groups.text_pairs import TextPairs, find_text_pairs
 from ...index.items import Items
 from ...index.protocol import Filter
 from ..collection.caches import StoredPairs, pairs_file, read_pairs, write_pairs
-from ..collection.engine import Talk
+from ..collection.encoder_choice import Talk
 from ..collection.items import INCOMPLETE, Bar, check_room, opened
 from ..collection.paths import existing_collection, rooted_globs, shown_path
 from ..collection.stored_groups import StoredDuplicates, write_duplicates

@@ -10,12 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...index.collection import FolderCollection
 from ...index.errors import KeptRowsError
 from ...index.keeper import Keeper
-from ..collection.engine import Talk
+from ..collection.encoder_choice import Talk
+from ..collection.opening import open_collection
 from ..collection.paths import absolute_path
-from ..collection.swap import is_collection
 from ..errors import AppError
 from .files import hash_file, said
 from .ignore import take_back
@@ -113,9 +112,8 @@ class Undoing:
         Raises AppError for an unknown id, and when nothing is left to undo.
         """
         chosen(self._trash, id_, self._named)  # before the lock is asked for
-        is_collection(self._path)
         with (
-            closing(FolderCollection.open(self._path, notice=self._talk.notice, step=self._talk.step)) as collection,
+            closing(open_collection(self._path, self._talk)) as collection,
             collection.keeper() as keeper,
         ):
             manifest = chosen(self._trash, id_, self._named)

@@ -29,9 +29,9 @@ from ...training.evaluation.own_collection_folder import (
     write_test_set,
 )
 from ..collection.contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder, config_from_json
-from ..collection.engine import Engine, Talk
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder, Talk
 from ..collection.items import INCOMPLETE
+from ..collection.opening import collection_encoder, open_collection
 from ..collection.paths import existing_collection, shown_path
 from ..options import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder
 from ..terminal.console import Terminal
@@ -56,7 +56,7 @@ def run_init(terminal: Terminal, given: Path | None, out: Path | None, *, count:
     path = existing_collection(given)
     folder = test_set_folder(path) if out is None else out.expanduser().absolute()
     check_free(folder, force=force)
-    with closing(Engine(path, Talk(notice=terminal.notice)).open()) as collection:
+    with closing(open_collection(path, Talk(notice=terminal.notice))) as collection:
         settings = _settings(collection)
         status = collection.status()
         with terminal.progress("Making") as update:
@@ -131,9 +131,9 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
         talk = Talk(
             notice=terminal.notice, detail=terminal.detail, pulling=pulling, loading=words.loading, cache=cache_folder()
         )
-        with closing(Engine(path, talk).open()) as collection:
+        with closing(open_collection(path, talk)) as collection:
             settings = _settings(collection)
-            lazy = _encoder(request.choice, settings, talk)
+            lazy = collection_encoder(settings, request.choice, talk)
             lazy.info()  # fetches a model that is not here before another bar is shown
             try:
                 with terminal.progress("Measuring") as update:
@@ -143,17 +143,6 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
                 terminal.say("passages encoded so far are kept: run the same command again to go on")
                 raise
     show_mine(terminal, report, form)
-
-
-def _encoder(choice: EncoderChoice, settings: CollectionSettings, talk: Talk) -> LazyEncoder:
-    return LazyEncoder(
-        choice.config(config_from_json(settings.encoder_config)),
-        notice=talk.notice,
-        detail=talk.detail,
-        pulling=talk.pulling,
-        loading=talk.loading,
-        cache=talk.cache,
-    )
 
 
 @dataclass(slots=True)

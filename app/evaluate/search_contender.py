@@ -20,8 +20,7 @@ from ...training.errors import EvaluationError
 from ...training.evaluation.encoder_contender import EncoderContender, check_precision
 from ...training.evaluation.measurement import Contender, EvalTask, Identity, Json, Meter, Pulse, TaskInstructions
 from ...training.evaluation.mteb_encoder import MeteredEncoder, OpenedModel, falling, model_meta
-from ..collection.encoder_choice import LazyEncoder
-from ..collection.engine import Talk
+from ..collection.encoder_choice import LazyEncoder, Talk
 from ..options import DENSE_WEIGHT, SearchMode
 from ..search.searcher import FUSION_DEPTH
 from .corpus_index import CorpusIndex, FillProgress, Passage, SearchEncoder, chunk_sizes
@@ -183,14 +182,7 @@ class SearchContender:
         self._chunk_tokens = chunk_tokens
         self._talk = talk
         self._identity: Identity | None = None
-        self._lazy = LazyEncoder(
-            config,
-            notice=talk.notice,
-            detail=talk.detail,
-            pulling=talk.pulling,
-            loading=talk.loading,
-            cache=talk.cache,
-        )
+        self._lazy = LazyEncoder(config, talk)
 
     def identify(self) -> Identity:
         """Return who it is; pulls a missing model. Raises what `encoder.resolve.resolve` raises."""
@@ -302,14 +294,7 @@ class SearchContender:
 
     def close(self) -> None:
         """Let the model go; the next use loads it again."""
-        self._lazy = LazyEncoder(
-            self._config,
-            notice=self._talk.notice,
-            detail=self._talk.detail,
-            pulling=self._talk.pulling,
-            loading=self._talk.loading,
-            cache=self._talk.cache,
-        )
+        self._lazy = LazyEncoder(self._config, self._talk)
 
 
 class _Metered:

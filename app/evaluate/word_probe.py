@@ -17,7 +17,7 @@ from rich.text import Text
 from ...training.probing.word_data import WordData, WordTask, load_words
 from ...training.probing.word_steps import TABLE_4, ProbedStep, probed_steps
 from ...training.recipe import Step
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder, talk_to
 from ..options import ReportFormat, cache_folder
 from ..terminal.console import Terminal, printable
 from ..terminal.progress import pull_bar
@@ -214,11 +214,10 @@ class _Runner:
         terminal = self._terminal
         lazy = LazyEncoder(
             step.config,
-            notice=terminal.notice,
-            detail=terminal.detail,
-            pulling=self._pulling,
-            loading=lambda name: terminal.waiting(f"{step.label}: loading {name}"),
-            cache=cache_folder(),
+            replace(
+                talk_to(terminal, self._pulling),
+                loading=lambda name: terminal.waiting(f"{step.label}: loading {name}"),
+            ),
         )
         lazy.info()
         dtype, _ = choose_dtype(step.config.precision, choose_device(step.config.device))

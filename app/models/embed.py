@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 from ...encoder.protocol import EncodeProgress, Role
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder, talk_to
 from ..errors import AppError
-from ..options import InputFormat, RoleName, VectorFormat, cache_folder
+from ..options import InputFormat, RoleName, VectorFormat
 from ..terminal.console import Terminal
 from ..terminal.progress import pull_bar
 from ..terminal.text_input import TextRow, read_rows, require_unicode, total_bytes
@@ -55,14 +55,7 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
     progress = _Progress(total_bytes(request.files))
     with ExitStack() as stack:
         pulling = stack.enter_context(pull_bar(terminal, choice.model or "the model"))
-        encoder = LazyEncoder(
-            choice.config(),
-            notice=terminal.notice,
-            detail=terminal.detail,
-            pulling=pulling,
-            loading=lambda name: terminal.waiting(f"loading {name}"),
-            cache=cache_folder(),
-        )
+        encoder = LazyEncoder(choice.config(), talk_to(terminal, pulling))
         # The first block is read before the model is loaded: a mistake in the input shows at once.
         block = list(islice(rows, BLOCK_TEXTS))
         sink = stack.enter_context(open_sink(request.out, form, encoder.info().dim))

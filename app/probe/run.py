@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import Attention, EncoderConfig, Precision
-from ..collection.encoder_choice import LazyEncoder, choice_of
+from ..collection.encoder_choice import LazyEncoder, choice_of, talk_to
 from ..errors import AppError
 from ..options import ReportFormat, cache_folder
 from ..pages.files import check_target, write_whole
@@ -88,14 +88,8 @@ def _config(request: ProbeRequest) -> EncoderConfig:
 def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subject:
     """Load the model and look into it; `text` None is the built-in paragraph."""
     with ExitStack() as stack:
-        encoder = LazyEncoder(
-            config,
-            notice=terminal.notice,
-            detail=terminal.detail,
-            pulling=stack.enter_context(pull_bar(terminal, config.model)),
-            loading=lambda name: terminal.waiting(f"loading {name}"),
-            cache=cache_folder(),
-        ).open()
+        pulling = stack.enter_context(pull_bar(terminal, config.model))
+        encoder = LazyEncoder(config, talk_to(terminal, pulling)).open()
         from ...encoder.models.resolve import resolve
         from ...encoder.transformer import TransformerEncoder
         from ...training.probing.probe import probe_model

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...index.protocol import CollectionStatus
-from ..collection.encoder_choice import EncoderChoice, naming_collection
-from ..collection.engine import Engine, Talk
+from ..collection.encoder_choice import EncoderChoice, naming_collection, talk_to
 from ..collection.items import INCOMPLETE
+from ..collection.opening import collection_encoder, open_collection
 from ..collection.paths import existing_collection, rooted_globs
 from ..errors import AppError, ExitCode
-from ..options import HitFormat, SearchMode, cache_folder
+from ..options import HitFormat, SearchMode
 from ..terminal.console import Terminal, printable
 from ..terminal.progress import pull_bar
 from ..terminal.text_input import decoded_lines, own_id, parsed_json, require_unicode
@@ -113,21 +113,14 @@ def run_query(
     began = time.monotonic()
     _check_count(request)
     with pull_bar(terminal, "the model") as pulling:
-        talk = Talk(
-            notice=terminal.notice,
-            detail=terminal.detail,
-            pulling=pulling,
-            loading=lambda name: terminal.waiting(f"loading {name}"),
-            cache=cache_folder(),
-        )
-        engine = Engine(existing_collection(given), talk)
-        collection = engine.open()
+        talk, path = talk_to(terminal, pulling), existing_collection(given)
+        collection = open_collection(path, talk)
         try:
-            grouping = read_grouping(engine.path, asked.clusters, collapse=asked.collapse, given=given)
-            paths = rooted_globs(request.where.paths, collection.root)
-            request = replace(request, where=replace(request.where, paths=paths))
+            grouping = read_grouping(path, asked.clusters, collapse=asked.collapse, given=given)
+            globs = rooted_globs(request.where.paths, collection.root)
+            request = replace(request, where=replace(request.where, paths=globs))
             with naming_collection(given):
-                searcher = engine.searcher(collection, choice)
+                searcher = Searcher(collection, collection_encoder(collection.settings, choice, talk))
             duplicates = None if grouping.duplicates is None else grouping.duplicates.still(collection)
             answers = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
             status = collection.status()
@@ -135,7 +128,7 @@ def run_query(
         finally:
             collection.close()
     context = ResultContext(
-        collection=str(engine.path),
+        collection=str(path),
         generation=status.generation,
         complete=status.complete,
         mode=request.mode,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...training.data.corpus import PairSource
 from ...training.recipe import Recipe, SourceSettings
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder
-from ..options import cache_folder
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder, talk_to
 from ..terminal.console import Terminal
 from ..terminal.wording import duration
 
@@ -72,14 +71,7 @@ class EncoderScoring:
         self._terminal = terminal
         self._instruction = instruction
         self._recipe = recipe
-        self._lazy = LazyEncoder(
-            choice.config(),
-            notice=terminal.notice,
-            detail=terminal.detail,
-            pulling=pulling,
-            loading=lambda name: terminal.waiting(f"loading {name}"),
-            cache=cache_folder(),
-        )
+        self._lazy = LazyEncoder(choice.config(), talk_to(terminal, pulling))
 
     def of(self, source: PairSource, corpus: Sequence[str], workspace: Path) -> Scored:
         import torch

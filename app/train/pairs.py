@@ -20,7 +20,8 @@ from ...training.data.crops import PASSAGE_CHARS, MadePairs, Method, Passage, ma
 from ...training.data.pair_files import is_pair_file, manifest_of, write_pairs
 from ...training.data.plain_texts import TextFile, read_documents, read_lines, text_files
 from ..collection.contents import all_chunks
-from ..collection.engine import Engine, Talk
+from ..collection.encoder_choice import Talk
+from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, shown_path
 from ..errors import AppError
 from ..terminal.console import Terminal, printable
@@ -188,7 +189,7 @@ def _read(terminal: Terminal, wish: PairsWish, output: Path) -> _Read:
 
 def _read_collection(terminal: Terminal, given: Path, read: _Read) -> None:
     path = existing_collection(given)
-    with closing(Engine(path, Talk(notice=terminal.notice)).open()) as collection:
+    with closing(open_collection(path, Talk(notice=terminal.notice))) as collection:
         passages = [Passage(chunk.text, chunk.context or None) for chunk in all_chunks(collection)]
         generation = collection.status().generation
     read.passages += passages

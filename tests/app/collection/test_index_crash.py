@@ -21,8 +21,8 @@ POINTS = 20
 SERVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from searchctl.app.collection.encoder_choice import EncoderChoice
-from searchctl.app.collection.engine import Engine, IndexRequest, Talk
+from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
+from searchctl.app.collection.indexer import Indexer, IndexRequest
 from searchctl.app.collection.indexing import IndexHooks
 from searchctl.index.walk import WalkOptions
 import semantic_text_splitter, sqlite_utils, sqlite_utils.migrations, searchctl.encoder.hashing
@@ -50,7 +50,7 @@ def index(folder, out=None, die_at=None):
         steps += 1
         if steps == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-    summary = Engine(folder / ".searchctl", Talk(step=step)).index(request, IndexHooks())
+    summary = Indexer(folder / ".searchctl", Talk(step=step)).index(request, IndexHooks())
     if out is not None:
         out.write_text(json.dumps({"embedded": summary.chunks_embedded, "steps": steps}))
 

@@ -20,16 +20,17 @@ from typing import Any
 import pytest
 import torch
 
-from searchctl.app.collection.encoder_choice import EncoderChoice
-from searchctl.app.collection.engine import Engine, Talk
+from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
 from searchctl.app.collection.generations import kept_generation, unfinished_promotion
 from searchctl.app.collection.indexing import IndexHooks, IndexProgress
+from searchctl.app.collection.opening import collection_encoder, open_collection
 from searchctl.app.collection.promote_report import run_promotion, run_rollback
 from searchctl.app.collection.promotion import Promotion
 from searchctl.app.collection.rollback import roll_back
 from searchctl.app.collection.swap import is_collection, previous_folder, promote_folder, swap_keeping
 from searchctl.app.options import ReportFormat, SearchMode
 from searchctl.app.search.hits import Question, SearchRequest
+from searchctl.app.search.searcher import Searcher
 from searchctl.app.terminal.console import Terminal
 from searchctl.encoder.config import Precision
 from searchctl.encoder.models.cache import folder_bytes
@@ -171,12 +172,11 @@ def test_rollback_does_not_load_the_encoder(library: Any) -> None:
 
 def test_readers_see_the_old_one_until_the_switch(library: Any) -> None:
     expected = ranks(library)
-    engine = Engine(at(library), Talk())
     request = SearchRequest(mode=SearchMode.DENSE, k=50)
 
     def asked() -> list[Any]:
-        collection = engine.open()
-        searcher = engine.searcher(collection, EncoderChoice())
+        collection = open_collection(at(library), Talk())
+        searcher = Searcher(collection, collection_encoder(collection.settings, EncoderChoice(), Talk()))
         (answer,) = searcher.search([Question(text="heron water")], request)
         collection.close()
         assert collection is not None

@@ -20,8 +20,8 @@ from blake3 import blake3
 from searchctl.app.dedup.apply import Application
 from searchctl.app.dedup.plan import Action, Kept, Plan
 from searchctl.app.dedup.undo import Undoing
-from searchctl.app.collection.encoder_choice import EncoderChoice
-from searchctl.app.collection.engine import Engine, IndexRequest, Talk
+from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
+from searchctl.app.collection.indexer import Indexer, IndexRequest
 from searchctl.app.errors import AppError
 from searchctl.app.collection.indexing import IndexHooks
 from searchctl.app.dedup.trash import Origin
@@ -62,7 +62,7 @@ def index():
         places=tuple((place.resolve(), WalkOptions()) for place in (root, work / "beside")),
         choice=EncoderChoice(model="hashing"),
     )
-    summary = Engine(collection, Talk()).index(request, IndexHooks())
+    summary = Indexer(collection, Talk()).index(request, IndexHooks())
     return len(summary.added)
 
 def plan():

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from searchctl.app.collection.engine import Talk
+from searchctl.app.collection.encoder_choice import Talk
 from searchctl.app.dedup.apply import Application, Applied, targets_of
 from searchctl.app.dedup.plan import Action, Kept, Plan, write_plan
 from searchctl.app.dedup.trash import Origin, State, Trash

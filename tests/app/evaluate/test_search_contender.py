@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from searchctl.app.collection.encoder_choice import LazyEncoder
-from searchctl.app.collection.engine import Talk
+from searchctl.app.collection.encoder_choice import LazyEncoder, Talk
 from searchctl.app.evaluate.corpus_index import CorpusIndex, FillProgress, Passage, chunk_sizes
 from searchctl.app.evaluate.search_contender import search_contender
 from searchctl.app.options import SearchMode
@@ -288,7 +287,7 @@ class _Counting:
     """A LazyEncoder of the hashing kind that says what it encodes, and may end after so many calls."""
 
     def __init__(self, calls_left: int = 1000) -> None:
-        self._lazy = LazyEncoder(HASHING, notice=print, detail=print)
+        self._lazy = LazyEncoder(HASHING, Talk(notice=print, detail=print))
         self.calls_left = calls_left
         self.texts: list[str] = []
         self.info = self._lazy.info

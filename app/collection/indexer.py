@@ -1,10 +1,9 @@
-"""The one place where an encoder meets an index. Returns values and prints nothing; progress leaves by callbacks."""
+"""Bringing a collection up to date: what earlier runs were told, what is on disk now, and the run itself."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +16,15 @@ from ...index.protocol import CollectionSettings
 from ...index.walk import WalkOptions
 from ..errors import AppError, ExitCode
 from ..options import CHUNK_OVERLAP, CHUNK_TOKENS
-from ..search.searcher import Searcher
 from .changes import Survey, check_places, check_read, compare, is_gone, is_there, outside, survey
-from .encoder_choice import EncoderChoice, LazyEncoder, Notice, config_from_json, config_to_json
+from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, config_to_json
 from .indexing import IndexHooks, IndexRun, IndexSummary
+from .opening import collection_encoder, open_collection
 from .paths import absolute_path, stored_path
 from .sources import Source, read_sources, read_unfinished, remember_sources, widened
 from .swap import is_collection, rebuild_folder, require_rebuild_room, swap_in
 
 if TYPE_CHECKING:
-    from ...encoder.models.cache import PullProgress
     from ...encoder.protocol import Encoder
 
 
@@ -50,23 +48,6 @@ Place = tuple[Path, WalkOptions]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Talk:
-    """Where the engine's words go, and where models are kept."""
-
-    notice: Notice = lambda message: None
-    """What a person should know."""
-    detail: Notice = lambda message: None
-    """What a curious person wants to know."""
-    pulling: Callable[[PullProgress], None] | None = None
-    loading: Callable[[str], AbstractContextManager[None]] | None = None
-    """Entered with the encoder's name while it is loaded."""
-    step: Notice | None = None
-    """Told each step of writing; crash tests end the process there."""
-    cache: Path | None = None
-    """Folder for models, None for the user's cache folder."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexRequest:
     """What to index and how."""
 
@@ -78,18 +59,13 @@ class IndexRequest:
     prune: bool = False
 
 
-class Engine:
-    """A collection's folder with everything a command does to it."""
+class Indexer:
+    """Brings the collection of one folder up to date, or makes it anew."""
 
     def __init__(self, path: Path, talk: Talk) -> None:
         """`path` is the collection's own folder; it need not be there for `index`."""
         self.path = path
-        self._talk = talk
-
-    def open(self) -> FolderCollection:
-        """Return the collection. Raises CollectionNotFoundError when there is none."""
-        is_collection(self.path)  # waits for a swap that another process is in the middle of
-        return FolderCollection.open(self.path, notice=self._talk.notice)
+        self.talk = talk
 
     def places(self) -> tuple[Place, ...]:
         """Return the paths of earlier runs with their options."""
@@ -116,23 +92,12 @@ class Engine:
             if is_there(path) or len(outside(known, [path], base)) < len(known)
         ]
 
-    def searcher(self, collection: FolderCollection, choice: EncoderChoice) -> Searcher:
-        """Return what answers queries with the collection's own encoder, loaded when first needed.
-
-        Raises EncoderMismatchError when `choice` names another one.
-        """
-        settings = collection.settings
-        encoder = self._encoder(choice, settings)
-        if choice.names_encoder and settings is not None:
-            encoder.info()
-        return Searcher(collection, encoder)
-
     def index(self, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
         """Bring the collection up to date with the request's places; it is made when it is not there."""
         if not is_collection(self.path):  # before a folder is made for nothing
             check_places(request.places, {}, self.path.parent)
             chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
-        collection = FolderCollection.create(self.path, notice=self._talk.notice, step=self._talk.step)
+        collection = FolderCollection.create(self.path, notice=self.talk.notice, step=self.talk.step)
         try:
             return self._run(collection, request, hooks)
         finally:
@@ -146,7 +111,7 @@ class Engine:
         all its files, or an indexed file that cannot be read now, ends it and leaves the old collection as it was,
         unless the request prunes.
         """
-        old = self.open()
+        old = open_collection(self.path, self.talk)
         try:
             with write_lock(self.path):
                 request = self._whole(old, request)
@@ -204,19 +169,19 @@ class Engine:
         require_rebuild_room(self.path)  # before hours of embedding
         folder = rebuild_folder(self.path)
         if folder.exists():
-            collection = FolderCollection.create(folder, notice=self._talk.notice)
+            collection = FolderCollection.create(folder, notice=self.talk.notice)
             present = collection.settings
-            if present is None or present == self._settings(request, self._encoder(request.choice, None)):
+            if present is None or present == self._settings(
+                request, collection_encoder(None, request.choice, self.talk)
+            ):
                 return collection
             collection.close()
             shutil.rmtree(folder)
-        return FolderCollection.create(folder, notice=self._talk.notice, step=self._talk.step)
+        return FolderCollection.create(folder, notice=self.talk.notice, step=self.talk.step)
 
     def _run(self, collection: FolderCollection, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
         settings = self._fixed_settings(collection, request)
-        encoder = self._encoder(request.choice, settings)
-        if request.choice.names_encoder and settings is not None:
-            encoder.info()
+        encoder = collection_encoder(settings, request.choice, self.talk)
 
         def opened() -> tuple[Encoder, CollectionSettings]:
             return encoder.open(), settings or self._settings(request, encoder)
@@ -298,20 +263,4 @@ class Engine:
             dim=info.dim,
             chunk_tokens=tokens,
             chunk_overlap=overlap,
-        )
-
-    def encoder(self, collection: FolderCollection, choice: EncoderChoice) -> LazyEncoder:
-        """Return the collection's own encoder, loaded when first needed."""
-        return self._encoder(choice, collection.settings)
-
-    def _encoder(self, choice: EncoderChoice, settings: CollectionSettings | None) -> LazyEncoder:
-        base = None if settings is None else config_from_json(settings.encoder_config)
-        return LazyEncoder(
-            choice.config(base),
-            notice=self._talk.notice,
-            detail=self._talk.detail,
-            pulling=self._talk.pulling,
-            loading=self._talk.loading,
-            cache=self._talk.cache,
-            expected=settings,
         )

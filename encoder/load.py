@@ -20,8 +20,8 @@ from .config import Attention, EncoderConfig, Pooling, Precision
 from .depth import keep_layers
 from .errors import EncoderError, ModelFilesError, NotBidirectionalError
 from .models.folder import stored_weights, weight_files
+from .models.projection import load_projection
 from .models.resolve import ResolvedModel
-from .projection import load_projection
 from .protocol import EncoderInfo
 from .tokenize import TextTokenizer, load_tokenizer
 from .transformer import TransformerEncoder

@@ -26,10 +26,10 @@ from ..encoder.config import Attention
 from ..encoder.depth import keep_layers
 from ..encoder.load import cast_weights, quiet_loading, require_complete
 from ..encoder.models.folder import width
+from ..encoder.models.projection import FILE_NAME as PROJECTION
+from ..encoder.models.projection import load_projection, save_projection
 from ..encoder.models.resolve import ResolvedModel
 from ..encoder.models.sidecar import Sidecar, write_sidecar
-from ..encoder.projection import FILE_NAME as PROJECTION
-from ..encoder.projection import load_projection, save_projection
 from .errors import TrainingError
 from .lora_linear import fuse_lora
 from .recipe import LoraSettings

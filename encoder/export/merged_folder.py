@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..config import Pooling
 from ..models.folder import read_json
+from ..models.projection import FILE_NAME as PROJECTION
 from ..models.resolve import ResolvedModel
 from ..models.sidecar import Sidecar, write_sidecar
-from ..projection import FILE_NAME as PROJECTION
 from ..protocol import EncoderInfo
 
 # What transformers knows as files of a tokenizer, and what a licence may ask to hand on.

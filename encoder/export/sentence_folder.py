@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, processors
 from ..config import Pooling, Precision
 from ..errors import ExportError
 from ..models.folder import MODULES, SINGLE, read_json
+from ..models.projection import load_projection, save_projection
 from ..models.sidecar import Sidecar
-from ..projection import load_projection, save_projection
 from ..prompts import PromptFormat
 from ..protocol import Role
 

@@ -10,11 +10,11 @@ from blake3 import blake3
 
 from ..config import EncoderConfig
 from ..errors import EncoderError, ModelFilesError
-from ..projection import projection_shape
 from ..protocol import EncoderInfo
 from .cache import PullCallback
 from .folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, context, read_config, read_json, weight_files, width
 from .hash_cache import content_hashes
+from .projection import projection_shape
 from .resolve import ResolvedModel, resolve
 
 # 2: bf16 keeps the rotary frequencies in fp32 (encoder/load.cast_weights), which changed bf16 vectors.

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..config import EncoderConfig
 from ..errors import ModelFilesError, PullError, UnknownModelError
-from ..projection import projection_shape
 from .cache import PullCallback, PullProgress, models_folder, placing, pulled, revision_of
 from .folder import (
     ADAPTER_CONFIG,
@@ -22,6 +21,7 @@ from .folder import (
 )
 from .gguf_convert import convert_apart
 from .hash_cache import content_hash
+from .projection import projection_shape
 from .pull import HUB_NAME, pull
 from .registry import ENTRIES, ModelEntry, find
 from .sidecar import FILE_NAME, Sidecar, read_sidecar

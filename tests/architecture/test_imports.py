@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,60 @@ from searchctl.app.cli import app
 from searchctl.app.command_groups import COMMANDS
 
 TREE = Path(__file__).resolve().parents[2]
-ALLOWED = {
+ROOMS = ("encoder", "index", "training", "app")
+MAY_IMPORT = {
     "encoder": {"encoder"},
     "index": {"index"},
     "training": {"training", "encoder", "index"},
     "app": {"app", "training", "encoder", "index"},
 }
+LAYERS: dict[str, list[set[str]]] = {
+    "encoder": [
+        {"errors", "config", "protocol"},
+        {"adapters", "batching", "bidirectional", "depth", "hashing", "pooling", "prompts", "proof", "tokenize"},
+        {"models"},
+        {"transformer"},
+        {"load"},
+        {"open"},
+        {"export"},
+    ],
+    "index": [
+        {"errors", "documents", "durable", "dedup_settings"},
+        {"readers"},
+        {"ignore", "walk", "chunking", "keeper", "protocol", "lock", "memory", "schema", "chunk_keys"},
+        {"cosine", "brute_force", "fusion", "filters", "lexical", "faiss_store", "catalogue", "rows", "restriction"},
+        {"faiss_file", "dense", "items", "integrity", "set_aside", "writer"},
+        {"collection"},
+        {"groups"},
+    ],
+    "training": [
+        {"errors", "recipe", "lora_linear", "sentence_transformer"},
+        {"data"},
+        {"trainable", "checkpoints", "distributed", "loop"},
+        {"objectives"},
+        {"chain"},
+        {"evaluation"},
+        {"probing"},
+    ],
+    "app": [
+        {"errors", "options", "command_groups"},
+        {"terminal"},
+        {"collection"},
+        {"pages"},
+        {"search"},
+        {"dedup"},
+        {"cluster"},
+        {"models"},
+        {"probe"},
+        {"evaluate"},
+        {"train"},
+        {"cli"},
+    ],
+}
+"""Low to high: a module or folder imports those of its own set and of the sets before it."""
+APART = {"search", "dedup", "cluster", "models", "probe"}
+"""Subjects of app/ that know nothing of each other."""
+MOST_LINES, MOST_MODULES, MOST_OF_A_FUNCTION = 600, 30, 60
 HEAVY = (
     "torch",
     "transformers",
@@ -33,63 +83,151 @@ HEAVY = (
     "trafilatura",
     "blake3",
 )
-MODULES = sorted(path for room in ALLOWED for path in (TREE / room).rglob("*.py"))
+MODULES = sorted(path for room in ROOMS for path in (TREE / room).rglob("*.py"))
+SOURCES = {path: path.read_text(encoding="utf-8") for path in MODULES}
+TREES = {path: ast.parse(source) for path, source in SOURCES.items()}
 
 
-def imported(path: Path) -> list[tuple[int, str]]:
-    """Return line and dotted target of each import, relative ones resolved to start at "searchctl"."""
-    package = ("searchctl", *path.relative_to(TREE).parts[:-1])
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(part for part in (base, node.module or "") if part)
-            if node.level and not node.module:
-                found += [(node.lineno, f"{module}.{alias.name}") for alias in node.names]
-            else:
-                found.append((node.lineno, module))
+def shown(path: Path) -> str:
+    return str(path.relative_to(TREE))
+
+
+def module_path(parts: Sequence[str]) -> Path | None:
+    """Return the file of a dotted name below the package, None when it is none."""
+    base = TREE.joinpath(*parts)
+    found = [base.with_suffix(".py"), base / "__init__.py"] if parts else []
+    return next((path for path in found if path in SOURCES), None)
+
+
+def imported(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield line and dotted name of each import below the package, relative ones resolved: ("index", "walk", "walk").
+
+    Imports inside functions and those for type checkers count as well.
+    """
+    package = path.relative_to(TREE).parts[:-1]
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            for alias in node.names:
+                yield (
+                    node.lineno,
+                    (*base, *(node.module or "").split("."), alias.name)
+                    if node.module
+                    else (
+                        *base,
+                        alias.name,
+                    ),
+                )
+
+
+def edges() -> dict[Path, set[Path]]:
+    """Return which files each file imports."""
+    found: dict[Path, set[Path]] = {}
+    for path in MODULES:
+        targets = (module_path(parts) or module_path(parts[:-1]) for _, parts in imported(path))
+        found[path] = {target for target in targets if target is not None and target != path}
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TREE)))
-def test_imports_go_one_way(path: Path) -> None:
-    room = path.relative_to(TREE).parts[0]
-    for line, target in imported(path):
-        parts = target.split(".")
-        assert parts[0] not in ALLOWED, f"{path}:{line} imports a room by its bare name: {target}"
-        if parts[0] == "searchctl" and len(parts) > 1 and (TREE / parts[1]).is_dir():
-            assert parts[1] in ALLOWED[room], f"{path}:{line}: {room} imports {target}"
+def test_imports_go_one_way() -> None:
+    offenders = []
+    for path in MODULES:
+        room, *below = path.relative_to(TREE).with_suffix("").parts
+        ranks = {name: rank for rank, names in enumerate(LAYERS[room]) for name in names}
+        for line, parts in imported(path):
+            if not parts or parts[0] not in ROOMS:
+                continue
+            if parts[0] not in MAY_IMPORT[room]:
+                offenders.append(f"{shown(path)}:{line}: {room} imports {'.'.join(parts)}")
+            elif parts[0] == room and len(parts) > 1 and below[0] != "__init__" and parts[1] in ranks:
+                here, there = below[0], parts[1]
+                if ranks[there] > ranks[here] or (here != there and {here, there} <= APART):
+                    offenders.append(f"{shown(path)}:{line}: {room}.{here} imports {room}.{there}")
+    assert offenders == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TREE)))
-def test_product_imports_are_relative(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and not node.level:
-            assert (node.module or "").split(".")[0] != "searchctl", f"{path}:{node.lineno}"
+def test_every_module_has_a_layer() -> None:
+    missing = []
+    for room in ROOMS:
+        named = set().union(*LAYERS[room])
+        there = {path.relative_to(TREE / room).with_suffix("").parts[0] for path in (TREE / room).rglob("*.py")}
+        missing += [f"{room}/{name}" for name in sorted(named ^ (there - {"__init__"}))]
+    assert missing == []
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[-2] in ("encoder", "index", "training")], ids=str)
-def test_only_app_prints_and_reads_the_environment(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in ("print", "input", "exit", "quit"), f"{path}:{node.lineno}"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            forbidden = {("os", "getenv"), ("sys", "exit"), ("sys", "stdout")}
-            # pip runs in a process of its own and needs the person's proxy and certificates.
-            if path.name != "pull_wheel.py":
-                forbidden.add(("os", "environ"))
-            assert (node.value.id, node.attr) not in forbidden, f"{path}:{node.lineno}"
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = edges()
+    state: dict[Path, int] = {}
+    circles: list[str] = []
+
+    def visit(path: Path, way: tuple[Path, ...]) -> None:
+        state[path] = 1
+        for target in sorted(graph[path]):
+            if state.get(target) == 1:
+                circles.append(" -> ".join(shown(each) for each in (*way[way.index(target) :], target)))
+            elif target not in state:
+                visit(target, (*way, target))
+        state[path] = 2
+
+    for path in MODULES:
+        if path not in state:
+            visit(path, (path,))
+    assert circles == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TREE)))
-def test_modules_are_small(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
+def test_product_imports_are_relative() -> None:
+    offenders = []
+    for path in MODULES:
+        for node in ast.walk(TREES[path]):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            bare = [name for name in names if name.split(".")[0] in {"searchctl", *ROOMS}]
+            offenders += [f"{shown(path)}:{node.lineno}: {name}" for name in bare]  # type: ignore[attr-defined]
+    assert offenders == []
+
+
+def test_only_app_prints_and_reads_the_environment() -> None:
+    offenders = []
+    for path in MODULES:
+        if path.relative_to(TREE).parts[0] == "app":
+            continue
+        forbidden = {("os", "getenv"), ("sys", "exit"), ("sys", "stdout")}
+        # pip runs in a process of its own and needs the person's proxy and certificates.
+        if path.name != "pull_wheel.py":
+            forbidden.add(("os", "environ"))
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if node.func.id in ("print", "input", "exit", "quit"):
+                    offenders.append(f"{shown(path)}:{node.lineno}: {node.func.id}()")
+            elif (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and (node.value.id, node.attr) in forbidden
+            ):
+                offenders.append(f"{shown(path)}:{node.lineno}: {node.value.id}.{node.attr}")
+    assert offenders == []
+
+
+def test_modules_folders_and_functions_are_small() -> None:
+    offenders = [
+        f"{shown(path)}: {lines} lines" for path in MODULES if (lines := SOURCES[path].count("\n")) > MOST_LINES
+    ]
+    folders = Counter(path.parent for path in MODULES)
+    offenders += [f"{shown(path)}: {count} modules" for path, count in folders.items() if count > MOST_MODULES]
+    for path in MODULES:
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.FunctionDef):
+                # Signature and docstring apart: those of a command are its options and its help.
+                body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+                lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+                if lines > MOST_OF_A_FUNCTION:
+                    offenders.append(f"{shown(path)}:{node.lineno}: {node.name} has {lines} lines")
+    assert offenders == []
 
 
 def test_no_module_is_named_for_nothing() -> None:
-    assert not [path for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
+    assert not [shown(path) for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from searchctl.encoder.export.check import sentence_transformers_loader
 from searchctl.encoder.export.export import ExportRequest, export_model
 from searchctl.encoder.export.model_card import Origin
 from searchctl.encoder.models.identity import identify
+from searchctl.encoder.models.projection import load_projection, projection_shape, save_projection
 from searchctl.encoder.models.resolve import resolve
 from searchctl.encoder.models.sidecar import Sidecar, read_sidecar, write_sidecar
 from searchctl.encoder.open import open_encoder
-from searchctl.encoder.projection import load_projection, projection_shape, save_projection
 from searchctl.encoder.protocol import Encoder, Role
 
 TEXTS = ["The capital of France is Paris.", "Rust", "Bread rises because yeast turns sugar into carbon dioxide."]

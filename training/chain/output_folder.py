@@ -21,9 +21,9 @@ from ...encoder.config import EncoderConfig, Pooling
 from ...encoder.depth import Layers, keep_adapter_layers
 from ...encoder.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from ...encoder.models.identity import identify_resolved
+from ...encoder.models.projection import FILE_NAME as PROJECTION
 from ...encoder.models.resolve import ResolvedModel
 from ...encoder.models.sidecar import Sidecar, write_sidecar
-from ...encoder.projection import FILE_NAME as PROJECTION
 from ...index.durable import write_whole
 from ..data.training_data import Data
 from ..errors import TrainingError

@@ -15,7 +15,7 @@ from ...encoder.batching import is_out_of_memory
 from ...encoder.config import Pooling
 from ...encoder.load import eos_token
 from ...encoder.models.identity import digest_of
-from ...encoder.projection import FILE_NAME as PROJECTION
+from ...encoder.models.projection import FILE_NAME as PROJECTION
 from ...encoder.tokenize import TextTokenizer, load_tokenizer
 from ...index.durable import sync, sync_tree
 from ..checkpoints import newest_step, writing

@@ -34,8 +34,8 @@ from searchctl.app.search.searcher import Searcher
 from searchctl.app.terminal.console import Terminal
 from searchctl.encoder.config import Precision
 from searchctl.encoder.models.cache import folder_bytes
+from searchctl.encoder.models.projection import save_projection
 from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
-from searchctl.encoder.projection import save_projection
 from searchctl.index.collection import FolderCollection
 from searchctl.index.lock import write_lock
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ModelFilesError
-from .models.folder import check_safetensors, tensor_shapes
+from ..errors import ModelFilesError
+from .folder import check_safetensors, tensor_shapes
 
 if TYPE_CHECKING:
     from torch import nn

@@ -43,8 +43,8 @@ def decoder_layers(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
     ]
     if not stacks:
         raise ModelFilesError(
-            f"{type(model).__name__} has no stack of {count} decoder layers: expected a decoder language model. "
-            "See `searchctl models list` for models that work."
+            f"{type(model).__name__} has no stack of {count} decoder layers: expected a decoder language model",
+            next_command=("models", "list"),
         )
     _, name, stack = max(stacks, key=lambda entry: entry[0])
     return [(f"{name}.{i}", layer) for i, layer in enumerate(stack)]

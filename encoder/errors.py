@@ -1,10 +1,15 @@
-"""Errors of the encoder room. Each message says what, which value, what was expected, and what to do next."""
+"""Errors of the encoder room. Each message says what happened, which value, and what was expected."""
 
 from __future__ import annotations
 
 
 class EncoderError(Exception):
     """Base of everything this room raises for a user's eyes."""
+
+    def __init__(self, message: str, *, next_command: tuple[str, ...] = ()) -> None:
+        """`next_command`: the words of what to type next after "searchctl"; () where nothing in particular helps."""
+        super().__init__(message)
+        self.next_command = next_command
 
 
 class EmptyTextError(EncoderError, ValueError):

@@ -130,7 +130,8 @@ def hashing_encoder(config: EncoderConfig) -> HashingEncoder:
         if not is_default:
             raise EncoderError(
                 f"{name} is {getattr(config, name)!r}, but the model {NAME!r} is no language model and has no such "
-                "setting: leave it out, or choose a model of `searchctl models list`"
+                "setting: leave it out, or choose another model",
+                next_command=("models", "list"),
             )
     return HashingEncoder(dim=config.dim or DIM, max_tokens=config.max_tokens or MAX_TOKENS)
 

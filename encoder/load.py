@@ -204,7 +204,8 @@ def _refuse_known_causal(error: Exception) -> None:
     if "mamba" in str(error).lower() or "causal_conv1d" in str(error).lower():
         raise NotBidirectionalError(
             f"this model has state-space or convolutional layers ({_first_line(error)}), which stay causal: "
-            "choose a model with plain attention (`searchctl models list`)."
+            "choose a model with plain attention",
+            next_command=("models", "list"),
         ) from error
 
 

@@ -123,8 +123,9 @@ def require(model: PreTrainedModel, attention: Attention, *, name: str) -> Proof
         raise NotBidirectionalError(
             f"{name} ({type(model).__name__}) cannot be used with {attention} attention: {shown}. "
             "Chunked, linear, convolutional and state-space layers stay causal whatever the mask says: "
-            "choose a model with plain attention (`searchctl models list`)"
-            + (", or use it causally with --attention causal." if attention is Attention.BIDIRECTIONAL else ".")
+            "choose a model with plain attention"
+            + (", or use it causally with --attention causal" if attention is Attention.BIDIRECTIONAL else ""),
+            next_command=("models", "list"),
         )
     return proof
 

@@ -28,7 +28,7 @@ _STORAGE = {
     sqlite3.SQLITE_READONLY: "the collection is read-only. Make it writable, or name another with --collection PATH",
     sqlite3.SQLITE_PERM: "access is denied. Make the collection's files yours",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened. Check that the collection's folder exists and is yours",
-    sqlite3.SQLITE_IOERR: "the disk failed to read or write. Check the disk, then run `searchctl verify`",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write. Check the disk, then the collection",
     sqlite3.SQLITE_BUSY: "another program keeps the file locked. End it, then run the command again",
     sqlite3.SQLITE_LOCKED: "another program keeps the file locked. End it, then run the command again",
 }
@@ -49,11 +49,13 @@ def translated(error: sqlite3.Error, path: Path) -> Exception:
     primary = int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)) & 0xFF
     if primary in _DAMAGE:
         return CollectionDamagedError(
-            f"{path} is damaged ({error}): it cannot be mended from what it holds. Move {path.parent} away, then run "
-            "`searchctl index` again"
+            f"{path} is damaged ({error}): it cannot be mended from what it holds. Move {path.parent} away, then index "
+            "again",
+            next_command=("index", "PATH"),
         )
     if primary in _STORAGE:
-        return StorageError(f"{path}: {error}: {_STORAGE[primary]}")
+        check = ("verify",) if primary == sqlite3.SQLITE_IOERR else ()
+        return StorageError(f"{path}: {error}: {_STORAGE[primary]}", next_command=check)
     return error
 
 
@@ -66,7 +68,7 @@ class ReadConnection:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise CollectionNotFoundError(f"there is no collection in {path.parent}: run `searchctl index PATH`")
+            raise CollectionNotFoundError(f"there is no collection in {path.parent}", next_command=("index", "PATH"))
         self.frozen = False
         """The file is read as one that nobody changes: the caller must open it anew for each use."""
         self.connection = _open_read_only(path, "mode=ro")

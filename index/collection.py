@@ -87,7 +87,7 @@ class FolderCollection:
     def open(cls, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> FolderCollection:
         """Return the collection in the folder `path`. Raises CollectionNotFoundError when there is none."""
         if not (path / CATALOGUE_FILE).is_file():
-            raise CollectionNotFoundError(f"there is no collection in {path}: run `searchctl index PATH` to make one")
+            raise CollectionNotFoundError(f"there is no collection in {path}", next_command=("index", "PATH"))
         return cls(path, notice=notice, step=step)
 
     @classmethod
@@ -284,7 +284,8 @@ def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
     if result != "ok":
         raise CollectionDamagedError(
             f"{path} is damaged since a writer was killed ({result}): it cannot be mended from what it holds. "
-            f"Move {path.parent} away, then run `searchctl index` again"
+            f"Move {path.parent} away, then index again",
+            next_command=("index", "PATH"),
         )
 
 

@@ -85,7 +85,7 @@ def one_query(connection: sqlite3.Connection, query: Vectors) -> Vectors:
     """Return a query (dim,) as (1, dim). Raises ValueError unless it is a unit vector of the collection's width."""
     settings = read_state(connection).settings
     if settings is None:
-        raise IndexRoomError("the collection is empty: run `searchctl index PATH` first")
+        raise IndexRoomError("the collection is empty", next_command=("index", "PATH"))
     array = np.asarray(query, dtype=np.float32)
     if array.shape != (settings.dim,):
         raise ValueError(f"the query must have shape ({settings.dim},), got {array.shape}")

@@ -51,7 +51,7 @@ def _vectors(rows: list[tuple[int, bytes]], dim: int) -> Vectors:
 
 
 def _damaged(what: str) -> CollectionDamagedError:
-    return CollectionDamagedError(f"{what}: run `searchctl repair`, then `searchctl index`")
+    return CollectionDamagedError(f"{what}: expected a repair, then another run of index", next_command=("repair",))
 
 
 def load_store(connection: sqlite3.Connection, folder: Path, dim: int, notice: Notice) -> FaissStore:
@@ -70,7 +70,7 @@ def load_store(connection: sqlite3.Connection, folder: Path, dim: int, notice: N
             if not _is_superseded(folder, record):
                 notice(
                     f"{reason}: its {record.count} vectors are read from the catalogue instead, which is slower. "
-                    "Run `searchctl repair` to write the file anew"
+                    "A repair writes the file again"
                 )
     store = FaissStore(dim) if store is None else store
     catch_up(connection, store)

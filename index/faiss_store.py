@@ -210,7 +210,8 @@ class FaissStore:
         except (OSError, RuntimeError) as error:  # faiss raises RuntimeError for whatever fails
             raise StorageError(
                 f"cannot write {temporary}: {str(error).splitlines()[0]}. Free disk space or make the folder "
-                "writable, then run `searchctl index` again: nothing that was embedded is lost"
+                "writable, then index again: nothing that was embedded is lost",
+                next_command=("index",),
             ) from error
         step("folder-synced")
 

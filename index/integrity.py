@@ -32,10 +32,7 @@ def verify(connection: sqlite3.Connection, folder: Path) -> list[Problem]:
         Problem(what=f"chunk {id_} belongs to no document", repairable=True) for id_ in _stray_chunks(connection)
     ]
     broken = _broken_documents(connection, _bad_vectors(connection))
-    problems += [
-        Problem(what=f"{path}: {why}: run `searchctl repair`, then `searchctl index`", repairable=False)
-        for path, why in broken.items()
-    ]
+    problems += [Problem(what=f"{path}: {why}", repairable=False) for path, why in broken.items()]
     if not _words_are_sound(connection):
         problems.append(Problem(what="the word index differs from the chunks", repairable=True))
     if (faiss := _faiss_problem(connection, folder)) is not None:
@@ -57,7 +54,8 @@ def repair(connection: sqlite3.Connection, folder: Path, *, step: Notice) -> Rep
     if damage := _sqlite_damage(connection):
         raise CollectionDamagedError(
             f"{folder / CATALOGUE_FILE} is damaged ({damage[0]}): it cannot be mended from what it holds. "
-            f"Move {folder} away, then run `searchctl index` again"
+            f"Move {folder} away, then index again",
+            next_command=("index", "PATH"),
         )
     mended: list[str] = []
     bad = _bad_vectors(connection)
@@ -66,7 +64,7 @@ def repair(connection: sqlite3.Connection, folder: Path, *, step: Notice) -> Rep
     sound = _words_are_sound(connection)
     faiss = _faiss_problem(connection, folder)
     left = tuple(
-        Problem(what=f"{path}: {why}: dropped, run `searchctl index` to embed what is lacking", repairable=False)
+        Problem(what=f"{path}: {why}: dropped, and embedded again by the next run of index", repairable=False)
         for path, why in broken.items()
     )
     if stray or broken or bad or not sound:

@@ -98,7 +98,7 @@ def read_items(connection: sqlite3.Connection, level: Level, where: Filter | Non
     assert where is None or where.chunks is None, "a filter on single chunks would be ignored here"
     state = read_state(connection)
     if state.settings is None:
-        raise IndexRoomError("the collection is empty: run `searchctl index PATH` to fill it")
+        raise IndexRoomError("the collection is empty", next_command=("index", "PATH"))
     allowed = None if where is None or where.is_empty else set(matching_documents(read_candidates(connection), where))
     pieces = [piece for piece in _pieces(connection) if allowed is None or piece.document[0] in allowed]
     if level is Level.CHUNK:
@@ -147,7 +147,8 @@ def _pieces(connection: sqlite3.Connection) -> Iterator[_Piece]:
         ordinal, text, kind, value, line_start, line_end, char_start, char_end, vector, hash_ = row[8:]
         if hash_ is None:
             raise CollectionDamagedError(
-                f"{row[1]}: chunk {ordinal} has no vector: run `searchctl repair`, then `searchctl index`"
+                f"{row[1]}: chunk {ordinal} has no vector: expected a repair, then another run of index",
+                next_command=("repair",),
             )
         yield _Piece(
             row[:8],

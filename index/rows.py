@@ -165,7 +165,9 @@ def _check_whole(path: str, chunks: Sequence[tuple[Any, ...]], expected: int) ->
         why = f"it has {len(chunks)} chunks, expected {expected}"
     else:
         return
-    raise CollectionDamagedError(f"{path}: {why}: run `searchctl repair`, then `searchctl index`")
+    raise CollectionDamagedError(
+        f"{path}: {why}: expected a repair, then another run of index", next_command=("repair",)
+    )
 
 
 # One row of read_document; sqlite3 gives no types.

@@ -90,8 +90,9 @@ def walk(
             raise PathNotFoundError(f"{root}: no such file or folder. Check the spelling of the path to index.")
         if any(part.casefold() == TRASH_FOLDER for part in Path(os.path.realpath(root)).parts):
             raise IndexRoomError(
-                f"{root} lies in a trash folder of `searchctl dedup apply`, which is never indexed: expected a path "
-                "outside of it. Bring files back with `searchctl dedup undo`, or copy them elsewhere"
+                f"{root} lies in the trash folder of `dedup apply`, which is never indexed: expected a path "
+                "outside of it. Bring files back, or copy them elsewhere",
+                next_command=("dedup", "undo"),
             )
     return _Walk(absolute, options, base, settled).run()
 

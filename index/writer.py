@@ -280,5 +280,6 @@ def _mismatch(present: CollectionSettings, wanted: CollectionSettings, folder: P
     return EncoderMismatchError(
         f"{folder} was filled by encoder {present.encoder_name} ({present.encoder_fingerprint[:12]}), this run has "
         f"{wanted.encoder_name} ({wanted.encoder_fingerprint[:12]}): {'; '.join(differing)}. Their vectors cannot be "
-        f"compared: run with the collection's own settings, or make it anew with `searchctl index --rebuild`"
+        "compared: run with the collection's own settings, or rebuild it",
+        next_command=("index", "--rebuild"),
     )

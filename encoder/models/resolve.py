@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,7 +110,7 @@ class _Resolver:
             return self._file(path, name)
         if HUB_NAME.fullmatch(name):
             return self._hub(name)
-        raise UnknownModelError(_unknown(name))
+        raise UnknownModelError(_unknown(name), next_command=("models", "list"))
 
     def _known(self, entry: ModelEntry) -> ResolvedModel:
         if entry.source == "builtin":
@@ -213,7 +212,7 @@ class _Resolver:
     def _local(self, name: str, *, weights: Path, beside: Path) -> ResolvedModel:
         sidecar = read_sidecar(beside)
         if sidecar is None and not self.settled and (beside / MODULES).is_file():
-            raise ModelFilesError(_unread_settings(beside))
+            raise ModelFilesError(_unread_settings(beside), next_command=("eval", "run", "--rival", str(beside)))
         sidecar = sidecar or Sidecar()
         return ResolvedModel(
             name=name,
@@ -267,7 +266,8 @@ def _base_name(folder: Path) -> str:
     if not isinstance(named, str) or not named:
         raise ModelFilesError(
             f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is {named!r}, expected the model it was trained on "
-            "(name of `searchctl models list`, hub name, or folder)"
+            "(a name of the registry, a hub name, or a folder)",
+            next_command=("models", "list"),
         )
     if find(named) is None and (folder / named).is_dir():
         return str(folder / named)
@@ -291,16 +291,16 @@ def _projection(folder: Path, sidecar: Sidecar) -> Path | None:
 def _unread_settings(folder: Path) -> str:
     return (
         f"{folder} is a sentence-transformers folder ({MODULES}) without {FILE_NAME}: its pooling and prompts would be "
-        f"ignored, and the vectors be others. To measure it: `searchctl eval --rival {shlex.quote(str(folder))}`. If "
-        "`searchctl models export` wrote it: use the original, or export that with --format merged. To use its weights "
-        f'in another way: write {FILE_NAME} into it, as in {{"pooling": "mean"}}'
+        f"ignored, and the vectors be others. If "
+        "searchctl exported it: use the original, or export that with --format merged. To use its weights "
+        f'in another way: write {FILE_NAME} into it, as in {{"pooling": "mean"}}. The next command measures it as it is'
     )
 
 
 def _unknown(name: str) -> str:
     hint = _suggestion(name)
     what = f"no model is called {name!r}, and there is no such folder or GGUF file."
-    return f"{what}{' ' + hint[0].upper() + hint[1:] if hint else ''} Names: `searchctl models list`."
+    return f"{what}{' ' + hint[0].upper() + hint[1:] if hint else ''}"
 
 
 def _suggestion(name: str) -> str:

@@ -163,7 +163,8 @@ def _candidates(digests: NDArray[np.uint32], sides: Sequence[set[int]] | None) -
 def _too_many() -> IndexRoomError:
     return IndexRoomError(
         f"more than {MOST_CANDIDATES:,} pairs of texts share many words, as texts made from one template do: too many "
-        "to compare one by one. Look at a part: `searchctl dedup run --path FOLDER/`, or `--exclude`"
+        "to compare one by one. Look at a part with --path or --exclude",
+        next_command=("dedup", "run", "--path", "FOLDER/"),
     )
 
 

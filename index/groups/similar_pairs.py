@@ -133,7 +133,8 @@ class _Found:
         if floor > 1.0 or (keep.sum() == 0 and border >= 1.0):
             raise TooManyPairsError(
                 f"more than {self._most:,} pairs of different texts have a cosine of {float(border):.4f}: this encoder "
-                "does not tell them apart. Index with another one: `searchctl index --rebuild --model NAME`"
+                "does not tell them apart. Index with another one",
+                next_command=("index", "--rebuild", "--model", "NAME"),
             )
         self._floor = floor
         self._parts = [(first[keep], second[keep], cosines[keep])]

@@ -83,7 +83,7 @@ def read_run(folder: Path) -> RunLog:
         if is_begun(folder):
             raise DataError(folder, _NO_STEP) from error
         raise DataError(
-            folder, f"holds no training run ({LOG}: {error.strerror}). Expected the --output of `searchctl train`"
+            folder, f"holds no training run ({LOG}: {error.strerror}). Expected the --output of a training run"
         ) from error
     notes: list[str] = []
     found = _lines(raw, path, notes)

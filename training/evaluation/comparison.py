@@ -114,7 +114,7 @@ def compare(
     """
     kept, older = newest(results)
     if not kept:
-        raise EvaluationError("there is no result to compare: expected at least one, made by `searchctl eval run`")
+        raise EvaluationError("there is no result to compare: expected at least one", next_command=("eval", "run"))
     named = labelled(kept)
     chosen = chosen_names(named, contenders, "contender")
     wanted = chosen_names({score.task: score.task for score in kept}, tasks, "task")

@@ -117,7 +117,7 @@ def _found(label: str | None, name: str, maker: _Maker, others: Sequence[str]) -
         return maker.encoder(label, maker.stage(name))
     if HUB_NAME.fullmatch(name):
         return maker.other(label, name)
-    raise EvaluationError(_unknown(name, chain, others))
+    raise EvaluationError(_unknown(name, chain, others), next_command=("models", "list"))
 
 
 def ablation(name: str, base: EncoderConfig) -> EncoderConfig:
@@ -180,7 +180,8 @@ class _Maker:
         if not found:
             has = f"has the adapters {', '.join(map(adapter_name, chain))}" if chain else "has no adapters"
             raise EvaluationError(
-                f"{self.base.model} {has}, none called {name!r}: train it with `searchctl train`, or leave {name} out"
+                f"{self.base.model} {has}, none called {name!r}: train it, or leave {name} out",
+                next_command=("train", "run"),
             )
         if len(found) > 1:
             listed = ", ".join(str(chain[at - 1]) for at in found)
@@ -212,6 +213,6 @@ def _unknown(spec: str, chain: Sequence[str], others: Sequence[str]) -> str:
     close = difflib.get_close_matches(spec.lower(), known, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
-        f"no contender is called {spec!r}.{hint} Expected {', '.join((*KNOWN, *others))}, a name of `searchctl models "
-        "list`, a folder, a hub name owner/name, or an installed package that carries a sentence-transformers model"
+        f"no contender is called {spec!r}.{hint} Expected {', '.join((*KNOWN, *others))}, a name of the registry, "
+        "a folder, a hub name owner/name, or an installed package that carries a sentence-transformers model"
     )

@@ -175,7 +175,8 @@ class _Making:
             raise EvaluationError(
                 f"{len(self._passages)} passages give {found} queries, expected at least {LEAST_QUERIES}"
                 f"{f'; not used were {reasons}' if reasons else ''}. The collection is too small, or holds too little "
-                "prose: add to it with `searchctl index PATH`"
+                "prose: index more",
+                next_command=("index", "PATH"),
             )
 
     def _named(self, chosen: Sequence[_Candidate]) -> tuple[Query, ...]:

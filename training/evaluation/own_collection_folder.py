@@ -146,8 +146,9 @@ def check_free(folder: Path, *, force: bool) -> None:
         raise EvaluationError(f"{folder} is there and is no test set: expected another place, --out DIR")
     if (folder / MANIFEST).is_file() and not force:
         raise EvaluationError(
-            f"{folder} holds a test set already: measure with `searchctl eval mine`, or replace it, with the queries "
-            "that were added to it, by adding --force"
+            f"{folder} holds a test set already: measure with it, or replace it, with the queries that "
+            "were added to it, by adding --force",
+            next_command=("eval", "mine"),
         )
 
 
@@ -169,13 +170,15 @@ def read_test_set(folder: Path) -> StoredTestSet:
     """Return the test set in `folder`. Raises DataError with file and line for whatever is not as it should be."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(path, "is missing: expected a test set, as `searchctl eval init` makes one")
+        raise DataError(path, "is missing: expected a test set", next_command=("eval", "init"))
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         cut = frozenset(map(str, manifest["cut"]))
         generation, encoder = int(manifest["generation"]), str(manifest["encoder"]["fingerprint"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"is damaged ({error!r}): make it anew with `searchctl eval init --force`") from error
+        raise DataError(
+            path, f"is damaged ({error!r}): make another", next_command=("eval", "init", "--force")
+        ) from error
     if manifest.get("schema") != SCHEMA:
         raise DataError(path, f"has schema {manifest.get('schema')!r}, expected {SCHEMA}: it is of another searchctl")
     data = read(LocalTask(kind="retrieval", name=folder.name, path=folder))

@@ -127,7 +127,7 @@ def _nothing(folder: Path, stage: Stage, every: int | None, found: Mapping[int, 
         return f"--every is {every}: no checkpoint of {stage} is at a multiple of it, but at {listed}"
     return (
         f"{folder} holds no checkpoint of {stage} and no finished {stage}: expected the --output of a run that "
-        "has begun that stage; `searchctl train run --keep-checkpoints` keeps one every --save-every steps"
+        "has begun that stage; --keep-checkpoints keeps one every --save-every steps"
     )
 
 
@@ -191,7 +191,7 @@ def read_curves(folder: Path) -> dict[Stage, StageCurve]:
             raise ValueError(f"schema is {content['schema']}, expected {SCHEMA}")
         curves = [_curve(Stage(name), entry) for name, entry in content["stages"].items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(path, f"cannot be read ({error}). Remove it and run `searchctl train curve` again") from error
+        raise DataError(path, f"cannot be read ({error}). Remove it and run the command again") from error
     return {curve.stage: curve for curve in sorted(curves, key=lambda curve: list(Stage).index(curve.stage))}
 
 
@@ -245,5 +245,5 @@ def _record(path: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(path, f"cannot be read ({error}), expected what `searchctl train run` writes") from error
+        raise DataError(path, f"cannot be read ({error}), expected what a training run writes") from error
     return content

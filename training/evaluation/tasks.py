@@ -40,8 +40,9 @@ def find_tasks(
         raise EvaluationError(f"--suite {LOCAL_SUITE} needs --local DIR, the folder with the data")
     if not names and suite is None and local is None:
         raise EvaluationError(
-            "nothing to evaluate on. Name tasks of mteb (`searchctl eval SciFact STSBenchmark`), a suite "
-            f"(`--suite {HUB_SUITES[0]}`; {', '.join(SUITES)}) or a folder with data of your own (`--local DIR`)"
+            "nothing to evaluate on. Name tasks of mteb, a suite "
+            f"(`--suite {HUB_SUITES[0]}`; {', '.join(SUITES)}) or a folder with data of your own (`--local DIR`)",
+            next_command=("eval", "run", "SciFact", "STSBenchmark"),
         )
     own = {task.name: task for task in discover(local)} if local is not None else {}
     wanted: list[LocalTask | HubTask] = [_by_name(name, own) for name in dict.fromkeys(names)]

@@ -161,7 +161,8 @@ def require_apart(trainable: Trainable, length: int) -> None:
         raise TrainingError(
             f"{trainable.base_name}: a document packed with another has other states than alone (relative difference "
             f"{error:.1e}, expected at most {limit:.0e}): this model's attention does not keep to the mask of MNTP. "
-            f"Choose another model (`searchctl models list`){longest}"
+            f"Choose another model{longest}",
+            next_command=("models", "list"),
         )
 
 

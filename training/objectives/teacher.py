@@ -227,7 +227,8 @@ def require_teacher(
     if teacher is None:
         raise TrainingError(
             f"the {stage} stage has no teacher: expected --teacher NAME|FOLDER, or teacher = "
-            '"NAME|FOLDER" in [distill] of the recipe; names: `searchctl models list`'
+            '"NAME|FOLDER" in [distill] of the recipe',
+            next_command=("models", "list"),
         )
     name = teacher.info.name
     if find(name) is None and Path(name).expanduser().resolve() == output.resolve():

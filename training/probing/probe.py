@@ -197,7 +197,7 @@ def judge(proof: Proof, tolerance: Tolerance, bidirectional: PrefixScores, adapt
         answer = Answer.NEEDS_MNTP
         sentence = f"needs MNTP before bidirectional attention pays: {numbers}"
     else:
-        sentence = f"unclear whether it needs MNTP: {numbers}. Measure both ways with `searchctl eval`"
+        sentence = f"unclear whether it needs MNTP: {numbers}. Measure both ways"
     return Verdict(answer=answer, similarity=similarity, separation=separation, sentence=sentence)
 
 

@@ -94,7 +94,7 @@ def run(args: Sequence[str]) -> int:
         if invocation.debug:
             with _sturdy_stderr():
                 traceback.print_exc()
-        return _fail(explain(error), args, invocation)
+        return _fail(explain(error, collection=invocation.collection), args, invocation)
 
 
 def _invoke(args: list[str], invocation: Invocation) -> int:
@@ -119,7 +119,7 @@ def _usage(error: typer.TyperException) -> Failure:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "searchctl"
     return Failure(
-        error=f"{message}{'' if message.endswith(('.', '?', ')')) else '.'} See `{path} --help`",
+        error=message.rstrip("."),
         type="UsageError",
         hint=f"{path} --help",
         code=ExitCode.ERROR,
@@ -134,7 +134,7 @@ def _fail(failure: Failure, args: Sequence[str], invocation: Invocation) -> int:
             told = {"error": failure.error, "type": failure.type, "hint": failure.hint}
             sys.stderr.write(json.dumps(told, ensure_ascii=False) + "\n")
         else:
-            invocation.terminal().fail(failure.error)
+            invocation.terminal().fail(failure.error, failure.hint)
     return failure.code
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
-from ..encoder.errors import EncoderError
-from ..index.errors import CollectionDamagedError, CollectionLockedError, IndexRoomError
-from ..training.errors import TrainingError
+from ..index.errors import CollectionDamagedError, CollectionLockedError
 
 
 class ExitCode(IntEnum):
@@ -32,9 +32,11 @@ class ExitCode(IntEnum):
 class AppError(Exception):
     """A problem with the command or its surroundings, in words for the person who typed it."""
 
-    def __init__(self, message: str, *, code: ExitCode = ExitCode.ERROR) -> None:
+    def __init__(self, message: str, *, code: ExitCode = ExitCode.ERROR, next_command: tuple[str, ...] = ()) -> None:
+        """`next_command`: the words of what to type next after "searchctl"; () where nothing in particular helps."""
         super().__init__(message)
         self.code = code
+        self.next_command = next_command
 
 
 class ResultNotStoredError(AppError):
@@ -48,33 +50,57 @@ class Failure:
     error: str
     type: str
     hint: str | None
-    """The command to type next, where the message names one."""
+    """The command to type next, where there is one."""
     code: ExitCode
 
 
-_COMMAND = re.compile(r"`(searchctl [^`]+)`")
+_OF_A_COLLECTION = (
+    ("index",),
+    ("query",),
+    ("status",),
+    ("verify",),
+    ("repair",),
+    ("dedup",),
+    ("cluster",),
+    ("models", "promote"),
+    ("eval", "init"),
+    ("eval", "mine"),
+)
+"""Commands that take --collection, by their first words."""
 
 
-def explain(error: Exception) -> Failure:
-    """Return what to say about `error` and how to exit; an unforeseen one is called a bug."""
-    if isinstance(error, AppError):
-        code, message = error.code, str(error)
-    elif isinstance(error, CollectionLockedError):
-        code, message = ExitCode.LOCKED, str(error)
-    elif isinstance(error, CollectionDamagedError):
-        code, message = ExitCode.DAMAGED, str(error)
-    elif isinstance(error, EncoderError | IndexRoomError | TrainingError):
-        code, message = ExitCode.ERROR, str(error)
+def typed(words: Sequence[str], *, collection: Path | None = None) -> str:
+    """Return a command as it is typed into a shell, for the collection of the command that named one."""
+    takes = any(tuple(words[: len(first)]) == first for first in _OF_A_COLLECTION)
+    named = (
+        ["--collection", str(collection)] if takes and collection is not None and "--collection" not in words else []
+    )
+    return shlex.join(["searchctl", *words, *named])
+
+
+def explain(error: Exception, *, collection: Path | None = None) -> Failure:
+    """Return what to say about `error` and how to exit; an unforeseen one is called a bug.
+
+    `collection` is the --collection of the command that failed: the next one is about the same.
+    """
+    code, message, words = ExitCode.ERROR, str(error), tuple[str, ...]()
+    if hasattr(error, "next_command"):  # the errors of every room have one, and no others
+        words = error.next_command
+        if isinstance(error, AppError):
+            code = error.code
+        elif isinstance(error, CollectionLockedError):
+            code = ExitCode.LOCKED
+        elif isinstance(error, CollectionDamagedError):
+            code = ExitCode.DAMAGED
     elif isinstance(error, OSError):
-        code, message = ExitCode.ERROR, _os_error(error)
+        message = _os_error(error)
     else:
         message = (
             f"{type(error).__name__}: {error}. This is a bug in searchctl: run the command again with --debug and "
             "report what it prints"
         )
-        code = ExitCode.ERROR
-    found = _COMMAND.search(message)
-    return Failure(error=message, type=type(error).__name__, hint=found.group(1) if found else None, code=code)
+    hint = typed(words, collection=collection) if words else None
+    return Failure(error=message, type=type(error).__name__, hint=hint, code=code)
 
 
 def _os_error(error: OSError) -> str:

@@ -118,7 +118,7 @@ def cluster(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..collection.encoder_choice import EncoderChoice, Talk, collection_option
+    from ..collection.encoder_choice import EncoderChoice, Talk
     from ..options import cache_folder
     from ..pages.files import check_target
     from ..terminal.text_input import require_unicode
@@ -137,8 +137,8 @@ def cluster(
             raise AppError(f"{option} is for encoding, which only --instruction asks for: leave it out")
     if n is not None and method not in (Method.KMEANS, Method.AGGLOMERATIVE):
         raise AppError(
-            f"--clusters is {n}, and {method} finds the number itself: leave it out, or give a method that takes it: "
-            f"`searchctl cluster --method kmeans -n {n}`"
+            f"--clusters is {n}, and {method} finds the number itself: leave it out, or give a method that takes it",
+            next_command=("cluster", "--method", "kmeans", "-n", str(n)),
         )
     request = ClusterRequest(
         level=level,
@@ -150,4 +150,4 @@ def cluster(
     )
     talk = Talk(notice=terminal.notice, detail=terminal.detail, cache=cache_folder())
     report = run_cluster(collection, request, talk=talk, bar=terminal.progress)
-    present(terminal, report, form, most=limit, html=html, named=collection_option(collection))
+    present(terminal, report, form, most=limit, html=html)

@@ -29,7 +29,7 @@ from ...index.protocol import Filter
 from ...training.evaluation.vector_cache import CachedEncoder
 from ..collection.caches import places_of
 from ..collection.contents import StoredVectors, embedded_texts
-from ..collection.encoder_choice import EncoderChoice, Talk, naming_collection
+from ..collection.encoder_choice import EncoderChoice, Talk
 from ..collection.items import INCOMPLETE, Bar, check_room
 from ..collection.opening import collection_encoder, open_collection
 from ..collection.paths import existing_collection, rooted_globs
@@ -110,7 +110,7 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
         if request.layout is not None:
             check_layout(request.layout, len(items.items), items.vectors.shape[1])  # the map has a place for each copy
         if request.instruction is not None:
-            with naming_collection(given), bar("encoding") as show:
+            with bar("encoding") as show:
                 lazy = collection_encoder(collection.settings, request.choice, talk)
                 items = instructed(collection, items, request.instruction, lazy, show=show)
     finally:
@@ -222,9 +222,8 @@ def present(
     *,
     most: int,
     html: Path | None,
-    named: str = "",
 ) -> None:
-    """Print the report, and write its page where one is asked for; `named` is the option of the collection."""
+    """Print the report, and write its page where one is asked for."""
     document = to_json(report) if html is not None or form is GroupFormat.JSON else None
     if html is not None:
         assert document is not None
@@ -232,6 +231,6 @@ def present(
     if document is not None and form is GroupFormat.JSON:
         terminal.write(as_text(document))
     elif form is GroupFormat.TABLE:
-        show_clusters(terminal, report, most=most, named=named)
+        show_clusters(terminal, report, most=most)
     else:
         terminal.write(render(report, form))

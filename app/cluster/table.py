@@ -16,8 +16,8 @@ _COLUMNS = 38
 """Of the table, beside what a cluster is about."""
 
 
-def show_clusters(terminal: Terminal, report: ClusterReport, *, most: int, named: str = "") -> None:
-    """Print the summary and the `most` largest clusters; `named` is the option of a collection that was given."""
+def show_clusters(terminal: Terminal, report: ClusterReport, *, most: int) -> None:
+    """Print the summary and the `most` largest clusters."""
     terminal.show(_summary(report))
     largest = len(report.clusters[0].rows) if report.clusters else 1
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=True, padding=(0, 1))
@@ -39,7 +39,9 @@ def show_clusters(terminal: Terminal, report: ClusterReport, *, most: int, named
             Text(f"and {many(len(report.clusters) - most, 'smaller cluster')}: --limit {len(report.clusters)}", "dim")
         )
     if report.clusters and not report.filtered:
-        terminal.say(Text(f"search in one: searchctl query TEXT --cluster {report.clusters[0].id}{named}", "dim"))
+        terminal.say(
+            Text(f"search in one: {terminal.command('query', 'TEXT', '--cluster', str(report.clusters[0].id))}", "dim")
+        )
 
 
 def _summary(report: ClusterReport) -> Text:

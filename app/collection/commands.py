@@ -218,8 +218,8 @@ def _require_no_selection(ctx: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE":
             option = {"types": "type"}.get(name, name).replace("_", "-")
             raise AppError(
-                f"--{option} without a path: earlier places are indexed as they were. Name the path it is for, as in "
-                f"`searchctl index PATH --{option} ...`"
+                f"--{option} without a path: earlier places are indexed as they were. Name the path it is for",
+                next_command=("index", "PATH", f"--{option}"),
             )
 
 
@@ -233,12 +233,13 @@ def _places(paths: list[str], options: WalkOptions, *, yes: bool) -> tuple[Place
     places = []
     for path in paths:
         if not path.strip():
-            raise AppError(f"the path is {path!r}: expected a file or a folder, as in `searchctl index PATH`")
+            raise AppError(f"the path is {path!r}: expected a file or a folder", next_command=("index", "PATH"))
         place = resolved(Path(path))
         if place in (Path.home().resolve(), Path(place.anchor)) and not yes:
             raise AppError(
                 f"{path} is {'the home folder' if place != Path(place.anchor) else 'the whole disk'}: expected "
-                f"a folder of documents. If you mean it: `searchctl index --yes {path}`"
+                "a folder of documents; --yes indexes it all the same",
+                next_command=("index", "--yes", str(path)),
             )
         places.append((place, options))
     return tuple(places)
@@ -286,11 +287,8 @@ def verify(
             terminal.say("sound: catalogue, vectors, lexical index and FAISS file agree")
     if problems:
         mended = all(problem.repairable for problem in problems)
-        terminal.say(
-            "run `searchctl repair`"
-            if mended
-            else "run `searchctl repair` for what can be mended, then `searchctl index` for the rest"
-        )
+        repair, index = terminal.command("repair"), terminal.command("index")
+        terminal.say(f"run {repair}" if mended else f"run {repair} for what can be mended, then {index} for the rest")
         raise typer.Exit(ExitCode.INCOMPLETE if mended else ExitCode.DAMAGED)
 
 
@@ -368,7 +366,7 @@ def status(
       searchctl status --format json | jq .documents
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .encoder_choice import Talk, collection_option
+    from .encoder_choice import Talk
     from .indexer import Indexer
     from .paths import existing_collection
     from .status import read_report, report_to_json, show_report
@@ -379,6 +377,6 @@ def status(
     if form is ReportFormat.JSON:
         terminal.write(report_to_json(report))
     elif not (check_ready and terminal.quiet):  # there the exit code is the whole answer
-        show_report(terminal, report, named=collection_option(collection))
+        show_report(terminal, report)
     if check_ready and not report.ready:
         raise typer.Exit(ExitCode.INCOMPLETE)

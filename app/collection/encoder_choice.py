@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
 from ...encoder.models.registry import find
-from ...index.errors import CollectionDamagedError, EncoderMismatchError
+from ...index.errors import EncoderMismatchError
 from ..errors import AppError
 from ..options import cache_folder
 from ..terminal.console import Terminal
@@ -198,9 +197,9 @@ def require_same(info: EncoderInfo, settings: CollectionSettings, config: Encode
     raise EncoderMismatchError(
         f"the collection was made with encoder {settings.encoder_name} (fingerprint "
         f"{settings.encoder_fingerprint[:12]}, {settings.dim} dimensions), this command has {info.name} (fingerprint "
-        f"{info.fingerprint[:12]}, {info.dim} dimensions): {why}: `{_REBUILD} "
-        f"{shlex.join(['--model', config.model, *_options(config, base)])}`. `{promote_command(config)}` does so "
-        "without reading the files again, and can be taken back"
+        f"{info.fingerprint[:12]}, {info.dim} dimensions): {why}, which can be "
+        "taken back and reads no file again; index --rebuild reads them",
+        next_command=promote_command(config),
     )
 
 
@@ -209,21 +208,12 @@ def _decisive(config: EncoderConfig) -> EncoderConfig:
     return replace(config, device="auto", precision=Precision.AUTO, batch_tokens=None)
 
 
-_REBUILD = "searchctl index --rebuild"
-_PROMOTE = "searchctl models promote"
-
-
-def promote_command(config: EncoderConfig, named: str = "") -> str:
-    """Return the command that makes `config` a collection's encoder, in its precision; `named` ends it."""
-    words = [config.model, *_options(config, EncoderConfig(model=config.model))]
+def promote_command(config: EncoderConfig, *more: str) -> tuple[str, ...]:
+    """Return the words of the command that makes `config` a collection's encoder, in its precision."""
+    words = ["models", "promote", config.model, *_options(config, EncoderConfig(model=config.model))]
     if config.precision is not Precision.AUTO:
         words += ["--precision", str(config.precision)]
-    return f"{_PROMOTE} {shlex.join(words)}{named}"
-
-
-def collection_option(given: Path | None) -> str:
-    """Return what names the collection `given` in a command that is told to a person, "" when none was given."""
-    return "" if given is None else f" --collection {shlex.quote(str(given))}"
+    return (*words, *more)
 
 
 def _options(config: EncoderConfig, base: EncoderConfig) -> list[str]:
@@ -239,25 +229,12 @@ def _options(config: EncoderConfig, base: EncoderConfig) -> list[str]:
     return words
 
 
-@contextmanager
-def naming_collection(given: Path | None) -> Iterator[None]:
-    """Put `given`, the --collection of a command, into the commands that errors of the collection name."""
-    try:
-        yield
-    except (EncoderMismatchError, CollectionDamagedError) as error:
-        if given is None:
-            raise
-        message = str(error)
-        for command, end in ((_REBUILD, ""), (_PROMOTE, ""), ("searchctl repair", "`"), ("searchctl index", "`")):
-            message = message.replace(f"{command}{end}", f"{command}{collection_option(given)}{end}")
-        raise type(error)(message) from error
-
-
 def require_model(model: str | None) -> None:
     """Raise AppError for a name that is empty, as an unset shell variable leaves it."""
     if model is not None and not model.strip():
         raise AppError(
-            f"the model is {model!r}: expected a name, a folder, or a hub name owner/name; see `searchctl models list`"
+            f"the model is {model!r}: expected a name, a folder, or a hub name owner/name",
+            next_command=("models", "list"),
         )
 
 

@@ -17,7 +17,7 @@ from ..terminal.console import Terminal, printable
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, reason_of
-from .encoder_choice import Talk, naming_collection
+from .encoder_choice import Talk
 from .indexer import Indexer, IndexRequest
 from .indexing import IndexHooks, IndexProgress, IndexSummary
 from .opening import open_collection
@@ -45,7 +45,7 @@ def run_index(
         if not request.places and not rebuild:
             request = _again(terminal, indexer, request)
         try:
-            with naming_collection(given), interrupts.active(), terminal.progress("Indexing") as update:
+            with interrupts.active(), terminal.progress("Indexing") as update:
                 words.update = update
                 hooks = IndexHooks(
                     progress=words.progress,
@@ -87,12 +87,12 @@ def _again(terminal: Terminal, indexer: Indexer, request: IndexRequest) -> Index
 
     every = indexer.places()
     if not every:
-        raise AppError("index was given no path, and there were no earlier runs: expected `searchctl index PATH`")
+        raise AppError("index was given no path, and there were no earlier runs", next_command=("index", "PATH"))
     with closing(open_collection(indexer.path, indexer.talk)) as collection:
         places = indexer.remembered(collection.files())
     lost = ", ".join(str(place[0]) for place in every if place not in places)
     if not places:
-        raise AppError(f"{lost}: not there any more, and nothing of it is indexed: expected `searchctl index PATH`")
+        raise AppError(f"{lost}: not there any more, and nothing of it is indexed", next_command=("index", "PATH"))
     if lost:
         terminal.notice(f"{lost}: not there any more, and nothing of it is indexed")
     return replace(request, places=tuple(places))
@@ -176,13 +176,15 @@ def _failures(terminal: Terminal, summary: IndexSummary) -> None:
                 Text.assemble(("  could not read ", "red"), printable(path), f": {printable(reason_of(path, reason))}")
             )
         if len(summary.failed) > _MOST_NAMED:
-            terminal.say(f"  and {len(summary.failed) - _MOST_NAMED} more: `searchctl index --verbose` names all")
+            terminal.say(
+                f"  and {len(summary.failed) - _MOST_NAMED} more: {terminal.command('index', '--verbose')} names all"
+            )
     for folder, count in summary.protected.items():
         place = "here" if folder == "." else folder
         terminal.say(
             Text.assemble(
                 ("  kept ", "yellow"),
                 f"{count} indexed {'file' if count == 1 else 'files'} although {printable(place)} is gone or empty, as "
-                "when a drive is not mounted. If they are really gone: `searchctl index --prune`",
+                f"when a drive is not mounted. If they are really gone: {terminal.command('index', '--prune')}",
             )
         )

@@ -147,8 +147,9 @@ class Indexer:
             folders = ", ".join(str(absolute_path(folder, self.path.parent)) for folder in found.protected)
             raise AppError(
                 f"{folders}: every indexed file is gone, as when a drive is not mounted. The collection is as it was. "
-                "Bring the files back, or say that they are really gone: `searchctl index --rebuild --prune`",
+                "Bring the files back, or say that they are really gone",
                 code=ExitCode.INCOMPLETE,
+                next_command=("index", "--rebuild", "--prune"),
             )
         others = (absolute_path(path, self.path.parent) for path in found.unaccounted(known))
         places += [(path, WalkOptions()) for path in others if is_there(path)]
@@ -248,7 +249,8 @@ class Indexer:
                 option = "--" + name.replace("_", "-")
                 raise EncoderMismatchError(
                     f"{option} is {wanted}, the collection was made with {present}: one collection has chunks of one "
-                    f"kind. Leave the option out, or make it anew: `searchctl index --rebuild {option} {wanted}`"
+                    "kind. Leave the option out, or rebuild it",
+                    next_command=("index", "--rebuild", option, str(wanted)),
                 )
         return settings
 

@@ -15,7 +15,7 @@ from .encoder_choice import Talk
 from .opening import open_collection
 from .paths import absolute_path, shown_path
 
-INCOMPLETE = "the index is incomplete, a run is going on or was ended early: `searchctl index` completes it"
+INCOMPLETE = "the index is incomplete: a run of index is going on, or was ended early and the next one completes it"
 
 Bar = Callable[[str], AbstractContextManager[Callable[[float, str], None]]]
 """Shows that something named goes on; told the share done and a few words."""
@@ -39,7 +39,7 @@ def check_room(*collections: CollectionStatus) -> None:
         check_memory(
             f"comparing {chunks:,} chunks of {settings.dim} numbers",
             needed_memory(chunks, settings.dim),
-            instead="free memory, or index less into one collection: `searchctl index PATH --collection FOLDER`",
+            instead="free memory, or index less into one collection: --collection names another",
         )
 
 

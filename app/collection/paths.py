@@ -19,7 +19,8 @@ def existing_collection(given: Path | None) -> Path:
     if found is None:
         where = f"{working_directory()} or above it" if given is None else str(given)
         raise CollectionNotFoundError(
-            f"there is no collection in {where}: run `searchctl index PATH` to make one, or name one with --collection"
+            f"there is no collection in {where}: make one, or name one with --collection",
+            next_command=("index", "PATH"),
         )
     return found
 

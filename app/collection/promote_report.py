@@ -18,7 +18,7 @@ from ..terminal.console import Terminal
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, size
-from .encoder_choice import EncoderChoice, Notice, Talk, collection_option, naming_collection
+from .encoder_choice import EncoderChoice, Notice, Talk
 from .generations import Switched, described
 from .index_report import BarWords
 from .indexing import IndexHooks
@@ -35,7 +35,6 @@ class _Run:
     """What both directions need."""
 
     path: Path
-    named: str
     talk: Talk
     hooks: IndexHooks
 
@@ -56,10 +55,10 @@ def run_promotion(
         before="everything embedded so far is kept, and the collection answers with the encoder it had: run the same "
         "command again to go on",
         after=f"the interrupt came after the switch: {model} is the collection's encoder now, and "
-        f"`searchctl models promote --rollback{collection_option(given)}` goes back",
+        f"{terminal.command('models', 'promote', '--rollback')} goes back",
     )
     with _run(terminal, given, "Embedding", model, interrupted=words, step=step) as run:
-        promotion = Promotion(run.path, run.talk, named=run.named)
+        promotion = Promotion(run.path, run.talk)
         switched = promotion.promote(choice, run.hooks, drop_unfinished=confirmed)
     _report(terminal, switched, run, time.monotonic() - began, form)
 
@@ -75,7 +74,7 @@ def run_rollback(
         "command goes forth again",
     )
     with _run(terminal, given, "Going back", "the model", interrupted=words, step=step) as run:
-        switched = roll_back(run.path, run.talk, run.hooks, named=run.named, confirmed=confirmed)
+        switched = roll_back(run.path, run.talk, run.hooks, confirmed=confirmed)
     _report(terminal, switched, run, time.monotonic() - began, form)
 
 
@@ -107,14 +106,12 @@ def _run(
     try:
         with (
             pull_bar(terminal, model) as pulling,
-            naming_collection(given),
             interrupts.active(),
             terminal.progress(what) as update,
         ):
             words.update = update
             yield _Run(
                 path=path,
-                named=collection_option(given),
                 talk=Talk(
                     notice=terminal.notice,
                     detail=terminal.detail,
@@ -176,7 +173,7 @@ def _report(terminal: Terminal, switched: Switched, run: _Run, seconds: float, f
     _cut(terminal, switched, run)
     terminal.say(
         f"kept: the generation of {described(switched.before)} in {shown_path(previous_folder(run.path))}, "
-        f"{size(switched.kept_bytes)}. `searchctl models promote --rollback{run.named}` goes back to it without "
+        f"{size(switched.kept_bytes)}. {terminal.command('models', 'promote', '--rollback')} goes back to it without "
         "embedding; delete the folder to free the space"
     )
     if switched.dropped is not None:
@@ -196,9 +193,10 @@ def _cut(terminal: Terminal, switched: Switched, run: _Run) -> None:
     count, embedded = switched.filled.texts_truncated, switched.filled.chunks_embedded
     if not count:
         return
-    sizes = f" --chunk-tokens {switched.max_tokens}" if switched.max_tokens < switched.settings.chunk_tokens else ""
+    fits = switched.max_tokens >= switched.settings.chunk_tokens
+    sizes = () if fits else ("--chunk-tokens", str(switched.max_tokens))
     terminal.notice(
         f"{count:,} of {embedded:,} chunks embedded now were cut at the encoder's longest input, "
-        f"{switched.max_tokens} tokens: their ends are in no vector. `searchctl index --rebuild{sizes}{run.named}` "
+        f"{switched.max_tokens} tokens: their ends are in no vector. {terminal.command('index', '--rebuild', *sizes)} "
         "reads the files again and makes chunks that fit"
     )

@@ -53,11 +53,10 @@ _COUNT_BATCH = 512
 class Promotion:
     """Gives a collection another encoder."""
 
-    def __init__(self, path: Path, talk: Talk, *, named: str = "") -> None:
-        """`path` is the collection's own folder; `named` ends the commands in messages, " --collection PATH" or ""."""
+    def __init__(self, path: Path, talk: Talk) -> None:
+        """`path` is the collection's own folder."""
         self.path = path
         self._talk = talk
-        self._named = named
 
     def promote(self, choice: EncoderChoice, hooks: IndexHooks, *, drop_unfinished: bool = False) -> Switched:
         """Embed all chunks of the collection with the encoder of `choice`, and put the result in its place.
@@ -76,7 +75,8 @@ class Promotion:
             if before is None:
                 raise AppError(
                     f"{self.path} holds nothing yet, so that there is nothing to embed anew: choose the encoder with "
-                    f"the first run, `searchctl index PATH --model {choice.model}{self._named}`"
+                    "the first run",
+                    next_command=("index", "PATH", "--model", choice.model or "NAME"),
                 )
             encoder = LazyEncoder(choice.config(), self._talk)
             info = encoder.info()
@@ -132,22 +132,21 @@ class Promotion:
 
     def _occupied(self, begun: Generation, wanted: CollectionSettings, encoder: LazyEncoder) -> AppError:
         asked = encoder.config.precision
-        anew = promote_command(
-            replace(config_from_json(wanted.encoder_config), precision=asked), f" --yes{self._named}"
-        )
-        fresh = f"To drop it and begin this one: `{anew}`"
+        fresh = promote_command(replace(config_from_json(wanted.encoder_config), precision=asked), "--yes")
+        drop = "--yes drops it and begins this one"
         if begun.settings is None:
-            return AppError(f"the unfinished promotion in {begun.folder} cannot be read: {begun.problem}. {fresh}")
+            unread = f"the unfinished promotion in {begun.folder} cannot be read: {begun.problem}. {drop}"
+            return AppError(unread, next_command=fresh)
         held = f"{begun.folder} holds {begun.vectors:,} vectors of an unfinished promotion to {begun.name}"
         if begun.settings != wanted and comparable(begun.settings, wanted):
-            return AppError(f"{held}, begun with other chunks or with the model in another place. {fresh}")
+            other = f"{held}, begun with other chunks or with the model in another place. {drop}"
+            return AppError(other, next_command=fresh)
         if begun.settings == wanted:
             held += (
                 f", begun with --precision {begun.precision}, and this command has --precision {asked}: the vectors of "
                 "one promotion are computed in one"
             )
-        command = promote_command(begun.config(), self._named)
-        return AppError(f"{held}. To finish it: `{command}`. {fresh}")
+        return AppError(f"{held}. Finish it first; {drop}", next_command=promote_command(begun.config()))
 
     def _fill(
         self,

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from .indexing import IndexHooks
 
 
-def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, named: str = "", confirmed: bool = False) -> Switched:
+def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, confirmed: bool = False) -> Switched:
     """Put the kept generation back in the place of the collection `path`, and keep the collection in its stead.
 
-    Nothing is embedded. `named` ends the commands in messages, " --collection PATH" or "". Raises AppError when no
+    Nothing is embedded. Raises AppError when no
     generation is kept, when its encoder is not to be had any more, and, unless `confirmed`, when the collection has
     changed or was made anew otherwise since.
     """
@@ -45,8 +45,8 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, named: str = "", con
         settings, kept = current.settings, kept_generation(path)
         if kept is None or settings is None:
             raise AppError(
-                f"no generation is kept beside {path}: only a promotion keeps one, `searchctl models promote "
-                f"MODEL{named}`"
+                f"no generation is kept beside {path}: only a promotion keeps one",
+                next_command=("models", "promote", "MODEL"),
             )
         if kept.settings is None:
             raise AppError(f"the generation kept in {kept.folder} cannot be read: {kept.problem}. Nothing was changed")
@@ -55,7 +55,7 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, named: str = "", con
         with closing(FolderCollection.open(kept.folder)) as previous:
             differences = _differences(current, previous) + _other_making(settings, promoted)
         if differences and not confirmed:
-            raise _refused(promoted, kept.settings, differences, named)
+            raise _refused(promoted, kept.settings, differences)
         current.close()
         write_successor(path, kept.settings)
         with (hooks.shield or nullcontext)():
@@ -124,11 +124,11 @@ def _other_making(now: CollectionSettings, promoted: CollectionSettings) -> list
     return words
 
 
-def _refused(promoted: CollectionSettings, kept: CollectionSettings, differences: list[str], named: str) -> AppError:
-    command = promote_command(config_from_json(kept.encoder_config), named)
+def _refused(promoted: CollectionSettings, kept: CollectionSettings, differences: list[str]) -> AppError:
     return AppError(
         f"the collection has changed since {described(promoted)} took the place of {described(kept)}: "
-        f"{', '.join(differences)}. The kept generation does not have that. To go back and keep the changes, embedding "
-        f"only what is new: `{command}`. To go back to what was then: `searchctl models promote --rollback --yes"
-        f"{named}`; today's generation is kept in its stead, and `searchctl index{named}` brings the files up to date"
+        f"{', '.join(differences)}. The kept generation does not have that. Promote its encoder to go back and keep "
+        "the changes, which embeds only what is new; or --rollback --yes goes back to what was then, today's "
+        "generation is kept in its stead, and the next run of index brings the files up to date",
+        next_command=promote_command(config_from_json(kept.encoder_config)),
     )

@@ -60,8 +60,8 @@ def _read(collection: Path) -> tuple[list[Source], list[Source]]:
         return [], []
     except (ValueError, KeyError, TypeError) as error:
         raise AppError(
-            f"{path} is damaged ({error}): expected what `searchctl index PATH` writes. Delete it, then run "
-            "`searchctl index PATH` again"
+            f"{path} is damaged ({error}): expected what index writes. Delete it, then index again",
+            next_command=("index", "PATH"),
         ) from error
 
 

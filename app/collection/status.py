@@ -154,15 +154,15 @@ def _iso(date: datetime | None) -> str | None:
     return None if date is None else date.isoformat()
 
 
-def show_report(terminal: Terminal, report: StatusReport, *, named: str) -> None:
-    """Print the report for a person; `named` ends the commands in it, " --collection PATH" or ""."""
+def show_report(terminal: Terminal, report: StatusReport) -> None:
+    """Print the report for a person."""
     status = report.status
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     rows: dict[str, Text | str] = {
         "collection": shown_path(status.path),
-        "state": _state(report, named),
+        "state": _state(terminal, report),
         "indexed": f"{status.documents:,} documents, {status.chunks:,} chunks, {status.vectors:,} distinct vectors",
         "formats": ", ".join(f"{name} {count:,}" for name, count in status.formats.items()) or "none",
         "from": ", ".join(printable(shown_path(path)) for path in report.sources) or "not known",
@@ -178,42 +178,43 @@ def show_report(terminal: Terminal, report: StatusReport, *, named: str) -> None
     if status.updated is not None:
         rows["updated"] = f"{ago(status.updated)}, generation {status.generation}"
     if report.kept is not None:
-        rows["kept"] = _kept(report.kept, named)
+        rows["kept"] = _kept(terminal, report.kept)
     if report.promotion is not None:
-        rows["promotion"] = _promotion(report.promotion, status, named)
+        rows["promotion"] = _promotion(terminal, report.promotion, status)
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Text) else Text(value))
     terminal.show(table)
     _name_drift(terminal, report)
 
 
-def _kept(kept: Generation, named: str) -> Text:
+def _kept(terminal: Terminal, kept: Generation) -> Text:
     where = f"{shown_path(kept.folder)}, {size(kept.bytes)}"
     if kept.settings is None:
         return Text(f"{where}: cannot be read: {kept.problem}", style="yellow")
+    back = terminal.command("models", "promote", "--rollback")
     return Text(
         f"{kept.settings.encoder_name}, {kept.settings.dim} dimensions, fingerprint "
-        f"{kept.settings.encoder_fingerprint[:12]} in {where}; `searchctl models promote --rollback{named}` goes "
-        "back to it"
+        f"{kept.settings.encoder_fingerprint[:12]} in {where}; {back} goes back to it"
     )
 
 
-def _promotion(promotion: Generation, status: CollectionStatus, named: str) -> Text:
+def _promotion(terminal: Terminal, promotion: Generation, status: CollectionStatus) -> Text:
     where = f"in {shown_path(promotion.folder)}, {size(promotion.bytes)}"
     if promotion.settings is None:
         return Text(f"unfinished {where}: cannot be read: {promotion.problem}", style="yellow")
-    command = promote_command(promotion.config(), named)
+    command = terminal.command(*promote_command(promotion.config()))
     return Text(
         f"to {promotion.settings.encoder_name} is going on or was ended early: {promotion.vectors:,} of "
-        f"{status.vectors:,} vectors {where}; `{command}` goes on, deleting the folder gives it up",
+        f"{status.vectors:,} vectors {where}; {command} goes on, deleting the folder gives it up",
         style="yellow",
     )
 
 
-def _state(report: StatusReport, named: str) -> Text:
+def _state(terminal: Terminal, report: StatusReport) -> Text:
     if not report.status.complete:
         return Text(
-            f"incomplete: a run is going on or was ended early; `searchctl index{named}` completes it", style="yellow"
+            f"incomplete: a run is going on or was ended early; {terminal.command('index')} completes it",
+            style="yellow",
         )
     drift = report.drift
     if drift is None:
@@ -221,8 +222,9 @@ def _state(report: StatusReport, named: str) -> Text:
     if report.ready:
         return Text("complete and fresh", style="green")
     parts = [("changed", drift.changed), ("missing", drift.missing), ("new", drift.new)]
+    drifted = ", ".join(f"{len(paths):,} {name}" for name, paths in parts if paths)
     return Text(
-        f"stale: {', '.join(f'{len(paths):,} {name}' for name, paths in parts if paths)}; run `searchctl index{named}`",
+        f"stale: {drifted}; run {terminal.command('index')}",
         style="yellow",
     )
 

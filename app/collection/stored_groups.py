@@ -29,7 +29,7 @@ SCHEMA = 1
 Level = Literal["chunk", "document"]
 """What was compared. A member of a group is the hash of a chunk's vector, or the stored path of a document."""
 
-_DEDUP, _CLUSTER = "searchctl dedup", "searchctl cluster"
+_DEDUP, _CLUSTER = ("dedup",), ("cluster",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,28 +132,30 @@ def read_clusters(folder: Path) -> StoredClusters | None:
     return _read(folder / CLUSTERS_FILE, _clusters, _CLUSTER)
 
 
-def _write(path: Path, values: Mapping[str, object], command: str) -> None:
+def _write(path: Path, values: Mapping[str, object], command: tuple[str, ...]) -> None:
     text = json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         write_whole(path, text.encode())
     except OSError as error:
         raise ResultNotStoredError(
-            f"cannot write {path}: {error.strerror or error}. Make the folder writable, then run `{command}` again: "
-            "`searchctl query` goes by what is stored there"
+            f"cannot write {path}: {error.strerror or error}. Make the folder writable, then run the command again: "
+            "queries go by what is stored there",
+            next_command=command,
         ) from error
 
 
 _Stored = TypeVar("_Stored")
 
 
-def _read(path: Path, parse: Callable[[dict[str, Any]], _Stored], command: str) -> _Stored | None:
+def _read(path: Path, parse: Callable[[dict[str, Any]], _Stored], command: tuple[str, ...]) -> _Stored | None:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise AppError(
-            f"cannot read {path}: {error.strerror or error}. Make it readable, or delete it and run `{command}` again"
+            f"cannot read {path}: {error.strerror or error}. Make it readable, or delete it",
+            next_command=command,
         ) from error
     try:
         data = json.loads(content.decode("utf-8"))
@@ -164,10 +166,11 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], _Stored], command: str) 
             return parse(data)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise AppError(f"{path} is damaged ({what}): run `{command}` to make it anew") from error
+        raise AppError(f"{path} is damaged ({what}): make it again", next_command=command) from error
     raise AppError(
-        f"{path} was written by a newer searchctl (schema {schema}, this one knows {SCHEMA}): run `{command}` to make "
-        "it anew, or upgrade with `pip install --upgrade searchctl`"
+        f"{path} was written by a newer searchctl (schema {schema}, this one knows {SCHEMA}): make it again, "
+        "or upgrade with `pip install --upgrade searchctl`",
+        next_command=command,
     )
 
 

@@ -184,13 +184,9 @@ class Application:
         *,
         skip_changed: bool = False,
         told: Told = lambda share, words: None,
-        named: str = "",
     ) -> None:
-        """`path` is the collection's own folder; `told` hears the share of the files done and a word.
-
-        `named` is the option that names the collection in the commands of messages."""
+        """`path` is the collection's own folder; `told` hears the share of the files done and a word."""
         self._path = path
-        self._named = named
         self._plan = plan
         self._origin = origin
         self._talk = talk
@@ -249,7 +245,7 @@ class Application:
         for manifest in self._trash.manifests():
             same = manifest.plan == self._digest
             if manifest.state is State.UNDOING or (manifest.state is State.APPLYING and not same):
-                raise _unfinished(manifest, self._named)
+                raise _unfinished(manifest)
             if same and manifest.state is State.APPLYING:
                 begun = manifest
             elif same and manifest.state is State.APPLIED:
@@ -266,12 +262,12 @@ class Application:
 
     def _refuse(self, outlook: Outlook) -> None:
         if outlook.checked.misfits and not self._skip_changed:
-            raise does_not_fit(outlook.checked, self._named)
+            raise does_not_fit(outlook.checked)
         if outlook.earlier is None and not outlook.checked.fits:
             raise AppError(
-                "no action of the plan can be done: nothing was changed. Make a new one with "
-                f"`searchctl dedup plan{self._named}`",
+                "no action of the plan can be done: nothing was changed. Make a new one",
                 code=ExitCode.INCOMPLETE,
+                next_command=("dedup", "plan"),
             )
 
     def _begin(self, checked: Checked) -> Manifest:
@@ -373,7 +369,7 @@ def _folded(path: str) -> str:
     return normalize("NFC", normalize("NFC", path).casefold())
 
 
-def does_not_fit(checked: Checked, named: str) -> AppError:
+def does_not_fit(checked: Checked) -> AppError:
     """Return the error that lists every action that cannot be done."""
     total = len(checked.fits) + len(checked.misfits)
     # A line break in a name would look like the next reason.
@@ -381,20 +377,20 @@ def does_not_fit(checked: Checked, named: str) -> AppError:
     reasons = "".join(f"\n  {path}: {reason}" for path, reason in lines)
     return AppError(
         f"{len(checked.misfits)} of {total} actions do not fit what is there now, and nothing was changed:{reasons}\n"
-        f"Bring the index up to date with `searchctl index{named}` and make a new plan, or leave these out with "
-        "--skip-changed",
+        "Bring the index up to date and make a new plan, or leave these out with --skip-changed",
         code=ExitCode.INCOMPLETE,
+        next_command=("index",),
     )
 
 
-def _unfinished(manifest: Manifest, named: str) -> AppError:
-    undo = f"`searchctl dedup undo {manifest.id}{named}`"
+def _unfinished(manifest: Manifest) -> AppError:
+    undo = ("dedup", "undo", manifest.id)
     if manifest.state is State.UNDOING:
-        return AppError(
-            f"{manifest.id} is being taken back, and not to its end: finish that with {undo}", code=ExitCode.INCOMPLETE
-        )
+        begun = f"{manifest.id} is being taken back, and not to its end: finish that first"
+        return AppError(begun, code=ExitCode.INCOMPLETE, next_command=undo)
     return AppError(
-        f"{manifest.id}, of another plan or with another --from, was begun and is not finished: take it back with "
-        f"{undo}, or finish it with the command that began it",
+        f"{manifest.id}, of another plan or with another --from, was begun and is not finished: take it back, or "
+        "finish it with the command that began it",
         code=ExitCode.INCOMPLETE,
+        next_command=undo,
     )

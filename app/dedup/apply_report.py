@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..collection.encoder_choice import Talk, collection_option
+from ..collection.encoder_choice import Talk
 from ..collection.paths import existing_collection, shown_path
 from ..errors import ExitCode
 from ..options import ReportFormat
@@ -43,7 +43,6 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
     """Show what the plan would do, or do it, and return how to exit."""
     plan = read_plan(request.plan)
     path = existing_collection(given)
-    named = collection_option(given)
     with terminal.progress("Applying") as told:
         application = Application(
             path,
@@ -52,7 +51,6 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
             Talk(notice=terminal.notice, detail=terminal.detail),
             skip_changed=request.skip_changed,
             told=told,
-            named=named,
         )
         # A plan without an action is done when it is looked at: a script that finds no duplicates has not failed.
         doing = request.yes and bool(plan.actions)
@@ -64,15 +62,15 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
             except KeyboardInterrupt:
                 terminal.say(
                     "what was moved is in the trash: run the same command again to go on, or take it back with "
-                    f"`searchctl dedup undo{named}`"
+                    f"{terminal.command('dedup', 'undo')}"
                 )
                 raise
     if doing:
-        return _tell_applied(terminal, request, plan, applied, named)
-    return _tell_outlook(terminal, request, plan, outlook, named)
+        return _tell_applied(terminal, request, plan, applied)
+    return _tell_outlook(terminal, request, plan, outlook)
 
 
-def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook: Outlook, named: str) -> ExitCode:
+def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook: Outlook) -> ExitCode:
     checked, earlier = outlook.checked, outlook.earlier
     if request.form is ReportFormat.JSON:
         terminal.write(_outlook_to_json(request, plan, outlook))
@@ -81,13 +79,13 @@ def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook
     if outlook.before and (earlier is None or earlier.state is not State.APPLIED):
         terminal.say(f"{len(outlook.before):,} of the plan's {many(len(plan.actions), 'action')} are done already")
     if earlier is not None:
-        _tell_earlier(terminal, earlier, named)
+        _tell_earlier(terminal, earlier)
         return ExitCode.OK if earlier.state is State.APPLIED else ExitCode.INCOMPLETE
     if checked.misfits and not request.skip_changed:
         terminal.say(
             Text.assemble(
                 (f"{many(len(checked.misfits), 'action')} of {len(plan.actions):,} cannot be done", "red"),
-                f": with --yes nothing would be done. Bring the index up to date with `searchctl index{named}` and "
+                f": with --yes nothing would be done. Bring the index up to date with {terminal.command('index')} and "
                 "make a new plan, or leave these out with --skip-changed",
             )
         )
@@ -99,17 +97,17 @@ def _tell_outlook(terminal: Terminal, request: ApplyRequest, plan: Plan, outlook
     return ExitCode.OK
 
 
-def _tell_earlier(terminal: Terminal, manifest: Manifest, named: str) -> None:
+def _tell_earlier(terminal: Terminal, manifest: Manifest) -> None:
     when = f"{manifest.made:%Y-%m-%d %H:%M}"
     if manifest.state is State.APPLIED:
         terminal.say(
             f"nothing to do: this plan was applied on {when} as {manifest.id}. To take it back: "
-            f"`searchctl dedup undo {manifest.id}{named}`"
+            f"{terminal.command('dedup', 'undo', manifest.id)}"
         )
     else:
         terminal.say(
             f"applying this plan was begun on {when} as {manifest.id} and has not ended: --yes goes on with it, "
-            f"`searchctl dedup undo {manifest.id}{named}` takes it back"
+            f"{terminal.command('dedup', 'undo', manifest.id)} takes it back"
         )
 
 
@@ -184,7 +182,7 @@ def _action_to_json(action: Action, reason: str | None) -> dict[str, Any]:
     }
 
 
-def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied: Applied, named: str) -> ExitCode:
+def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied: Applied) -> ExitCode:
     manifest = applied.manifest
     done = set(applied.moved)
     # What --skip-changed left out is in no manifest.
@@ -208,7 +206,7 @@ def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied
         }
         terminal.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     if applied.repeated:
-        _tell_earlier(terminal, manifest, named)
+        _tell_earlier(terminal, manifest)
         return ExitCode.OK
     for path, reason in reasons.items():
         what = "stays" if path in applied.left else "left out"
@@ -219,7 +217,7 @@ def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied
         what = f"{many(len(done), 'document')} taken out of the index; the files stay, and .searchctlignore names them"
     terminal.say(f"{'finished what was begun: ' if applied.continued else ''}{what}")
     if done:
-        terminal.say(f"to take it back: `searchctl dedup undo {manifest.id}{named}`")
+        terminal.say(f"to take it back: {terminal.command('dedup', 'undo', manifest.id)}")
     if applied.left:
         terminal.say(
             f"{many(len(applied.left), 'file')} stayed: once the reasons are mended, run the same command again"
@@ -242,7 +240,7 @@ def run_undo(terminal: Terminal, id_: str | None, given: Path | None, form: Repo
     with terminal.progress("Undoing") as told:
         try:
             talk = Talk(notice=terminal.notice, detail=terminal.detail)
-            undone = Undoing(path, talk, told=told, named=collection_option(given)).undo(id_)
+            undone = Undoing(path, talk, told=told).undo(id_)
         except KeyboardInterrupt:
             terminal.say("what is back stays: run the same command again to go on")
             raise
@@ -257,8 +255,8 @@ def run_undo(terminal: Terminal, id_: str | None, given: Path | None, form: Repo
             f"  {many(len(undone.foreign), 'document')} cannot come back into the index: {undone.foreign_reason}"
         )
     if undone.changed or undone.foreign:
-        terminal.say(f"take them in with `searchctl index{collection_option(given)}`")
-    terminal.say(_summary(undone, collection_option(given)))
+        terminal.say(f"take them in with {terminal.command('index')}")
+    terminal.say(_summary(terminal, undone))
     return ExitCode.OK if undone.whole else ExitCode.INCOMPLETE
 
 
@@ -286,7 +284,7 @@ def run_list(terminal: Terminal, given: Path | None, form: ReportFormat) -> None
     terminal.show(table)
 
 
-def _summary(undone: Undone, named: str) -> str:
+def _summary(terminal: Terminal, undone: Undone) -> str:
     manifest = undone.manifest
     if undone.repeated:
         return f"{manifest.id} is undone already"
@@ -295,7 +293,7 @@ def _summary(undone: Undone, named: str) -> str:
         parts.insert(0, f"{many(len(undone.files), 'file')} back in place")
     end = ""
     if manifest.state is State.PARTLY:
-        again = f"`searchctl dedup undo {manifest.id}{named}`"
+        again = terminal.command("dedup", "undo", manifest.id)
         end = f"; what is left is in {shown_path(undone.folder)}: once the reasons are mended, run {again} again"
     return f"{manifest.id}: {', '.join(parts)}{end}"
 

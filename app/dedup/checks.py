@@ -51,8 +51,8 @@ def check_collection(plan: Plan, collection: Path) -> None:
     if Path(os.path.realpath(plan.collection)) != Path(os.path.realpath(collection)):
         raise AppError(
             f"the plan is for the collection {plan.collection}, this one is {collection}: expected a plan of this "
-            f"collection. Name the other with --collection {plan.collection}, or make a plan of this one: "
-            "`searchctl dedup plan`"
+            f"collection. Name the other with --collection {plan.collection}, or make a plan of this one",
+            next_command=("dedup", "plan"),
         )
 
 
@@ -144,7 +144,7 @@ class _Check:
         """Raise DoesNotFitError when the next `searchctl index` would take the file in again, whatever is ignored."""
         if path.startswith("/"):
             raise DoesNotFitError(
-                f"it lies outside of {self._base}, whose {OWN_IGNORE_FILE} cannot name it: the next `searchctl index` "
+                f"it lies outside of {self._base}, whose {OWN_IGNORE_FILE} cannot name it: the next run of index "
                 "would take it in again. Take it away with --from files"
             )
         if not can_be_ignored(path):
@@ -158,7 +158,7 @@ class _Check:
                 heedless = source.options.no_ignore or root in self._named
                 if heedless or not hidden_by_text(file, root, self._base, block):
                     raise DoesNotFitError(
-                        f"`searchctl index` of {source.path} takes it in whatever {OWN_IGNORE_FILE} says "
+                        f"index of {source.path} takes it in whatever {OWN_IGNORE_FILE} says "
                         f"(--no-ignore, an ignore file further down, a line there that hides {source.path} itself, or "
                         "a path of its own). Take it away with --from files"
                     )

@@ -260,7 +260,7 @@ def plan(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..collection.encoder_choice import Talk, collection_option
+    from ..collection.encoder_choice import Talk
     from ..pages.files import check_target
     from .find import DedupRequest, plan_of, run_dedup, tell_plan
     from .plan import write_plan
@@ -278,7 +278,7 @@ def plan(
     talk = Talk(notice=terminal.notice, detail=terminal.detail)
     made = plan_of(run_dedup(collection, request, talk=talk, bar=terminal.progress))
     write_plan(output, made)
-    tell_plan(terminal, made, output, collection_option(collection))
+    tell_plan(terminal, made, output)
 
 
 Id = Annotated[

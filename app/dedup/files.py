@@ -73,7 +73,7 @@ def look_at_kept(kept: Kept, base: Path) -> os.stat_result:
 def _check_no_trash(real: str, what: str) -> None:
     # Whoever takes it for a copy would lose it with the trash; and an undo would not find it where it was put.
     if any(part.casefold() == TRASH_FOLDER for part in Path(real).parts):
-        raise DoesNotFitError(f"{what} lies in a trash folder of `searchctl dedup apply`: {real}")
+        raise DoesNotFitError(f"{what} lies in the trash folder of `dedup apply`: {real}")
 
 
 class KeptFiles:

@@ -147,8 +147,8 @@ def _check_same_encoder(one: FolderCollection, two: FolderCollection) -> None:
     raise EncoderMismatchError(
         f"{one.path} was filled by encoder {ours.encoder_name} ({ours.encoder_fingerprint[:12]}), {two.path} by "
         f"{theirs.encoder_name} ({theirs.encoder_fingerprint[:12]}): their vectors cannot be compared. Fill one with "
-        f"the other's encoder: `searchctl index --rebuild --model {theirs.encoder_name} --collection "
-        f"{shlex.quote(str(one.path))}`"
+        "the other's encoder",
+        next_command=("index", "--rebuild", "--model", theirs.encoder_name, "--collection", str(one.path)),
     )
 
 
@@ -171,7 +171,8 @@ def _pairs(
         least = stored.pairs.floor
         raise AppError(
             f"--threshold is {request.threshold:g}, and more than {MOST_PAIRS:,} pairs have a cosine of at least "
-            f"{least - 0.01:g}: expected {least:g} or more, as in `searchctl dedup --threshold {max(least, 0.95):g}`"
+            f"{least - 0.01:g}: expected {least:g} or more",
+            next_command=("dedup", "--threshold", f"{max(least, 0.95):g}"),
         )
     return stored.pairs.above(floor)
 
@@ -238,8 +239,8 @@ def plan_of(report: DedupReport) -> Plan:
     )
 
 
-def tell_plan(terminal: Terminal, plan: Plan, output: Path, named: str) -> None:
-    """Say what a plan holds, and what to do with it; `named` is the option of a collection that was given."""
+def tell_plan(terminal: Terminal, plan: Plan, output: Path) -> None:
+    """Say what a plan holds, and what to do with it."""
     terminal.say(f"{many(len(plan.actions), 'document')} could go, {size(plan.bytes)}: {shown_path(output)}")
     if plan.actions:
-        terminal.say(f"see what would happen: searchctl dedup apply --plan {shlex.quote(shown_path(output))}{named}")
+        terminal.say(f"see what would happen: {terminal.command('dedup', 'apply', '--plan', shown_path(output))}")

@@ -88,14 +88,14 @@ def read_ignore(root: Path) -> str | None:
     if not stat.S_ISREG(mode):
         raise AppError(
             f"{path} is {'a symlink' if stat.S_ISLNK(mode) else 'no file'}: expected an ignore file to put lines into. "
-            "Put a file in its place, or move the files to the trash: `searchctl dedup apply --from files`"
+            "Put a file in its place, or move the files to the trash with --from files"
         )
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise AppError(
             f"{path} is not UTF-8 at byte {error.start}: lines in UTF-8 cannot be put into it. Convert it, or move the "
-            "files to the trash: `searchctl dedup apply --from files`"
+            "files to the trash with --from files"
         ) from error
 
 

@@ -106,13 +106,15 @@ def read_plan(path: Path) -> Plan:
         data = path.expanduser().read_bytes()
     except OSError as error:
         raise AppError(
-            f"--plan is {path}: {error.strerror or error}: expected a file of `searchctl dedup plan`"
+            f"--plan is {path}: {error.strerror or error}: expected a plan", next_command=("dedup", "plan")
         ) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise AppError(f"{path}: not UTF-8 at byte {error.start}: expected a plan of `searchctl dedup plan`") from error
-    document = parsed_json(text, str(path), "a plan of `searchctl dedup plan`")
+        raise AppError(
+            f"{path}: not UTF-8 at byte {error.start}: expected a plan", next_command=("dedup", "plan")
+        ) from error
+    document = parsed_json(text, str(path), "a plan of `dedup plan`")
     json.loads(text, object_pairs_hook=lambda pairs: _check_keys(str(path), pairs))
     plan = _plan(_Reading(str(path)), document)
     _check_paths(str(path), plan)
@@ -139,7 +141,7 @@ class _Reading:
         shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
         return AppError(
             f"{self.where}: {what} is {shown}: expected {expected}. A plan may be made shorter by hand, action by "
-            "action; anything else is for `searchctl dedup plan` to write"
+            "action; anything else is for `dedup plan` to write"
         )
 
     def fields(

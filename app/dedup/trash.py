@@ -129,7 +129,7 @@ class Trash:
         if not stat.S_ISDIR(mode):
             raise AppError(
                 f"{self.folder} is {'a symlink' if stat.S_ISLNK(mode) else 'no folder'}: expected the folder that "
-                "searchctl makes for what `searchctl dedup apply` takes away. Move it out of the way"
+                "searchctl makes for what `dedup apply` takes away. Move it out of the way"
             )
 
     def path_of(self, manifest: Manifest) -> Path:
@@ -241,7 +241,7 @@ def read_manifest(path: Path) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AppError(
-            f"{path} cannot be read ({error}): expected what `searchctl dedup apply` wrote. Move the folder "
+            f"{path} cannot be read ({error}): expected what `dedup apply` wrote. Move the folder "
             f"{path.parent} out of the trash, for until then nothing else in it can be applied or undone. The files "
             "that were taken away lie in it, each under its own path, to be moved back by hand",
             code=ExitCode.INCOMPLETE,

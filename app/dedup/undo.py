@@ -62,10 +62,8 @@ class Undone:
         return not self.conflicts and not self.changed and not self.foreign
 
 
-def chosen(trash: Trash, id_: str | None, named: str = "") -> Manifest:
-    """Return the apply with this id, or without one the latest that is not undone. Raises AppError for none.
-
-    `named` is the option that names the collection in the commands of messages."""
+def chosen(trash: Trash, id_: str | None) -> Manifest:
+    """Return the apply with this id, or without one the latest that is not undone. Raises AppError for none."""
     found = trash.manifests()
     if id_ is not None:
         for manifest in found:
@@ -73,8 +71,8 @@ def chosen(trash: Trash, id_: str | None, named: str = "") -> Manifest:
                 return manifest
         known = ", ".join(manifest.id for manifest in found[-5:]) or "none"
         raise AppError(
-            f"there is no apply {id_!r} in {trash.folder}: expected one of them, the latest being {known}. See "
-            f"`searchctl dedup undo --list{named}`"
+            f"there is no apply {id_!r} in {trash.folder}: expected one of them, the latest being {known}",
+            next_command=("dedup", "undo", "--list"),
         )
     left = [manifest for manifest in found if manifest.state is not State.UNDONE]
     if not left:
@@ -86,8 +84,9 @@ def chosen(trash: Trash, id_: str | None, named: str = "") -> Manifest:
             else ""
         )
         raise AppError(
-            f"there is nothing to take back in {trash.folder}: {'all is undone' if found else 'nothing was applied'}. "
-            f"See `searchctl dedup undo --list{named}`{renamed}"
+            f"there is nothing to take back in {trash.folder}: {'all is undone' if found else 'nothing was applied'}"
+            f"{renamed}",
+            next_command=("dedup", "undo", "--list"),
         )
     return left[-1]
 
@@ -95,12 +94,9 @@ def chosen(trash: Trash, id_: str | None, named: str = "") -> Manifest:
 class Undoing:
     """Takes back one apply to a collection."""
 
-    def __init__(self, path: Path, talk: Talk, *, told: Told = lambda share, words: None, named: str = "") -> None:
-        """`path` is the collection's own folder; `told` hears the share of the files done and a word.
-
-        `named` is the option that names the collection in the commands of messages."""
+    def __init__(self, path: Path, talk: Talk, *, told: Told = lambda share, words: None) -> None:
+        """`path` is the collection's own folder; `told` hears the share of the files done and a word."""
         self._path = path
-        self._named = named
         self._talk = talk
         self._step: Step = talk.step or (lambda name: None)
         self._told = told
@@ -111,12 +107,12 @@ class Undoing:
 
         Raises AppError for an unknown id, and when nothing is left to undo.
         """
-        chosen(self._trash, id_, self._named)  # before the lock is asked for
+        chosen(self._trash, id_)  # before the lock is asked for
         with (
             closing(open_collection(self._path, self._talk)) as collection,
             collection.keeper() as keeper,
         ):
-            manifest = chosen(self._trash, id_, self._named)
+            manifest = chosen(self._trash, id_)
             result = Undone(manifest=manifest, folder=self._trash.path_of(manifest))
             result.repeated = manifest.state is State.UNDONE
             if not result.repeated:

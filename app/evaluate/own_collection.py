@@ -85,9 +85,7 @@ def _hint(given: Path | None, out: Path | None) -> str:
 
 def _settings(collection: FolderCollection) -> CollectionSettings:
     if collection.settings is None:
-        raise CollectionNotFoundError(
-            f"the collection {collection.path} is empty: run `searchctl index PATH` to fill it"
-        )
+        raise CollectionNotFoundError(f"the collection {collection.path} is empty", next_command=("index", "PATH"))
     return collection.settings
 
 
@@ -123,8 +121,7 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
     path = existing_collection(given)
     folder = test_set_folder(path) if request.data is None else request.data.expanduser().absolute()
     if request.data is None and not folder.is_dir():
-        option = "" if given is None else f" --collection {shown_path(given)}"
-        raise EvaluationError(f"the collection {path} has no test set yet: make one with `searchctl eval init{option}`")
+        raise EvaluationError(f"the collection {path} has no test set yet", next_command=("eval", "init"))
     test_set = read_test_set(folder)
     words = MineWords()
     with pull_bar(terminal, request.choice.model or "the model") as pulling:

@@ -139,7 +139,7 @@ def _tell_changes(terminal: Terminal, report: MineReport) -> None:
         terminal.notice(
             f"the collection has changed since the test set was made (generation {made}, now {now}): "
             f"{report.gone:,} of {report.uncut:,} passages that were not cut are no longer in it. They are measured as "
-            "they were; `searchctl eval init --force` makes a test set of today's"
+            f"they were; {terminal.command('eval', 'init', '--force')} makes a test set of today's"
         )
     if not report.is_own_encoder:
         terminal.notice(

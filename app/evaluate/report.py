@@ -57,7 +57,10 @@ def run_report(terminal: Terminal, request: ReportRequest) -> None:
     scores = ResultStore(folder).all() if folder.is_dir() else []
     if not scores:
         why = "no result in it" if folder.is_dir() else "no such folder"
-        raise AppError(f"{request.results}: {why}, expected those of `searchctl eval run`, or another --results DIR")
+        raise AppError(
+            f"{request.results}: {why}, expected those of `eval run`, or another --results DIR",
+            next_command=("eval", "run"),
+        )
     comparison = compare(scores, baseline=request.baseline, contenders=request.contenders, tasks=request.tasks)
     paper = beside(comparison.contenders.values(), comparison.scores) if request.paper else None
     if request.html is not None:

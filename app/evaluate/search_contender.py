@@ -273,14 +273,14 @@ class SearchContender:
         asked = task.instructions.document
         if asked:
             raise EvaluationError(
-                f"task {task.name} gives documents the instruction {asked!r}: expected none, for `searchctl index` "
+                f"task {task.name} gives documents the instruction {asked!r}: expected none, for index "
                 "takes no instruction for documents"
             )
         own = self._prompt().document_instruction
         if asked is not None and own:
             raise EvaluationError(
                 f"task {task.name} gives documents no instruction: expected the model's own, {own!r}, with which "
-                '`searchctl index` embeds them. Leave --no-instructions or the table\'s document = "" out, or this '
+                'index embeds them. Leave --no-instructions or the table\'s document = "" out, or this '
                 "contender"
             )
 

@@ -239,7 +239,7 @@ def model_path(
     _no_builtin(name)
     folder: Path | None = folder_of(name)
     if folder is None:
-        raise AppError(f"{name} is not on this machine: fetch it with `searchctl models pull {name}`")
+        raise AppError(f"{name} is not on this machine", next_command=("models", "pull", name))
     terminal.write(f"{folder}\n")
 
 
@@ -333,12 +333,13 @@ def _check_direction(ctx: typer.Context, model: str | None, *, rollback: bool) -
                 said.append(f"--{name.replace('_', '-')}")
         if said:
             raise AppError(
-                f"{', '.join(said)} cannot be had with --rollback, which goes back to the encoder before: expected "
-                "`searchctl models promote --rollback` alone"
+                f"{', '.join(said)} cannot be had with --rollback, which goes back to the encoder before",
+                next_command=("models", "promote", "--rollback"),
             )
     elif model is None:
         raise AppError(
-            "no model was given: expected `searchctl models promote MODEL`, or --rollback for the encoder before"
+            "no model was given: expected one, or --rollback for the encoder before",
+            next_command=("models", "promote", "MODEL"),
         )
 
 

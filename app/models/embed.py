@@ -46,8 +46,8 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
     form = _form(request)
     if request.out is None and form is VectorFormat.NPY and sys.stdout.isatty():
         raise AppError(
-            "a .npy array is no sight for a terminal: expected `searchctl embed FILE --out vectors.npy`, a pipe, or "
-            "--format jsonl"
+            "a .npy array is no sight for a terminal: expected --out FILE, a pipe, or --format jsonl",
+            next_command=("embed", "FILE", "--out", "vectors.npy"),
         )
     _require_other_file(request)
     began = time.monotonic()

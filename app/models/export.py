@@ -91,8 +91,8 @@ def _config(wish: ExportWish) -> EncoderConfig:
     ).config()
     if config.model == "hashing":
         raise AppError(
-            "hashing is part of searchctl and has no weights to export: expected a decoder model, as in "
-            "`searchctl models export smollm2-135m -o my-model`"
+            "hashing is part of searchctl and has no weights to export: expected a decoder model",
+            next_command=("models", "export", "smollm2-135m", "-o", "my-model"),
         )
     return config
 

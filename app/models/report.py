@@ -42,7 +42,9 @@ def _unknown(name: str) -> None:
 
     close = get_close_matches(name, [entry.name for entry in ENTRIES], n=1)
     meant = f"Did you mean {close[0]}? " if close else ""
-    raise AppError(f"{name}: no model of that name and no such folder. {meant}All names: `searchctl models list`")
+    raise AppError(
+        f"{name}: no model of that name and no such folder. {meant}".rstrip(), next_command=("models", "list")
+    )
 
 
 def _on_disk(entry: ModelEntry) -> Path | None:
@@ -168,7 +170,7 @@ def show_model(terminal: Terminal, described: dict[str, Any]) -> None:
         table.add_row(key, Text(printable(value)))
     terminal.show(table)
     if not described["here"]:
-        terminal.say(f"not on this machine: `searchctl models pull {described['name']}` fetches it")
+        terminal.say(f"not on this machine: {terminal.command('models', 'pull', described['name'])} fetches it")
 
 
 def _facts(described: dict[str, Any]) -> list[tuple[str, str]]:

@@ -41,7 +41,7 @@ def open_sink(out: Path | None, form: VectorFormat, dim: int) -> Iterator[Sink]:
     Raises AppError for an `out` that is a folder or in a folder that cannot be written to.
     """
     if out is not None and out.is_dir():
-        raise AppError(f"--out is {out}, a folder: expected a file, as in `searchctl embed --out vectors.npy`")
+        raise AppError(f"--out is {out}, a folder: expected a file", next_command=("embed", "--out", "vectors.npy"))
     with ExitStack() as stack:
         stream = None
         if out is None or str(out) in _STDOUT:

@@ -80,7 +80,7 @@ def _config(request: ProbeRequest) -> EncoderConfig:
     config = replace(choice.config(), chain=request.chain)
     if config.model == "hashing":
         raise AppError(
-            "hashing has no layers to look into: expected a decoder model, as in `searchctl probe smollm2-135m`"
+            "hashing has no layers to look into: expected a decoder model", next_command=("probe", "smollm2-135m")
         )
     return config
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..collection.encoder_choice import collection_option
 from ..collection.stored_groups import (
     Members,
     StoredCluster,
@@ -17,6 +16,7 @@ from ..collection.stored_groups import (
     read_duplicates,
 )
 from ..errors import AppError
+from ..terminal.console import Terminal
 
 if TYPE_CHECKING:
     from ...index.collection import FolderCollection
@@ -38,38 +38,21 @@ class Grouping:
     duplicates: StoredDuplicates | None = None
 
 
-def read_grouping(folder: Path, clusters: Sequence[str], *, collapse: bool, given: Path | None) -> Grouping:
+def read_grouping(folder: Path, clusters: Sequence[str], *, collapse: bool) -> Grouping:
     """Return what --cluster, () where it was not given, and --collapse ask for in a collection's folder.
 
-    Raises AppError when there are no clusters or duplicates yet, or a cluster is not there; with `given`, the
-    --collection of the command, in the command it names.
+    Raises AppError when there are no clusters or duplicates yet, or a cluster is not there.
     """
-    try:
-        return _grouping(folder, clusters, collapse=collapse)
-    except AppError as error:
-        raise AppError(_naming(str(error), given), code=error.code) from error
-
-
-def _naming(message: str, given: Path | None) -> str:
-    """Return a message with --collection, where it was given, in the commands that make groups."""
-    if given is None:
-        return message
-    for command in ("searchctl cluster", "searchctl dedup"):
-        message = message.replace(f"`{command}`", f"`{command}{collection_option(given)}`")
-    return message
-
-
-def _grouping(folder: Path, clusters: Sequence[str], *, collapse: bool) -> Grouping:
     found = within = duplicates = None
     if clusters:
         found = read_clusters(folder)
         if found is None:
-            raise AppError(f"there are no clusters in {folder} yet: run `searchctl cluster` first")
+            raise AppError(f"there are no clusters in {folder} yet", next_command=("cluster",))
         within = _chosen(found, clusters)
     if collapse:
         duplicates = read_duplicates(folder)
         if duplicates is None:
-            raise AppError(f"it is not known yet what is a duplicate in {folder}: run `searchctl dedup` first")
+            raise AppError(f"it is not known yet what is a duplicate in {folder}", next_command=("dedup",))
     return Grouping(clusters=found, within=within, duplicates=duplicates)
 
 
@@ -84,7 +67,8 @@ def _chosen(found: StoredClusters, asked: Sequence[str]) -> Members:
         else:
             raise AppError(
                 f"--cluster is {name!r}: expected the number of a cluster that is there, or {NOISE}. "
-                f"{_there(found.clusters)}"
+                f"{_there(found.clusters)}",
+                next_command=("cluster",),
             )
     return Members(level=found.level, names=tuple(names))
 
@@ -92,19 +76,19 @@ def _chosen(found: StoredClusters, asked: Sequence[str]) -> Members:
 def _there(clusters: Sequence[StoredCluster]) -> str:
     """Return a sentence that names some clusters, the largest first, and where to see all."""
     if not clusters:
-        return "There are none but noise: run `searchctl cluster` with other settings"
+        return "There are none but noise: expected other settings"
     largest = sorted(clusters, key=lambda cluster: (-len(cluster.members), cluster.id))[:_SHOWN]
     named = ", ".join(f"{cluster.id} ({_short(cluster.title)})" for cluster in largest)
     if len(clusters) > len(largest):
         named += f" and {len(clusters) - len(largest)} smaller ones"
-    return f"There are {named}; `searchctl cluster` shows all"
+    return f"There are {named}"
 
 
 def _short(title: str) -> str:
     return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1].rstrip(" ,") + "…"
 
 
-def grouping_notices(grouping: Grouping, collection: FolderCollection, *, given: Path | None) -> list[str]:
+def grouping_notices(grouping: Grouping, collection: FolderCollection, terminal: Terminal) -> list[str]:
     """Return what a person should know when the collection has changed since its groups were made."""
     if grouping == Grouping():
         return []
@@ -112,30 +96,30 @@ def grouping_notices(grouping: Grouping, collection: FolderCollection, *, given:
     with collection.snapshot():
         changes = collection.changes
         if grouping.clusters is not None and grouping.clusters.changes != changes:
-            said += _since_clustered(grouping.clusters, collection)
+            said += _since_clustered(grouping.clusters, collection, terminal)
     if grouping.within is not None and not grouping.within.names:
         said.append("no passage is noise in these clusters")
     if grouping.duplicates is not None and grouping.duplicates.changes != changes:
         said.append(
-            "the collection has changed since `searchctl dedup`: of what is new or changed only word-for-word copies "
-            "are taken for duplicates. Run `searchctl dedup` to compare it"
+            "the collection has changed since duplicates were looked for: of what is new or changed only word-for-word "
+            f"copies are taken for duplicates. {terminal.command('dedup')} compares it"
         )
-    return [_naming(message, given) for message in said]
+    return said
 
 
-def _since_clustered(clusters: StoredClusters, collection: FolderCollection) -> list[str]:
+def _since_clustered(clusters: StoredClusters, collection: FolderCollection, terminal: Terminal) -> list[str]:
     names = [name for cluster in clusters.clusters for name in cluster.members] + list(clusters.noise)
     known = len(Members(level=clusters.level, names=tuple(names)).find(collection))
     new = collection.status().chunks - known
     if new:
         noun, verb = ("chunk", "is") if new == 1 else ("chunks", "are")
         return [
-            f"the collection has changed since `searchctl cluster`: {new:,} {noun} {verb} in no cluster yet. Run "
-            "`searchctl cluster` to renew them"
+            f"the collection has changed since it was clustered: {new:,} {noun} {verb} in no cluster yet. "
+            f"{terminal.command('cluster')} renews them"
         ]
     if clusters.level == "document":  # a document keeps its path when it comes to speak of something else
         return [
-            "the collection has changed since `searchctl cluster`: no chunk is without a cluster, but documents that "
-            "changed stay where they were. Run `searchctl cluster` to renew them"
+            "the collection has changed since it was clustered: no chunk is without a cluster, but documents that "
+            f"changed stay where they were. {terminal.command('cluster')} renews them"
         ]
     return []

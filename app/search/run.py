@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...index.protocol import CollectionStatus
-from ..collection.encoder_choice import EncoderChoice, naming_collection, talk_to
+from ..collection.encoder_choice import EncoderChoice, talk_to
 from ..collection.items import INCOMPLETE
 from ..collection.opening import collection_encoder, open_collection
 from ..collection.paths import existing_collection, rooted_globs
@@ -61,27 +61,27 @@ def read_questions(words: Sequence[str], file: Path | None) -> list[Question]:
                 questions = list(_from_jsonl(stream, str(file)))
         except OSError as error:
             raise AppError(
-                f"--queries is {file}: {error.strerror or error}: expected a file of JSON lines "
-                '{"query": TEXT}, as in `searchctl query --queries FILE.jsonl`'
+                f'--queries is {file}: {error.strerror or error}: expected a file of JSON lines {{"query": TEXT}}',
+                next_command=("query", "--queries", "FILE.jsonl"),
             ) from error
     elif list(words) == ["-"]:
         lines = (text.strip() for _, text, _ in decoded_lines(sys.stdin.buffer, "stdin"))
         questions = [Question(text=line) for line in lines if line]
     elif words and words[0] == "-":
         raise AppError(
-            f"- reads queries from stdin, and {' '.join(words[1:])!r} was given too: expected one of them, as in "
-            "`searchctl query -`"
+            f"- reads queries from stdin, and {' '.join(words[1:])!r} was given too: expected one of them",
+            next_command=("query", "-"),
         )
     else:
         require_unicode(" ".join(words), "the query")
         questions = [Question(text=" ".join(words).strip())]
         if not words:
-            raise AppError("query was given no text: expected words to look for, as in `searchctl query TEXT`")
+            raise AppError("query was given no text: expected words to look for", next_command=("query", "TEXT"))
     if not questions:
         raise AppError(f"{file or 'stdin'} holds no query: expected one a line")
     for question in questions:
         if not question.text.strip():
-            raise AppError("the query is empty: expected words to look for, as in `searchctl query TEXT`")
+            raise AppError("the query is empty: expected words to look for", next_command=("query", "TEXT"))
     return questions
 
 
@@ -116,15 +116,14 @@ def run_query(
         talk, path = talk_to(terminal, pulling), existing_collection(given)
         collection = open_collection(path, talk)
         try:
-            grouping = read_grouping(path, asked.clusters, collapse=asked.collapse, given=given)
+            grouping = read_grouping(path, asked.clusters, collapse=asked.collapse)
             globs = rooted_globs(request.where.paths, collection.root)
             request = replace(request, where=replace(request.where, paths=globs))
-            with naming_collection(given):
-                searcher = Searcher(collection, collection_encoder(collection.settings, choice, talk))
+            searcher = Searcher(collection, collection_encoder(collection.settings, choice, talk))
             duplicates = None if grouping.duplicates is None else grouping.duplicates.still(collection)
             answers = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
             status = collection.status()
-            notices = [*_cut(searcher, len(questions)), *grouping_notices(grouping, collection, given=given)]
+            notices = [*_cut(searcher, len(questions)), *grouping_notices(grouping, collection, terminal)]
         finally:
             collection.close()
     context = ResultContext(
@@ -199,7 +198,9 @@ def _talk(
         terminal.say(f"no hit{narrowed}{beyond}{above}")
     changed = {h.chunk.path for a in answers for h in a.hits if h.freshness is not Freshness.FRESH}
     if changed:
-        terminal.notice(f"{len(changed)} of these files changed since indexed: run `searchctl index` to follow")
+        terminal.notice(
+            f"{len(changed)} of these files changed since indexed: run {terminal.command('index')} to follow"
+        )
     if request.mode is SearchMode.HYBRID and status.chunks > FUSION_DEPTH and _may_end_early(answers, request):
         terminal.notice(
             f"a hybrid ranking goes as far as the {FUSION_DEPTH} best by words and by meaning: use --mode dense or "

@@ -83,7 +83,7 @@ class Searcher:
         """Return one per question, None in lexical mode; those with the same instruction are encoded as one batch."""
         if self._collection.settings is None:
             raise CollectionNotFoundError(
-                f"the collection {self._collection.path} is empty: run `searchctl index PATH` to fill it"
+                f"the collection {self._collection.path} is empty", next_command=("index", "PATH")
             )
         if request.mode is SearchMode.LEXICAL:
             return [None] * len(questions)

@@ -8,11 +8,13 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from ..errors import typed
 from ..options import ColorMode
 
 if TYPE_CHECKING:
@@ -35,10 +37,19 @@ class _Console(Console):
 class Terminal:
     """The two streams of one invocation; built anew each time, because Rich keeps what it saw when it was made."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, color: ColorMode | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        color: ColorMode | None = None,
+        collection: Path | None = None,
+    ) -> None:
+        """`collection` is the --collection of the command: those that are named to a person are about the same."""
         self.quiet = quiet
         self.verbose = verbose and not quiet
         self._color = color or ColorMode.AUTO
+        self._collection = collection
         self.is_terminal = sys.stdout.isatty()
         self.width = shutil.get_terminal_size().columns if self.is_terminal else UNBOUNDED_WIDTH
         self.out = self._console(sys.stdout)
@@ -95,9 +106,15 @@ class Terminal:
         if self.verbose:
             self._say(Text(printable(message), style="dim"))
 
-    def fail(self, message: str) -> None:
-        """Tell an error, even with --quiet."""
+    def fail(self, message: str, hint: str | None = None) -> None:
+        """Tell an error and the command to type next, even with --quiet."""
         self._say(Text.assemble(("error: ", "bold red"), printable(message)))
+        if hint is not None:
+            self._say(Text.assemble(("hint: ", "cyan"), printable(hint)))
+
+    def command(self, *words: str) -> str:
+        """Return a command of searchctl to name in a sentence, for the collection that this one is about."""
+        return f"`{typed(words, collection=self._collection)}`"
 
     def _say(self, text: Text) -> None:
         self.err.print(text, soft_wrap=not sys.stderr.isatty())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AppError
@@ -23,6 +24,8 @@ class Invocation:
     verbose: bool = False
     debug: bool = False
     color: ColorMode | None = None
+    collection: Path | None = None
+    """The --collection of the command, where one was given."""
 
     def add(self, *, quiet: bool, verbose: bool, debug: bool, color: ColorMode | None) -> None:
         self.quiet |= quiet
@@ -33,7 +36,7 @@ class Invocation:
     def terminal(self) -> Terminal:
         from .console import Terminal
 
-        return Terminal(quiet=self.quiet, verbose=self.verbose, color=self.color)
+        return Terminal(quiet=self.quiet, verbose=self.verbose, color=self.color, collection=self.collection)
 
 
 def file_types(values: Sequence[str] | None) -> tuple[str, ...]:
@@ -55,4 +58,5 @@ def terminal_of(ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, 
     """Return the terminal of this invocation, with the command's own common options counted in."""
     invocation = ctx.ensure_object(Invocation)
     invocation.add(quiet=quiet, verbose=verbose, debug=debug, color=color)
+    invocation.collection = ctx.params.get("collection")
     return invocation.terminal()

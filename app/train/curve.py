@@ -134,12 +134,12 @@ def _scores(
 
 def _stage(request: CurveRequest, folder: Path) -> Stage:
     if not folder.is_dir():
-        raise AppError(f"{request.folder}: no such folder, expected the --output of `searchctl train`")
+        raise AppError(f"{request.folder}: no such folder, expected the --output of a training run")
     found = trained_stages(folder)
     if not found:
         raise AppError(
             f"{request.folder} holds no checkpoint and no finished stage: expected the --output of "
-            "`searchctl train run --keep-checkpoints`"
+            "a training run with --keep-checkpoints"
         )
     return found[-1] if request.stage is None else Stage(request.stage)
 

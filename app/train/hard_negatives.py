@@ -57,9 +57,7 @@ def workspace(output: Path) -> Iterator[Path]:
     try:
         lock.acquire()
     except Timeout:
-        raise AppError(
-            f"another `searchctl train mine` is making {output}: wait for its end, or name another --output"
-        ) from None
+        raise AppError(f"another process is making {output}: wait for its end, or name another --output") from None
     try:
         (folder / PART).unlink(missing_ok=True)  # a killed run's
         yield folder

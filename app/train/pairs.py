@@ -130,8 +130,8 @@ def run_pairs(terminal: Terminal, wish: PairsWish) -> None:
         raise AppError(f"--crops is {wish.crops} and --method is title: a text has one title, leave --crops out")
     if not wish.texts and wish.collection is None:
         raise AppError(
-            "there is nothing to make pairs of: expected files or folders, as in `searchctl train pairs notes.jsonl -o "
-            "pairs.jsonl`, or --collection PATH"
+            "there is nothing to make pairs of: expected files or folders, or --collection PATH",
+            next_command=("train", "pairs", "notes.jsonl", "-o", "pairs.jsonl"),
         )
     output = checked_output(wish.output, wish.texts, force=wish.force)
     began = time.monotonic()
@@ -144,8 +144,8 @@ def run_pairs(terminal: Terminal, wish: PairsWish) -> None:
     if not made.pairs:
         raise AppError(
             f"{len(read.passages):,} texts make no pair by --method {method}: "
-            f"{_left_out(made) or 'they hold nothing'}. Expected prose of several sentences a text; see the other "
-            "methods in `searchctl train pairs --help`"
+            f"{_left_out(made) or 'they hold nothing'}. Expected prose of several sentences a text; try another method",
+            next_command=("train", "pairs", "--help"),
         )
     with terminal.waiting("writing"):
         write_pairs(output, made.pairs, lambda: _manifest(wish, method, read, made))

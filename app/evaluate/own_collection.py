@@ -29,9 +29,9 @@ from ...training.evaluation.own_collection_folder import (
     write_test_set,
 )
 from ..collection.contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder, Talk
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json
 from ..collection.items import INCOMPLETE
-from ..collection.opening import collection_encoder, open_collection
+from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, shown_path
 from ..options import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder
 from ..terminal.console import Terminal
@@ -130,7 +130,8 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
         )
         with closing(open_collection(path, talk)) as collection:
             settings = _settings(collection)
-            lazy = collection_encoder(settings, request.choice, talk)
+            # Another model than the collection's own may be measured too.
+            lazy = LazyEncoder(request.choice.config(config_from_json(settings.encoder_config)), talk)
             lazy.info()  # fetches a model that is not here before another bar is shown
             try:
                 with terminal.progress("Measuring") as update:

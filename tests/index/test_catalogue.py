@@ -51,8 +51,9 @@ def test_reader_cannot_write(path: Path) -> None:
     assert reader.connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
     with pytest.raises(StorageError, match="read-only"), sqlite_errors(path):
         write_state(reader.connection, generation=5)
-    with pytest.raises(CollectionNotFoundError, match="searchctl index"):
+    with pytest.raises(CollectionNotFoundError) as caught:
         ReadConnection(path.parent / "nowhere.db")
+    assert caught.value.next_command == ("index", "PATH")
 
 
 def test_transaction_is_all_or_nothing(path: Path) -> None:

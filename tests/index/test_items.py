@@ -116,8 +116,9 @@ def test_no_item_passes(tmp_path: Path) -> None:
 
 
 def test_an_empty_collection_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(IndexRoomError, match="searchctl index PATH"):
+    with pytest.raises(IndexRoomError, match="empty") as caught:
         FolderCollection.create(tmp_path / ".searchctl").items(Level.CHUNK)
+    assert caught.value.next_command == ("index", "PATH")
 
 
 def test_the_same_text_under_two_headings_is_one_text_with_the_nearest_of_its_vectors(tmp_path: Path) -> None:

@@ -330,5 +330,6 @@ def test_a_root_in_a_trash_folder_is_refused(tmp_path: Path) -> None:
     make(tmp_path, {".searchctl-trash/x/files/a.md": "a", "b.md": "b"})
     (tmp_path / "link").symlink_to(".searchctl-trash/x")
     for path in (".searchctl-trash", ".searchctl-trash/x/files", ".searchctl-trash/x/files/a.md", "link"):
-        with pytest.raises(IndexRoomError, match=r"trash folder.*searchctl dedup undo"):
+        with pytest.raises(IndexRoomError, match="trash folder") as caught:
             walk([tmp_path / "b.md", tmp_path / path], WalkOptions(hidden=True))
+        assert caught.value.next_command == ("dedup", "undo")

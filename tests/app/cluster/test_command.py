@@ -270,5 +270,5 @@ def test_the_query_that_is_suggested_names_the_collection(themes: Any) -> None:
     assert "--collection" not in themes("cluster").err
     (themes.folder / ".searchctl").rename(themes.folder / "kb")
     said = themes("cluster", "--collection", "kb").err
-    suggested = said.split("search in one: searchctl ")[1].split("\n")[0].split()
+    suggested = said.split("search in one: `searchctl ")[1].split("`")[0].split()
     assert suggested[-2:] == ["--collection", "kb"]

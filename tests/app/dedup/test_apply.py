@@ -483,6 +483,6 @@ def test_the_command_that_a_plan_suggests_names_the_collection(twice: Any, given
     if given:
         (twice.folder / ".searchctl").rename(twice.folder / "kb")
     said = twice("dedup", "plan", "-o", "p.json", *given).err
-    suggested = said.split("see what would happen: searchctl ")[1].split("\n")[0]
+    suggested = said.split("see what would happen: `searchctl ")[1].split("`")[0]
     assert ("--collection kb" in suggested) is bool(given)
     assert 0 == twice(*suggested.split()).code

@@ -283,7 +283,7 @@ def test_the_trash_is_no_root_and_nothing_in_it_counts(house: House) -> None:
     house.shell.index()  # what was refused is not remembered
     kept = str((folder / "files/docs/a.md").relative_to(house.root))
     plan = replace(house.plan("docs/c.md", kept=kept), against=str(house.root / "nowhere"))
-    with pytest.raises(AppError, match="lies in a trash folder"):
+    with pytest.raises(AppError, match="lies in the trash folder"):
         house.apply(plan)
 
 
@@ -398,12 +398,12 @@ def test_an_ignore_file_that_nobody_made_goes_whatever_the_order(house: House) -
 def test_commands_in_messages_name_the_collection(house: House) -> None:
     named = ("--collection", str(house.collection))
     ended = house.shell("dedup", "undo", *named)
-    assert f"`searchctl dedup undo --list --collection {house.collection}`" in ended.err
+    assert ended.err.endswith(f"hint: searchctl dedup undo --list --collection {house.collection}\n")
     with pytest.raises(Killed):
         house.apply(house.plan("docs/a.md"), at("apply:kept", kill))
     write_plan(house.root / "plan.json", house.plan("docs/c.md"))
     refused = house.shell("dedup", "apply", "--plan", "plan.json", *named)
-    assert f"--collection {house.collection}`" in refused.err
+    assert f"--collection {house.collection}\n" in refused.err
     (manifest,) = (house.root / ".searchctl-trash").glob("*/manifest.json")
     manifest.write_text("{}")
     damaged = house.shell("dedup", "undo", *named)

@@ -18,7 +18,7 @@ import pytest
 # A process that has everything imported and forks a child per command: importing mteb takes seconds each time.
 SERVER = """
 import json, os, signal, sys
-import mteb, searchctl.app.eval_run, searchctl.encoder.hashing, searchctl.encoder.transformer
+import mteb, searchctl.app.evaluate.run, searchctl.encoder.hashing, searchctl.encoder.transformer
 from searchctl.app.cli import run
 
 for line in sys.stdin:

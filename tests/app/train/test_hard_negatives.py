@@ -314,7 +314,7 @@ def test_a_workspace_stays_after_a_failure_only_with_something_in_it(tmp_path: P
     with workspace(tmp_path / "mined.jsonl"):
         assert (folder / "vectors").read_bytes() == b"kept"
         assert not (folder / PART).exists()
-        with pytest.raises(AppError, match="another `searchctl train mine`"), workspace(tmp_path / "mined.jsonl.gz"):
+        with pytest.raises(AppError, match="another process is making"), workspace(tmp_path / "mined.jsonl.gz"):
             pass
         assert (folder / "vectors").exists()
     assert not folder.exists()

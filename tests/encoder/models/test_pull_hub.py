@@ -188,7 +188,6 @@ def test_gated_model_names_the_licence_step(hub: Hub, source: Path, tmp_path: Pa
     message = str(result["message"])
     assert "google/gemma-3-270m is gated: accept the licence" in message
     assert "`hf auth login`" in message
-    assert "`searchctl models pull google/gemma-3-270m`" in message
 
 
 def test_unknown_repository_is_an_error_naming_it(hub: Hub, tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ def _invoke(args: list[str], invocation: Invocation) -> int:
         return end.exit_code
     except typer.Abort:
         return ExitCode.INTERRUPTED
+    finally:
+        from .terminal.console import stop_listening
+
+        stop_listening()
     return ExitCode.OK
 
 

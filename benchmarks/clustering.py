@@ -73,7 +73,7 @@ def say(text: str) -> None:
 
 def encoder_vectors(datasets: list[Data], args: argparse.Namespace) -> tuple[str, dict[str, Vectors]]:
     """Return the encoder's name and the vectors of each data set."""
-    encoder = open_encoder(EncoderConfig(model=args.model), notice=say)
+    encoder = open_encoder(EncoderConfig(model=args.model))
     path = args.cache / f"{encoder.info.fingerprint[:16]}.sqlite"
     cached = CachedEncoder(encoder, path, kind=f"benchmark {encoder.info.max_tokens}")
     found = {}

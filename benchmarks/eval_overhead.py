@@ -101,7 +101,7 @@ def _first_documents(data: RetrievalData, limit: int) -> RetrievalData:
 
 def harness(task: EvalTask, config: EncoderConfig, encoder: Any) -> float:
     """Return the seconds of a whole evaluation of `task` with the loaded encoder, into an empty results folder."""
-    contender = EncoderContender("model", config, notice=lambda _: None, cache=None, progress=None)
+    contender = EncoderContender("model", config, cache=None, progress=None)
     contender._encoder = encoder  # loading takes seconds, and is no part of a task
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pairs, or N documents")
     args = parser.parse_args()
     config = EncoderConfig(model=args.model)
-    encoder = open_encoder(config, notice=lambda _: None)
+    encoder = open_encoder(config)
     if args.limit is not None and args.limit < 2:
         parser.error(f"--limit is {args.limit}, expected 2 or more")
     for task in tasks_of(args.tasks, args.local, args.limit):

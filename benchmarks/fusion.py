@@ -35,7 +35,7 @@ def scores_of(data: Path, folder: Path) -> list[float]:
     names = [row["_id"] for row in read_jsonl(folder / "corpus.jsonl")]
     collection = FolderCollection.open(folder / ".searchctl")
     assert collection.settings is not None
-    encoder = open_encoder(config_from_json(collection.settings.encoder_config), notice=lambda _line: None)
+    encoder = open_encoder(config_from_json(collection.settings.encoder_config))
     vectors = encoder.encode([row["text"] for row in queries], role=Role.QUERY)
     totals = [0.0] * len(WAYS)
     for row, vector in zip(queries, vectors, strict=True):

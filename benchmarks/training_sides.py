@@ -138,7 +138,7 @@ def distillation(args: argparse.Namespace, _: str, trainable: Any, texts_of: Any
         trainable,
         DistillStage(schedule=schedule, batch=args.batch, length=args.length, chunk=args.chunk, cached=False),
         texts_of,
-        open_encoder(EncoderConfig(model=args.model, max_tokens=args.length), notice=lambda _: None),
+        open_encoder(EncoderConfig(model=args.model, max_tokens=args.length)),
         sources=lessons,
         held_out=lessons,
         seed=SEED,

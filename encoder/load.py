@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import logging as library_logging
 
 from . import proof
 from .batching import is_out_of_memory
@@ -26,7 +27,7 @@ from .protocol import EncoderInfo
 from .tokenize import TextTokenizer, load_tokenizer
 from .transformer import TransformerEncoder
 
-Notice = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 # Padded tokens per forward pass. On a CPU more brings nothing once a matrix is larger than the caches (see
 # benchmarks/batch_tokens.py); on a GPU it fills the chip.
@@ -40,7 +41,6 @@ def load_transformer(
     config: EncoderConfig,
     info: EncoderInfo,
     *,
-    notice: Notice,
     fp32_limit: int = MERGE_FP32_LIMIT,
 ) -> TransformerEncoder:
     """Return the encoder in `resolved.folder` as `config` wants it, proved.
@@ -48,16 +48,16 @@ def load_transformer(
     Adapters of a model with fewer than `fp32_limit` weights are merged in fp32 and rounded once, whatever it is in.
 
     Raises NotBidirectionalError when the proof fails, ModelFilesError for files that do not load, EncoderError for a
-    device or precision that is not there. `notice` gets a line for each choice made for the user.
+    device or precision that is not there.
     """
     device = choose_device(config.device)
     dtype, reason = choose_dtype(config.precision, device)
     model = _load_model(resolved, config, dtype, device, fp32_limit=fp32_limit)
-    model, device = _place(model, device, automatic=config.device == "auto", notice=notice)
+    model, device = _place(model, device, automatic=config.device == "auto")
     if device.type == "cpu" and dtype is not choose_dtype(config.precision, device)[0]:
         dtype, reason = choose_dtype(config.precision, device)
         cast_weights(model, dtype)
-    notice(f"{info.name}: {_dtype_name(dtype)} on {device} ({reason})")
+    _log.info("%s: %s on %s (%s)", info.name, _dtype_name(dtype), device, reason)
     proof.require(model, config.attention, name=info.name)
     pooling = config.pooling or resolved.sidecar.pooling
     texts = TextTokenizer(
@@ -74,7 +74,6 @@ def load_transformer(
         pooling=pooling,
         projection=None if resolved.projection is None else load_projection(resolved.projection).to(model.device),
         batch_tokens=config.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"]),
-        notice=notice,
     )
 
 
@@ -188,15 +187,15 @@ def require_complete(resolved: ResolvedModel, loading: Mapping[str, Any]) -> Non
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keep transformers' bar and load report off the terminal: rooms do not print, and the keys are checked here."""
-    verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity, had_bar = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        library_logging.set_verbosity(verbosity)
         if had_bar:
-            logging.enable_progress_bar()
+            library_logging.enable_progress_bar()
 
 
 def _refuse_known_causal(error: Exception) -> None:
@@ -217,10 +216,8 @@ def choose_attention(
     return "flash_attention_2" if fits and installed("flash_attn") is not None else None
 
 
-def _place(
-    model: PreTrainedModel, device: torch.device, *, automatic: bool, notice: Notice
-) -> tuple[PreTrainedModel, torch.device]:
-    """Return the model on `device`, or on the CPU, with a loud notice, when an automatically chosen GPU is full."""
+def _place(model: PreTrainedModel, device: torch.device, *, automatic: bool) -> tuple[PreTrainedModel, torch.device]:
+    """Return the model on `device`, or on the CPU, with a warning, when an automatically chosen GPU is full."""
     try:
         return model.to(device), device  # type: ignore[arg-type]
     except (RuntimeError, MemoryError) as error:
@@ -229,7 +226,7 @@ def _place(
                 raise EncoderError(f"{device} has too little free memory for the model: use --device cpu") from error
             raise
     torch.cuda.empty_cache()
-    notice(f"WARNING: {device} has too little free memory for the model; going on on the CPU, many times slower")
+    _log.warning("%s has too little free memory for the model; going on on the CPU, many times slower", device)
     return model.to("cpu"), torch.device("cpu")  # type: ignore[arg-type]
 
 

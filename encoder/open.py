@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from .config import EncoderConfig
@@ -17,14 +16,14 @@ __all__ = ["identify", "open_encoder"]
 def open_encoder(
     config: EncoderConfig,
     *,
-    notice: Callable[[str], None],
     cache: Path | None = None,
     progress: PullCallback | None = None,
 ) -> Encoder:
     """Return the encoder that `config` means, loaded and proved; its `info` equals that of `identify`.
 
-    A missing model is pulled first (`progress`). `notice` gets a line for each choice made for the user. Raises what
-    `resolve` and `load_transformer` raise.
+    A missing model is pulled first (`progress`). Choices made for the user are logged: what every
+    load says at level INFO, what went another way than asked at WARNING. Raises what `resolve` and
+    `load_transformer` raise.
     """
     if config.model == "hashing":
         from .hashing import hashing_encoder
@@ -35,4 +34,4 @@ def open_encoder(
     info = identify_resolved(resolved, config, cache=cache)
     from .load import load_transformer
 
-    return load_transformer(resolved, config, info, notice=notice)
+    return load_transformer(resolved, config, info)

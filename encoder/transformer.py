@@ -6,7 +6,8 @@ Shape suffixes: B batch, L tokens (right-padded), D hidden width, P components o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from .pooling import pool
 from .protocol import EncodeProgress, EncoderInfo, ProgressCallback, Role, Vectors
 from .tokenize import TextTokenizer, TokenRow
 
-Notice = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 class TransformerEncoder:
@@ -39,7 +40,6 @@ class TransformerEncoder:
         pooling: Pooling,
         projection: nn.Linear | None = None,
         batch_tokens: int,
-        notice: Notice,
     ) -> None:
         self.model = model
         self.texts = texts
@@ -47,7 +47,6 @@ class TransformerEncoder:
         self._info = info
         self._pooling = pooling
         self.projection = projection
-        self._notice = notice
 
     @property
     def info(self) -> EncoderInfo:
@@ -100,7 +99,9 @@ class TransformerEncoder:
 
         def halved(count: int) -> None:
             self.batch_tokens = max(1, self.batch_tokens // 2)
-            self._notice(f"out of memory: going on with {count} texts, then {self.batch_tokens:,} tokens a batch")
+            _log.warning(
+                "out of memory: going on with %d texts, then %s tokens a batch", count, f"{self.batch_tokens:,}"
+            )
 
         report()
         # Planned anew after each halving: the budget that failed once would fail at each batch of that size.

@@ -24,7 +24,7 @@ from .catalogue import (
 )
 from .dedup_settings import Level
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
-from .faiss_file import Notice
+from .faiss_file import Step
 from .integrity import repair, verify
 from .items import Items, read_items
 from .keeper import Keeper
@@ -66,32 +66,30 @@ class FolderCollection:
     Searching is never blocked by a writer and sees whole commits only. Writing and closing are for one thread.
     """
 
-    def __init__(self, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> None:
+    def __init__(self, path: Path, *, step: Step | None = None) -> None:
         """Open the collection whose folder (`.searchctl`) is `path`; same as `open`.
 
-        `notice` is told of what a person should know, such as a damaged FAISS file that is passed over. `step` is
-        told each step of writing; crash tests end the process there.
+        `step` is told each step of writing; crash tests end the process there.
         """
         self._path = path.absolute()
         self._catalogue = self._path / CATALOGUE_FILE
-        self._notice: Notice = notice or (lambda message: None)
-        self._step: Notice = step or (lambda name: None)
+        self._step: Step = step or (lambda name: None)
         self._threads = local()
         self._readers: weakref.WeakSet[ReadConnection] = weakref.WeakSet()
-        self._dense = dense.DenseIndex(self._path, self._notice)
+        self._dense = dense.DenseIndex(self._path)
         self._filters = FilterMemory()
         if not self._is_made():
             self._make()
 
     @classmethod
-    def open(cls, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> FolderCollection:
+    def open(cls, path: Path, *, step: Step | None = None) -> FolderCollection:
         """Return the collection in the folder `path`. Raises CollectionNotFoundError when there is none."""
         if not (path / CATALOGUE_FILE).is_file():
             raise CollectionNotFoundError(f"there is no collection in {path}", next_command=("index", "PATH"))
-        return cls(path, notice=notice, step=step)
+        return cls(path, step=step)
 
     @classmethod
-    def create(cls, path: Path, *, notice: Notice | None = None, step: Notice | None = None) -> FolderCollection:
+    def create(cls, path: Path, *, step: Step | None = None) -> FolderCollection:
         """Return a collection in the folder `path`, made if it is not there; one that is there is opened."""
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,7 @@ class FolderCollection:
                 f"cannot make a collection in {path}: {error.strerror or error}. Make the folder writable, or name "
                 "another place with --collection PATH"
             ) from error
-        return cls(path, notice=notice, step=step)
+        return cls(path, step=step)
 
     def _is_made(self) -> bool:
         # Only a first run killed before the file was in WAL mode leaves a rollback journal, which a reader may not
@@ -218,7 +216,7 @@ class FolderCollection:
     @contextmanager
     def writer(self) -> Iterator[FolderWriter]:
         with self._locked() as connection:
-            writer = FolderWriter(connection, self._path, notice=self._notice, step=self._step)
+            writer = FolderWriter(connection, self._path, step=self._step)
             with sqlite_errors(self._catalogue):
                 writer.begin()
             yield writer
@@ -226,7 +224,7 @@ class FolderCollection:
     @contextmanager
     def keeper(self) -> Iterator[Keeper]:
         with self._locked() as connection:
-            keeper = FolderWriter(connection, self._path, notice=self._notice, step=self._step)
+            keeper = FolderWriter(connection, self._path, step=self._step)
             with sqlite_errors(self._catalogue):
                 keeper.clean()
             yield keeper

@@ -13,7 +13,7 @@ from .brute_force import check_k
 from .catalogue import read_state
 from .cosine import check_unit, exact_cosines, ranked
 from .errors import IndexRoomError
-from .faiss_file import Notice, catch_up, load_store, vector_blocks
+from .faiss_file import catch_up, load_store, vector_blocks
 from .faiss_store import FaissStore
 from .filters import Restriction
 from .protocol import Ids, Scored, Vectors
@@ -25,9 +25,8 @@ _SPARE = 16
 class DenseIndex:
     """The store of one open collection: loaded at the first search, caught up when another process has committed."""
 
-    def __init__(self, folder: Path, notice: Notice) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._notice = notice
         self._lock = Lock()
         self._store: FaissStore | None = None
         self._vector_changes = -1
@@ -60,7 +59,7 @@ class DenseIndex:
     def _current(self, connection: sqlite3.Connection, dim: int) -> FaissStore:
         changes = read_state(connection).vector_changes
         if self._store is None or self._store.info.dim != dim:
-            self._store = load_store(connection, self._folder, dim, self._notice)
+            self._store = load_store(connection, self._folder, dim)
             self._vector_changes = changes
         elif changes > self._vector_changes:  # never back: another thread's snapshot may be older by a moment
             catch_up(connection, self._store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from .errors import CollectionDamagedError
 from .faiss_store import FaissStore, load_faiss
 from .protocol import Ids, Vectors
 
-Notice = Callable[[str], None]
+Step = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 _BLOCK_ROWS = 4096
 
@@ -54,10 +56,10 @@ def _damaged(what: str) -> CollectionDamagedError:
     return CollectionDamagedError(f"{what}: expected a repair, then another run of index", next_command=("repair",))
 
 
-def load_store(connection: sqlite3.Connection, folder: Path, dim: int, notice: Notice) -> FaissStore:
+def load_store(connection: sqlite3.Connection, folder: Path, dim: int) -> FaissStore:
     """Return the vectors of the connection's snapshot as a store, from the FAISS file as far as that is sound.
 
-    A missing or damaged file is said to `notice` with its reason, and all vectors are read from SQLite instead:
+    A missing or damaged file is logged as a warning with its reason, and all vectors are read from SQLite instead:
     nothing is embedded again, nothing is written.
     """
     record = read_state(connection).faiss
@@ -68,9 +70,11 @@ def load_store(connection: sqlite3.Connection, folder: Path, dim: int, notice: N
         except (OSError, ValueError) as error:
             reason = f"{folder / record.file} is missing" if isinstance(error, FileNotFoundError) else str(error)
             if not _is_superseded(folder, record):
-                notice(
-                    f"{reason}: its {record.count} vectors are read from the catalogue instead, which is slower. "
-                    "A repair writes the file again"
+                _log.warning(
+                    "%s: its %d vectors are read from the catalogue instead, which is slower. A repair writes the file "
+                    "again",
+                    reason,
+                    record.count,
                 )
     store = FaissStore(dim) if store is None else store
     catch_up(connection, store)
@@ -131,15 +135,13 @@ def is_published(folder: Path, state: State) -> bool:
     return path.is_file() and path.stat().st_size == record.bytes
 
 
-def publish(
-    connection: sqlite3.Connection, folder: Path, dim: int, notice: Notice, step: Notice, *, complete: bool = True
-) -> None:
+def publish(connection: sqlite3.Connection, folder: Path, dim: int, step: Step, *, complete: bool = True) -> None:
     """Write the FAISS file of this generation, record it and whether the collection is complete, drop older files.
 
     `step` is told each step as it is done. Ended at any of them, the collection opens as before or as after.
     """
     state = read_state(connection)
-    store = load_store(connection, folder, dim, notice)
+    store = load_store(connection, folder, dim)
     name = f"vectors-{state.generation}.faiss"
     store.write(folder / name, step=lambda done: step(f"publish:{done}"))
     record = FaissRecord(

@@ -10,7 +10,7 @@ import numpy as np
 from .catalogue import CATALOGUE_FILE, State, bump, read_state, transaction, write_state
 from .cosine import UNIT_TOLERANCE
 from .errors import CollectionDamagedError
-from .faiss_file import Notice, is_published, leftovers, publish, read_published, vector_blocks
+from .faiss_file import Step, is_published, leftovers, publish, read_published, vector_blocks
 from .faiss_store import FaissStore
 from .protocol import Problem, RepairReport
 from .schema import SQL_FTS
@@ -44,7 +44,7 @@ def verify(connection: sqlite3.Connection, folder: Path) -> list[Problem]:
     return problems
 
 
-def repair(connection: sqlite3.Connection, folder: Path, *, step: Notice) -> RepairReport:
+def repair(connection: sqlite3.Connection, folder: Path, *, step: Step) -> RepairReport:
     """Mend what can be mended from SQLite and say what was; the connection is the writer's.
 
     A document that lacks a sound vector or a chunk is dropped, and named in `left`: the next `searchctl index` finds
@@ -204,16 +204,12 @@ def _drop(connection: sqlite3.Connection, paths: list[str], vectors: list[int]) 
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-def _publish_anew(connection: sqlite3.Connection, folder: Path, step: Notice) -> str:
+def _publish_anew(connection: sqlite3.Connection, folder: Path, step: Step) -> str:
     state = read_state(connection)
     assert state.settings is not None
     with transaction(connection):
         # Without a record nothing of the old file is used: its checksum may be right and its values wrong.
         connection.execute("DELETE FROM meta WHERE key = 'faiss'")
         write_state(connection, generation=state.generation + 1)
-    publish(connection, folder, state.settings.dim, _silent, step, complete=state.complete)
+    publish(connection, folder, state.settings.dim, step, complete=state.complete)
     return f"published the FAISS file vectors-{state.generation + 1}.faiss from the catalogue"
-
-
-def _silent(message: str) -> None:
-    """Say nothing: that the file is rebuilt is what the user asked for."""

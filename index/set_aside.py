@@ -18,7 +18,7 @@ from typing import Any
 
 from .catalogue import bump, read_state, sqlite_errors, vector_ids
 from .errors import KeptRowsError
-from .faiss_file import Notice
+from .faiss_file import Step
 from .keeper import PutBack
 from .rows import drop_documents, index_words
 
@@ -35,7 +35,7 @@ _SELECTS = {
 }
 
 
-def save_rows(connection: sqlite3.Connection, paths: Iterable[str], file: Path, *, step: Notice) -> int:
+def save_rows(connection: sqlite3.Connection, paths: Iterable[str], file: Path, *, step: Step) -> int:
     """Copy the rows of the documents at these paths into `file` and return how many documents there are.
 
     The file is on the disk when it has its name; one that is there already stays as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -26,7 +27,7 @@ from .catalogue import (
 )
 from .cosine import check_unit
 from .errors import EncoderMismatchError, IndexRoomError
-from .faiss_file import Notice, is_published, leftovers, publish
+from .faiss_file import Step, is_published, leftovers, publish
 from .keeper import PutBack
 from .protocol import Batch, CollectionSettings, FileRecord, Vectors
 from .rows import drop_documents, forget_words, index_words, replace_document
@@ -36,6 +37,8 @@ _COMPACT_BYTES = 16 * 2**20
 """Unused bytes in the catalogue below which a run does not compact it."""
 _OPTIMIZE_CHUNKS = 1000
 """Chunks changed by one run from which merging FTS5's segments pays for itself in queries."""
+
+_log = logging.getLogger(__name__)
 
 
 class FolderWriter:
@@ -47,10 +50,9 @@ class FolderWriter:
     `step` is told each point at which a crash leaves something different behind; a crash test ends the process there.
     """
 
-    def __init__(self, connection: sqlite3.Connection, folder: Path, *, notice: Notice, step: Notice) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path, *, step: Step) -> None:
         self._connection = connection
         self._folder = folder
-        self._notice = notice
         self._step = step
         self._chunks_written = 0
 
@@ -244,7 +246,9 @@ class FolderWriter:
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
-            self._notice(f"{free * page_size:,} unused bytes stay in {self._folder / CATALOGUE_FILE}: {error}")
+            _log.warning(
+                "%s unused bytes stay in %s: %s", f"{free * page_size:,}", self._folder / CATALOGUE_FILE, error
+            )
         self._step("finish:compacted")
 
     def _drop_unused_vectors(self) -> None:
@@ -259,7 +263,7 @@ class FolderWriter:
         settings = read_state(self._connection).settings
         assert settings is not None
         with sqlite_errors(self._folder / CATALOGUE_FILE):
-            publish(self._connection, self._folder, settings.dim, self._notice, self._step, complete=complete)
+            publish(self._connection, self._folder, settings.dim, self._step, complete=complete)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -148,6 +148,6 @@ def cluster(
         layout=None if html is None else layout,
         choice=EncoderChoice(precision=precision, device=device, batch_tokens=batch_tokens),
     )
-    talk = Talk(notice=terminal.notice, detail=terminal.detail, cache=cache_folder())
+    talk = Talk(cache=cache_folder())
     report = run_cluster(collection, request, talk=talk, bar=terminal.progress)
     present(terminal, report, form, most=limit, html=html)

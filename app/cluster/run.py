@@ -5,6 +5,7 @@ The vectors are those that are stored, or others of the same texts under an inst
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Callable
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from ...index.collection import FolderCollection
     from ..collection.encoder_choice import LazyEncoder
 
+
+_log = logging.getLogger(__name__)
 
 INSTRUCTED_FILE = "instructed.sqlite"
 """In the collection's folder: vectors under instructions, each text once an instruction."""
@@ -116,10 +119,10 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
     finally:
         collection.close()
     if not status.complete:
-        talk.notice(INCOMPLETE)
+        _log.warning(INCOMPLETE)
     report = _clustered(path, items, request, talk=talk, bar=bar, filtered=not where.is_empty)
     if report.filtered:
-        talk.notice(
+        _log.warning(
             "only a part was clustered: the clusters that `query --cluster` knows stay those of the last whole run"
         )
     else:
@@ -127,9 +130,7 @@ def run_cluster(given: Path | None, request: ClusterRequest, *, talk: Talk, bar:
     if request.layout is None:
         return report
     with bar("drawing the map") as show:
-        places = places_of(
-            path, items, request.layout, seed=request.settings.seed, progress=_steps(show), notice=talk.notice
-        )
+        places = places_of(path, items, request.layout, seed=request.settings.seed, progress=_steps(show))
     return replace(report, places=places)
 
 
@@ -173,7 +174,7 @@ def _ids(path: Path, items: Items, clusters: list[tuple[int, tuple[int, ...]]], 
     try:
         before = read_clusters(path)
     except AppError as error:
-        talk.notice(f"{error}. Clusters are numbered anew")
+        _log.warning(f"{error}. Clusters are numbered anew")
         before = None
     members = [item.member for item in items.items]
     same_kind = before is not None and before.level == items.level.value
@@ -212,7 +213,7 @@ def _store(report: ClusterReport, talk: Talk) -> None:
     try:
         write_clusters(report.collection, stored)
     except ResultNotStoredError as error:
-        talk.notice(str(error))
+        _log.warning(str(error))
 
 
 def present(

@@ -6,6 +6,7 @@ Another threshold is answered without another scan, and the same vectors are lai
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ...index.groups.steps import ProgressCallback
 from ...index.groups.text_pairs import TextPairs, first_texts
 from ...index.items import Items
 from ...index.protocol import Vectors
+
+_log = logging.getLogger(__name__)
 
 KEPT = 4
 """Files of a kind that stay: chunks and documents, and two of another kind of question."""
@@ -91,7 +94,6 @@ def places_of(
     *,
     seed: int,
     progress: ProgressCallback,
-    notice: Callable[[str], None],
 ) -> Vectors:
     """Return (n, 2) places of the items; those of the last maps are kept in the collection's folder."""
     vectors = items.vectors[items.nodes]
@@ -106,5 +108,5 @@ def places_of(
     try:
         keep(file, lambda stream: np.save(stream, places))
     except OSError as error:
-        notice(f"the map is not kept for the next run: {file}: {error.strerror or error}")
+        _log.warning("the map is not kept for the next run: %s: %s", file, error.strerror or error)
     return places

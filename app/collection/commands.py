@@ -272,7 +272,7 @@ def verify(
     from .opening import open_collection
     from .paths import existing_collection
 
-    opened = open_collection(existing_collection(collection), Talk(notice=terminal.detail))
+    opened = open_collection(existing_collection(collection), Talk())
     try:
         problems = opened.verify()
     finally:
@@ -316,7 +316,7 @@ def repair(
     from .opening import open_collection
     from .paths import existing_collection
 
-    opened = open_collection(existing_collection(collection), Talk(notice=terminal.detail))
+    opened = open_collection(existing_collection(collection), Talk())
     try:
         report = opened.repair()
     finally:
@@ -373,7 +373,7 @@ def status(
 
     if check_ready and no_scan:
         raise typer.BadParameter("--check-ready looks at the files: leave --no-scan out", param_hint="--no-scan")
-    report = read_report(Indexer(existing_collection(collection), Talk(notice=terminal.notice)), scan=not no_scan)
+    report = read_report(Indexer(existing_collection(collection), Talk()), scan=not no_scan)
     if form is ReportFormat.JSON:
         terminal.write(report_to_json(report))
     elif not (check_ready and terminal.quiet):  # there the exit code is the whole answer

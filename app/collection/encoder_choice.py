@@ -27,12 +27,8 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Talk:
-    """Where the words of a run go, and where models are kept."""
+    """What a run shows of slow steps, and where models are kept."""
 
-    notice: Notice = lambda message: None
-    """What a person should know."""
-    detail: Notice = lambda message: None
-    """What a curious person wants to know."""
     pulling: Callable[[PullProgress], None] | None = None
     loading: Callable[[str], AbstractContextManager[None]] | None = None
     """Entered with the encoder's name while it is loaded."""
@@ -45,8 +41,6 @@ class Talk:
 def talk_to(terminal: Terminal, pulling: Callable[[PullProgress], None] | None = None) -> Talk:
     """Return the talk of a command that says in its terminal that a model is loaded."""
     return Talk(
-        notice=terminal.notice,
-        detail=terminal.detail,
         pulling=pulling,
         loading=lambda name: terminal.waiting(f"loading {name}"),
         cache=cache_folder(),
@@ -154,18 +148,11 @@ class LazyEncoder:
         """Return the encoder, loaded and proved."""
         if self._encoder is None:
             info = self.info()
-
-            def told(message: str) -> None:
-                # "NAME: bf16 on cpu (...)" is said at every load; what went another way than asked is for everyone.
-                (self._talk.detail if message.startswith(f"{info.name}: ") else self._talk.notice)(message)
-
             loading = self._talk.loading or (lambda name: nullcontext())
             with loading(info.name):
                 from ...encoder.open import open_encoder
 
-                self._encoder = open_encoder(
-                    self.config, notice=told, cache=self._talk.cache, progress=self._talk.pulling
-                )
+                self._encoder = open_encoder(self.config, cache=self._talk.cache, progress=self._talk.pulling)
         return self._encoder
 
     def dense_weight(self) -> float | None:

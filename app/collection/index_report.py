@@ -38,9 +38,7 @@ def run_index(
     with pull_bar(terminal, request.choice.model or "the model") as pulling:
         words = BarWords()
         interrupts = Interrupts(words.stopping)
-        talk = Talk(
-            notice=terminal.notice, detail=terminal.detail, pulling=pulling, loading=words.loading, cache=cache_folder()
-        )
+        talk = Talk(pulling=pulling, loading=words.loading, cache=cache_folder())
         indexer = Indexer(path, talk)
         if not request.places and not rebuild:
             request = _again(terminal, indexer, request)

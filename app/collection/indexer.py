@@ -97,7 +97,7 @@ class Indexer:
         if not is_collection(self.path):  # before a folder is made for nothing
             check_places(request.places, {}, self.path.parent)
             chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
-        collection = FolderCollection.create(self.path, notice=self.talk.notice, step=self.talk.step)
+        collection = FolderCollection.create(self.path, step=self.talk.step)
         try:
             return self._run(collection, request, hooks)
         finally:
@@ -170,7 +170,7 @@ class Indexer:
         require_rebuild_room(self.path)  # before hours of embedding
         folder = rebuild_folder(self.path)
         if folder.exists():
-            collection = FolderCollection.create(folder, notice=self.talk.notice)
+            collection = FolderCollection.create(folder)
             present = collection.settings
             if present is None or present == self._settings(
                 request, collection_encoder(None, request.choice, self.talk)
@@ -178,7 +178,7 @@ class Indexer:
                 return collection
             collection.close()
             shutil.rmtree(folder)
-        return FolderCollection.create(folder, notice=self.talk.notice, step=self.talk.step)
+        return FolderCollection.create(folder, step=self.talk.step)
 
     def _run(self, collection: FolderCollection, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
         settings = self._fixed_settings(collection, request)

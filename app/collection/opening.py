@@ -13,7 +13,7 @@ from .swap import is_collection
 def open_collection(path: Path, talk: Talk) -> FolderCollection:
     """Return the collection in its own folder. Raises CollectionNotFoundError when there is none."""
     is_collection(path)  # completes a swap that was killed, and waits for one that another process is in the middle of
-    return FolderCollection.open(path, notice=talk.notice, step=talk.step)
+    return FolderCollection.open(path, step=talk.step)
 
 
 def collection_encoder(settings: CollectionSettings | None, choice: EncoderChoice, talk: Talk) -> LazyEncoder:

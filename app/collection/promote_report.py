@@ -113,8 +113,6 @@ def _run(
             yield _Run(
                 path=path,
                 talk=Talk(
-                    notice=terminal.notice,
-                    detail=terminal.detail,
                     pulling=pulling,
                     loading=words.loading,
                     step=told,

@@ -6,6 +6,7 @@ documents that come from the old catalogue and not from files: so it is under th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
     from ...encoder.protocol import Encoder, EncoderInfo
 
+
+_log = logging.getLogger(__name__)
 
 _COUNT_BATCH = 512
 
@@ -119,14 +122,14 @@ class Promotion:
             begun = None
         now = lineage(old)
         if begun is not None and begun.vectors:
-            self._talk.notice(f"going on with a promotion begun before: {begun.vectors:,} vectors are there")
+            _log.warning(f"going on with a promotion begun before: {begun.vectors:,} vectors are there")
             record = read_record(folder)
             if record is not None and record.lineage != now:
-                self._talk.notice("the collection has changed since then: the changes are brought over")
+                _log.warning("the collection has changed since then: the changes are brought over")
             if begun.precision not in (None, encoder.config.precision):
-                self._talk.notice(f"going on in precision {begun.precision}, as it was begun")
+                _log.warning(f"going on in precision {begun.precision}, as it was begun")
                 encoder.config = replace(encoder.config, precision=begun.precision)
-        new = FolderCollection.create(folder, notice=self._talk.notice, step=self._talk.step)
+        new = FolderCollection.create(folder, step=self._talk.step)
         write_record(folder, PromotionRecord(lineage=now, precision=encoder.config.precision))
         return new
 
@@ -181,11 +184,11 @@ class Promotion:
         ):
             if settings is None or not comparable(settings, wanted):
                 continue
-            with closing(FolderCollection.open(folder, notice=self._talk.notice)) as seed:
+            with closing(FolderCollection.open(folder)) as seed:
                 try:
                     _take_vectors(writer, old, seed, wanted.dim)
                 except CollectionDamagedError as error:
-                    self._talk.notice(f"{folder} is damaged ({error}): what it cannot give is embedded again")
+                    _log.warning(f"{folder} is damaged ({error}): what it cannot give is embedded again")
 
     def _carry_sources(self) -> None:
         """Give the new generation the places that were indexed, with the runs that have not ended."""

@@ -41,7 +41,7 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, confirmed: bool = Fa
     changed or was made anew otherwise since.
     """
     open_collection(path, Talk()).close()  # completes a half-made catalogue, which takes the lock itself
-    with write_lock(path), closing(FolderCollection.open(path, notice=talk.notice)) as current:  # swapped meanwhile?
+    with write_lock(path), closing(FolderCollection.open(path)) as current:  # swapped meanwhile?
         settings, kept = current.settings, kept_generation(path)
         if kept is None or settings is None:
             raise AppError(

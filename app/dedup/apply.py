@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +48,8 @@ from .trash import (
     move_in,
     sync_names,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Moving:
@@ -233,7 +236,7 @@ class Application:
             try:
                 held.enter_context(writers_kept_out(other))
             except StorageError as error:
-                self._talk.notice(
+                _log.warning(
                     f"{other}, which the kept files are in, cannot be locked ({error.__cause__}): going on without. "
                     "Take nothing out of it until this has ended"
                 )

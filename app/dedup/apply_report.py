@@ -48,7 +48,7 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
             path,
             plan,
             request.origin,
-            Talk(notice=terminal.notice, detail=terminal.detail),
+            Talk(),
             skip_changed=request.skip_changed,
             told=told,
         )
@@ -239,7 +239,7 @@ def run_undo(terminal: Terminal, id_: str | None, given: Path | None, form: Repo
     path = existing_collection(given)
     with terminal.progress("Undoing") as told:
         try:
-            talk = Talk(notice=terminal.notice, detail=terminal.detail)
+            talk = Talk()
             undone = Undoing(path, talk, told=told).undo(id_)
         except KeyboardInterrupt:
             terminal.say("what is back stays: run the same command again to go on")

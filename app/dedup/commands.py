@@ -152,7 +152,7 @@ def run(
         against=against,
         device=device,
     )
-    talk = Talk(notice=terminal.notice, detail=terminal.detail)
+    talk = Talk()
     report = run_dedup(collection, request, talk=talk, bar=terminal.progress)
     if not curve:
         store_groups(report, talk)
@@ -275,7 +275,7 @@ def plan(
         against=against,
         device=device,
     )
-    talk = Talk(notice=terminal.notice, detail=terminal.detail)
+    talk = Talk()
     made = plan_of(run_dedup(collection, request, talk=talk, bar=terminal.progress))
     write_plan(output, made)
     tell_plan(terminal, made, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shlex
@@ -33,6 +34,8 @@ from .page import page
 from .plan import Action, Kept, Plan
 from .report import DedupReport, render, rounded, to_json
 from .table import show_curve, show_dedup
+
+_log = logging.getLogger(__name__)
 
 PAIR_FLOOR = 0.7
 """Cosine down to which pairs are found and kept, so that any threshold from it on is answered at once."""
@@ -88,7 +91,7 @@ def run_dedup(given: Path | None, request: DedupRequest, *, talk: Talk, bar: Bar
     if not items.items and not where.is_empty:
         raise AppError(f"{path} holds no {request.level.value} that passes the filters: expected some to compare")
     if not status.complete:
-        talk.notice(INCOMPLETE)
+        _log.warning(INCOMPLETE)
     pairs = _pairs(path, items, other, request, talk=talk, bar=bar)
     own = len(items.items)
     graph = DuplicateGraph(
@@ -137,7 +140,7 @@ def store_groups(report: DedupReport, talk: Talk) -> None:
     try:
         write_duplicates(report.collection, stored)
     except ResultNotStoredError as error:
-        talk.notice(str(error))
+        _log.warning(str(error))
 
 
 def _check_same_encoder(one: FolderCollection, two: FolderCollection) -> None:
@@ -164,9 +167,9 @@ def _pairs(
         try:
             write_pairs(file, stored)
         except OSError as error:
-            talk.notice(f"the pairs are not kept for the next run: {file}: {error.strerror or error}")
+            _log.warning(f"the pairs are not kept for the next run: {file}: {error.strerror or error}")
     else:
-        talk.detail(f"pairs of an earlier run: {shown_path(file)}")
+        _log.info(f"pairs of an earlier run: {shown_path(file)}")
     if stored.pairs.floor > request.threshold:
         least = stored.pairs.floor
         raise AppError(

@@ -110,7 +110,6 @@ class CorpusIndex:
         config: EncoderConfig,
         *,
         chunks: tuple[int, int],
-        notice: Callable[[str], None] = lambda message: None,
         group: int = GROUP,
     ) -> None:
         """`config` is what `encoder` was made of; `chunks` is size and overlap. Other settings, another sub-folder."""
@@ -127,7 +126,7 @@ class CorpusIndex:
             chunk_overlap=chunks[1],
         )
         digest = blake3(json.dumps([asdict(self._settings), group]).encode()).hexdigest()
-        self.collection = FolderCollection.create(folder / digest[:16], notice=notice)
+        self.collection = FolderCollection.create(folder / digest[:16])
         self._searcher = Searcher(self.collection, encoder)
         self._ids: dict[str, list[str]] = {}
         self._passage_of: dict[int, str] = {}

@@ -56,7 +56,7 @@ def run_init(terminal: Terminal, given: Path | None, out: Path | None, *, count:
     path = existing_collection(given)
     folder = test_set_folder(path) if out is None else out.expanduser().absolute()
     check_free(folder, force=force)
-    with closing(open_collection(path, Talk(notice=terminal.notice))) as collection:
+    with closing(open_collection(path, Talk())) as collection:
         settings = _settings(collection)
         status = collection.status()
         with terminal.progress("Making") as update:
@@ -125,9 +125,7 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
     test_set = read_test_set(folder)
     words = MineWords()
     with pull_bar(terminal, request.choice.model or "the model") as pulling:
-        talk = Talk(
-            notice=terminal.notice, detail=terminal.detail, pulling=pulling, loading=words.loading, cache=cache_folder()
-        )
+        talk = Talk(pulling=pulling, loading=words.loading, cache=cache_folder())
         with closing(open_collection(path, talk)) as collection:
             settings = _settings(collection)
             # Another model than the collection's own may be measured too.

@@ -137,19 +137,11 @@ def _contenders(
     if request.only_rivals and not request.rivals:
         raise AppError("--only-rivals leaves nobody to measure: expected --rival SPEC beside it")
     specs = request.rivals if request.only_rivals else (MODEL, *request.rivals)
-    known = {base.model}
-
-    def notice(message: str) -> None:
-        # "NAME: bf16 on cpu (...)" is said at every load; what went another way than asked is for everyone.
-        routine = any(message.startswith(f"{name}: ") for name in known)
-        (terminal.detail if routine else terminal.notice)(message)
-
     with pull_bar(terminal, base.model) as pulling, terminal.waiting("identifying the models"):
-        talk = Talk(notice=notice, detail=terminal.detail, pulling=pulling, cache=cache_folder())
+        talk = Talk(pulling=pulling, cache=cache_folder())
         made = [_contender(spec, base, talk) for spec in specs]
         require_unique([label for label, _ in made])
         identities = tuple(contender.identify() for _, contender in made)
-    known.update(who.name for who in identities)
     return [contender for _, contender in made], identities
 
 
@@ -170,9 +162,7 @@ def _contender(spec: str, base: EncoderConfig, talk: Talk) -> tuple[str, Contend
         from .search_contender import search_contender
 
         return label or name, search_contender(SearchMode(name), config=base, label=label or name, talk=talk)
-    made = parse_contender(
-        spec, base=base, notice=talk.notice, cache=talk.cache, progress=talk.pulling, others=tuple(SearchMode)
-    )
+    made = parse_contender(spec, base=base, cache=talk.cache, progress=talk.pulling, others=tuple(SearchMode))
     return made.label, made
 
 

@@ -213,9 +213,7 @@ class SearchContender:
 
     def _encoder_identity(self) -> Identity:
         talk = self._talk
-        return EncoderContender(
-            self.label, self._config, notice=talk.notice, cache=talk.cache, progress=talk.pulling
-        ).identify()
+        return EncoderContender(self.label, self._config, cache=talk.cache, progress=talk.pulling).identify()
 
     def _chunks(self) -> tuple[int, int]:
         return chunk_sizes(self._lazy.info(), self._chunk_tokens)
@@ -250,7 +248,7 @@ class SearchContender:
             encoder = _Metered(self._lazy, meter, checked=self._check_precision)
 
         def opened(folder: Path) -> CorpusIndex:
-            return CorpusIndex(folder, encoder, self._config, chunks=self._chunks(), notice=self._talk.notice)
+            return CorpusIndex(folder, encoder, self._config, chunks=self._chunks())
 
         model = SearchModel(
             opened,

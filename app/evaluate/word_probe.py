@@ -280,7 +280,6 @@ class _Runner:
                 self._data,
                 step.alignment,
                 folder,
-                notice=self._terminal.notice,
                 progress=lambda event: update(*_words(event)),
             )
         self.kept += _bytes(folder) - before

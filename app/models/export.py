@@ -67,8 +67,6 @@ def run_export(terminal: Terminal, wish: ExportWish) -> None:
     with ExitStack() as stack:
         exported = export_model(
             request,
-            # "NAME: fp32 on cpu (...)" is said at every load, and here always what was asked for.
-            notice=lambda message: (terminal.detail if " on cpu (" in message else terminal.notice)(message),
             told=terminal.say,
             cache=cache_folder(),
             progress=stack.enter_context(pull_bar(terminal, config.model)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+_LOGGER = logging.getLogger("searchctl")
 _PIECE_CHARS = 16384
 _DIRECTIONS = frozenset(map(chr, (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 UNBOUNDED_WIDTH = 1_000_000
@@ -32,6 +34,23 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+
+class _Listener(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self._terminal.notice if record.levelno >= logging.WARNING else self._terminal.detail
+        show(record.getMessage())
+
+
+def stop_listening() -> None:
+    """Show no more of what the program logs."""
+    for handler in [each for each in _LOGGER.handlers if isinstance(each, _Listener)]:
+        _LOGGER.removeHandler(handler)
+    _LOGGER.propagate = True
 
 
 class Terminal:
@@ -115,6 +134,13 @@ class Terminal:
     def command(self, *words: str) -> str:
         """Return a command of searchctl to name in a sentence, for the collection that this one is about."""
         return f"`{typed(words, collection=self._collection)}`"
+
+    def listen(self) -> None:
+        """Show what the program logs: warnings as notices, information with --verbose only."""
+        stop_listening()
+        _LOGGER.addHandler(_Listener(self))
+        _LOGGER.setLevel(logging.INFO)
+        _LOGGER.propagate = False  # what a library has put on the root logger would say it again
 
     def _say(self, text: Text) -> None:
         self.err.print(text, soft_wrap=not sys.stderr.isatty())

@@ -59,4 +59,6 @@ def terminal_of(ctx: typer.Context, *, quiet: bool, verbose: bool, debug: bool, 
     invocation = ctx.ensure_object(Invocation)
     invocation.add(quiet=quiet, verbose=verbose, debug=debug, color=color)
     invocation.collection = ctx.params.get("collection")
-    return invocation.terminal()
+    terminal = invocation.terminal()
+    terminal.listen()
+    return terminal

@@ -147,21 +147,13 @@ def _stage(request: CurveRequest, folder: Path) -> Stage:
 def _points(terminal: Terminal, request: CurveRequest, folder: Path, stage: Stage) -> list[_Point]:
     """Return the encoders of the curve, identified."""
     base = EncoderConfig(precision=request.precision, device=request.device, batch_tokens=request.batch_tokens)
-    names: set[str] = set()
-
-    def notice(message: str) -> None:
-        # "NAME: bf16 on cpu (...)" is said at every load; what went another way than asked is for everyone.
-        routine = any(message.startswith(f"{name}: ") for name in names)
-        (terminal.detail if routine else terminal.notice)(message)
-
     points = []
     with pull_bar(terminal, "the base model") as pulling, terminal.waiting("identifying the checkpoints"):
         for step in curve_steps(folder, stage, base, every=request.every, cache=cache_folder(), progress=pulling):
             # Unique in a curve; results of several runs are told apart by the name of the folder.
             label = f"{folder.name} {stage.value} {step.step}"
-            contender = EncoderContender(label, step.config, notice=notice, cache=cache_folder(), progress=pulling)
+            contender = EncoderContender(label, step.config, cache=cache_folder(), progress=pulling)
             points.append(_Point(step=step, contender=contender, who=contender.identify()))
-    names.update(point.who.name for point in points)
     terminal.say(f"{stage}, steps {', '.join(str(point.step.step) for point in points)}")
     kept = sum(point.step.place == "checkpoint" for point in points)
     if request.every is not None and not kept:

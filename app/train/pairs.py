@@ -189,7 +189,7 @@ def _read(terminal: Terminal, wish: PairsWish, output: Path) -> _Read:
 
 def _read_collection(terminal: Terminal, given: Path, read: _Read) -> None:
     path = existing_collection(given)
-    with closing(open_collection(path, Talk(notice=terminal.notice))) as collection:
+    with closing(open_collection(path, Talk())) as collection:
         passages = [Passage(chunk.text, chunk.context or None) for chunk in all_chunks(collection)]
         generation = collection.status().generation
     read.passages += passages

@@ -134,7 +134,6 @@ def teacher_of(terminal: Terminal, wish: TrainWish, recipe: Recipe, stages: tupl
             recipe.distill.teacher_weights,
             device=device,
             dtype=dtype,
-            notice=terminal.say,
             cache=cache_folder(),
             progress=pulling,
         )

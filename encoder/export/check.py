@@ -101,7 +101,7 @@ def check_folder(
         told("checking: the folder is opened and its vectors are compared")
         precision = Precision.FP32 if dtype is torch.float32 else Precision.BF16
         opened = EncoderConfig(model=str(folder), precision=precision, device="cpu")
-        return least_cosine(ours, probe_vectors(open_encoder(opened, notice=lambda message: None), dtype))
+        return least_cosine(ours, probe_vectors(open_encoder(opened), dtype))
     if loader is None:
         return None
     told("checking: sentence-transformers opens the folder and its vectors are compared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,8 @@ from .new_folder import leftovers, new_folder, require_new, require_room
 from .sentence_folder import SentencePlan, plan_sentence_folder, stated_limits, write_modules, write_tokenizer
 from .token_check import require_same_tokens, takes_instructions
 
-Notice = Callable[[str], None]
+Told = Callable[[str], None]
+_log = logging.getLogger(__name__)
 DescribeOrigin = Callable[[ResolvedModel], Origin]
 
 
@@ -95,14 +97,13 @@ class _Stated:
 def export_model(
     request: ExportRequest,
     *,
-    notice: Notice,
-    told: Notice,
+    told: Told,
     cache: Path | None = None,
     progress: PullCallback | None = None,
 ) -> Exported:
     """Write the encoder and return what was written; the folder appears when it is complete and was checked.
 
-    `told` gets a line at each step, `notice` one for each choice made for the user. Raises ExportError for a folder
+    `told` gets a line at each step. Raises ExportError for a folder
     that holds something, for what the format cannot do, and when the written folder gives other vectors; and what
     `resolve` and `load_transformer` raise. Holds one copy of the weights at a time.
     """
@@ -112,11 +113,13 @@ def export_model(
     _require_plain(request)
     source = _source(request, cache=cache, progress=progress)
     for left in leftovers(output):
-        notice(f"{left} is left by an export that was killed, or belongs to one that still runs: remove it if not")
+        _log.warning(
+            "%s is left by an export that was killed, or belongs to one that still runs: remove it if not", left
+        )
     with new_folder(output) as folder:
         stated = _begin(folder, request, source)
         told(_loading(source))
-        ours, dtype = _write_weights(folder, request, source, notice=notice, told=told)
+        ours, dtype = _write_weights(folder, request, source, told=told)
         _write_beside(folder, request, source, stated.plan)
         cosine = check_folder(folder, stated.plan, ours, dtype, loader=request.loader, told=told)
         card = _card(request, source, stated, cosine, name=output.name)
@@ -210,14 +213,14 @@ def _loading(source: _Source) -> str:
 
 
 def _write_weights(
-    folder: Path, request: ExportRequest, source: _Source, *, notice: Notice, told: Notice
+    folder: Path, request: ExportRequest, source: _Source, *, told: Told
 ) -> tuple[ProbeVectors, torch.dtype]:
     """Write the merged weights with their config, and return the encoder's probe vectors and what they were made in.
 
     The model is let go, so that the check can load what was written.
     """
     limit = request.fp32_limit
-    encoder = load_transformer(source.resolved, source.config, source.info, notice=notice, fp32_limit=limit)
+    encoder = load_transformer(source.resolved, source.config, source.info, fp32_limit=limit)
     model = encoder.model
     told("writing the weights")
     _save(model, folder)

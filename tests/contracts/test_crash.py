@@ -125,8 +125,14 @@ def silent(line: str) -> None:
     """A journal or step that nobody reads."""
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_damaged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    assert caplog.messages == []
+
+
 def results(folder: Path) -> list[Results]:
-    collection = FolderCollection.open(folder, notice=pytest.fail)
+    collection = FolderCollection.open(folder)
     answers = []
     for query in ("shared text 1", "number7 word205 passage", "passage 3 of number40"):
         for hits in (collection.lexical(query, 30), collection.dense(vector_of(query), 500)):

@@ -45,7 +45,7 @@ def encoder(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory:
     config = EncoderConfig(
         model=str(tiny_folder), precision=Precision.FP32, device="cpu", max_tokens=64, **TRANSFORMERS[request.param]
     )
-    return open_encoder(config, notice=lambda _line: None, cache=tmp_path_factory.mktemp("cache"))
+    return open_encoder(config, cache=tmp_path_factory.mktemp("cache"))
 
 
 def documents(encoder: Encoder, texts: list[str]) -> np.ndarray:

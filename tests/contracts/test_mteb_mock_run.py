@@ -24,7 +24,7 @@ def opened(
     folder = tmp_path_factory.mktemp("mock-run")
     config = EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, device="cpu")
     contenders: dict[str, Contender] = {
-        "encoder": EncoderContender("it", config, notice=lambda line: None, cache=folder),
+        "encoder": EncoderContender("it", config, cache=folder),
         "bm25": Bm25Contender(),
     }
     instructions = TaskInstructions(query="find", document=None)

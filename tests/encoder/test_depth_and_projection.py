@@ -31,7 +31,7 @@ Make = Callable[..., Path]
 
 def opened(folder: Path, **changes: object) -> Encoder:
     config = EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu", **changes)  # type: ignore[arg-type]
-    return open_encoder(config, notice=lambda _: None)
+    return open_encoder(config)
 
 
 def vectors(folder: Path, **changes: object) -> np.ndarray:
@@ -230,7 +230,6 @@ def test_exports_hold_the_layers_that_are_used_and_the_projection(
             versions={"searchctl": "0"},
             loader=sentence_transformers_loader(),
         ),
-        notice=lambda message: None,
         told=lambda message: None,
     )
     # Stock sentence-transformers loaded it and gave the same vectors, or searchctl did.

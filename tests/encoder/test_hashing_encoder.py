@@ -17,10 +17,6 @@ from searchctl.encoder.open import identify, open_encoder
 from searchctl.encoder.protocol import EncodeProgress, Role
 
 
-def silent(_line: str) -> None:
-    pass
-
-
 def cosine(a: str, b: str) -> float:
     left, right = HashingEncoder(dim=4096).encode([a, b], role=Role.DOCUMENT)
     return float(left @ right)
@@ -75,7 +71,7 @@ def test_cut_is_exact() -> None:
 def test_identify_equals_the_open_encoders_info_and_names_dim() -> None:
     config = EncoderConfig(model="hashing", dim=32, max_tokens=40)
     info = identify(config)
-    assert info == open_encoder(config, notice=silent).info
+    assert info == open_encoder(config).info
     assert (info.dim, info.max_tokens, info.name) == (32, 40, "hashing")
     assert info.fingerprint != identify(EncoderConfig(model="hashing")).fingerprint
 
@@ -94,6 +90,6 @@ def test_identify_equals_the_open_encoders_info_and_names_dim() -> None:
 def test_setting_it_does_not_have_is_refused(setting: str, value: object) -> None:
     config = EncoderConfig(model="hashing", **{setting: value})  # type: ignore[arg-type]
     with pytest.raises(EncoderError, match=f"^{setting} is"):
-        open_encoder(config, notice=silent)
+        open_encoder(config)
     with pytest.raises(EncoderError, match=f"^{setting} is"):
         identify(config)

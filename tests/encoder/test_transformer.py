@@ -47,7 +47,7 @@ def silent(_line: str) -> None:
 
 @pytest.mark.parametrize("attention", list(Attention))
 def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: Path, attention: Attention) -> None:
-    encoder = open_encoder(fp32(tiny_folder, attention=attention), notice=silent)
+    encoder = open_encoder(fp32(tiny_folder, attention=attention))
     config = AutoConfig.from_pretrained(tiny_folder)
     config.is_causal = attention is Attention.CAUSAL
     model = AutoModel.from_pretrained(tiny_folder, config=config, dtype=torch.float32).eval()
@@ -63,8 +63,8 @@ def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: P
 def test_same_text_same_vector_in_any_batch(
     open_encoder: Opener, tiny_folder: Path, pooling: Pooling, method: Method
 ) -> None:
-    together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method), notice=silent)
-    few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40), notice=silent)
+    together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method))
+    few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40))
     all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
     assert all_at_once.shape == (5, 32)
     assert np.allclose(np.linalg.norm(all_at_once, axis=1), 1, atol=1e-6)
@@ -75,7 +75,7 @@ def test_same_text_same_vector_in_any_batch(
 
 
 def test_instruction_changes_the_vector_though_it_is_not_pooled(open_encoder: Opener, tiny_folder: Path) -> None:
-    encoder = open_encoder(fp32(tiny_folder), notice=silent)
+    encoder = open_encoder(fp32(tiny_folder))
     plain = encoder.encode(TEXTS[:1], role=Role.QUERY)
     guided = encoder.encode(TEXTS[:1], role=Role.QUERY, instruction="Classify the language")
     assert 0.1 < float(np.sum(plain * guided)) < 0.99999
@@ -84,8 +84,8 @@ def test_instruction_changes_the_vector_though_it_is_not_pooled(open_encoder: Op
 def test_causal_prefix_is_blind_and_bidirectional_is_not(open_encoder: Opener, tiny_folder: Path) -> None:
     """With FIRST pooling a causal model cannot tell texts that begin alike (paper, section 4.1)."""
     pair = ["The capital of France", "The garbage collector"]
-    causal = open_encoder(fp32(tiny_folder, attention=Attention.CAUSAL, pooling=Pooling.FIRST), notice=silent)
-    both = open_encoder(fp32(tiny_folder, pooling=Pooling.FIRST), notice=silent)
+    causal = open_encoder(fp32(tiny_folder, attention=Attention.CAUSAL, pooling=Pooling.FIRST))
+    both = open_encoder(fp32(tiny_folder, pooling=Pooling.FIRST))
     a, b = causal.encode(pair, role=Role.DOCUMENT)
     assert float(a @ b) == pytest.approx(1.0, abs=1e-6)
     a, b = both.encode(pair, role=Role.DOCUMENT)
@@ -93,7 +93,7 @@ def test_causal_prefix_is_blind_and_bidirectional_is_not(open_encoder: Opener, t
 
 
 def test_progress_counts_tokens_and_truncation(open_encoder: Opener, tiny_folder: Path) -> None:
-    encoder = open_encoder(fp32(tiny_folder, max_tokens=20, batch_tokens=20), notice=silent)
+    encoder = open_encoder(fp32(tiny_folder, max_tokens=20, batch_tokens=20))
     seen: list[EncodeProgress] = []
     encoder.encode(TEXTS, role=Role.DOCUMENT, progress=seen.append)
     assert seen[0].texts_done == 0
@@ -106,14 +106,14 @@ def test_progress_counts_tokens_and_truncation(open_encoder: Opener, tiny_folder
 
 
 def test_dim_keeps_the_first_components_and_renormalises(open_encoder: Opener, tiny_folder: Path) -> None:
-    whole = open_encoder(fp32(tiny_folder), notice=silent).encode(TEXTS, role=Role.DOCUMENT)[:, :8]
-    short = open_encoder(fp32(tiny_folder, dim=8), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
+    whole = open_encoder(fp32(tiny_folder)).encode(TEXTS, role=Role.DOCUMENT)[:, :8]
+    short = open_encoder(fp32(tiny_folder, dim=8)).encode(TEXTS, role=Role.DOCUMENT)
     assert np.allclose(short, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-6)
 
 
 def test_nan_weights_are_an_error_and_not_a_vector(open_encoder: Opener, make_folder: Callable[..., Path]) -> None:
     folder = make_folder(seed=3)
-    encoder = open_encoder(fp32(folder), notice=silent)
+    encoder = open_encoder(fp32(folder))
     with torch.no_grad():
         encoder.model.norm.weight[0] = float("nan")  # type: ignore[attr-defined]
     with pytest.raises(NonFiniteError, match="NaN or Inf for text"):
@@ -129,7 +129,7 @@ def test_nan_weights_in_the_files_are_told_as_such_at_load(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     for attention in Attention:
         with pytest.raises(ModelFilesError, match="states are NaN or infinite"):
-            open_encoder(replace(fp32(folder), attention=attention), notice=silent)
+            open_encoder(replace(fp32(folder), attention=attention))
 
 
 def test_a_token_that_the_model_has_no_embedding_for_is_an_error(
@@ -141,7 +141,7 @@ def test_a_token_that_the_model_has_no_embedding_for_is_an_error(
     missing = rows - tokenizer.get_vocab_size()
     tokenizer.add_special_tokens([f"[X{i}]" for i in range(missing + 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    encoder = open_encoder(fp32(folder), notice=silent)
+    encoder = open_encoder(fp32(folder))
     assert encoder.encode(["plain"], role=Role.DOCUMENT).shape == (1, 32)
     with pytest.raises(
         EncoderError, match=rf"token {rows} of its tokenizer, '\[X{missing}\]', and the model has .* {rows}"
@@ -159,12 +159,13 @@ def test_code_in_a_folder_is_neither_run_nor_asked_about(
     (folder / "own.py").write_text("raise SystemExit('the code ran')\n")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
     with pytest.raises(ModelFilesError, match="contains custom code"):
-        open_encoder(fp32(folder), notice=silent)
+        open_encoder(fp32(folder))
 
 
-def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(open_encoder: Opener, tiny_folder: Path) -> None:
-    lines: list[str] = []
-    encoder = open_encoder(fp32(tiny_folder, batch_tokens=4096), notice=lines.append)
+def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(
+    open_encoder: Opener, tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = open_encoder(fp32(tiny_folder, batch_tokens=4096))
     expected = encoder.encode(TEXTS, role=Role.DOCUMENT)
     forward = encoder.model.forward  # type: ignore[attr-defined]
 
@@ -175,47 +176,51 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same_vectors(open_encoder:
 
     encoder.model.forward = small_memory  # type: ignore[attr-defined]
     assert np.allclose(encoder.encode(TEXTS, role=Role.DOCUMENT), expected, atol=1e-6)
-    assert any("out of memory" in line for line in lines)
+    assert any("out of memory" in line for line in caplog.messages)
 
 
 def test_bf16_stays_near_fp32(open_encoder: Opener, tiny_folder: Path) -> None:
-    exact = open_encoder(fp32(tiny_folder), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
-    rough = open_encoder(fp32(tiny_folder, precision=Precision.BF16), notice=silent).encode(TEXTS, role=Role.DOCUMENT)
+    exact = open_encoder(fp32(tiny_folder)).encode(TEXTS, role=Role.DOCUMENT)
+    rough = open_encoder(fp32(tiny_folder, precision=Precision.BF16)).encode(TEXTS, role=Role.DOCUMENT)
     assert (np.sum(exact * rough, axis=1) > 0.995).all()
 
 
-def test_notice_says_precision_device_and_why(open_encoder: Opener, tiny_folder: Path) -> None:
-    lines: list[str] = []
-    open_encoder(fp32(tiny_folder), notice=lines.append)
-    assert any("fp32 on cpu (asked for)" in line for line in lines)
+def test_log_says_precision_device_and_why(
+    open_encoder: Opener, tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="searchctl")
+    open_encoder(fp32(tiny_folder))
+    (record,) = caplog.records
+    assert (record.levelname, "fp32 on cpu (asked for)" in record.getMessage()) == ("INFO", True)
 
 
 def test_unknown_device_is_an_error(open_encoder: Opener, tiny_folder: Path) -> None:
     with pytest.raises(EncoderError, match="'warp': expected auto, cpu, cuda"):
-        open_encoder(fp32(tiny_folder, device="warp"), notice=silent)
+        open_encoder(fp32(tiny_folder, device="warp"))
 
 
-def test_bug_12_a_full_gpu_falls_back_loudly_only_when_it_was_chosen_automatically() -> None:
+def test_a_full_gpu_falls_back_loudly_only_when_chosen_automatically(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class FullGpu(torch.nn.Linear):
         def to(self, device: object, **kwargs: object) -> "FullGpu":  # type: ignore[override]
             if torch.device(str(device)).type == "cuda":
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return self
 
-    lines: list[str] = []
     model = FullGpu(1, 1)
-    placed, device = _place(model, torch.device("cuda"), automatic=True, notice=lines.append)  # type: ignore[arg-type]
+    placed, device = _place(model, torch.device("cuda"), automatic=True)  # type: ignore[arg-type]
     assert placed is model
     assert device == torch.device("cpu")
-    assert any(line.startswith("WARNING") and "on the CPU" in line for line in lines)
+    assert ["WARNING"] == [record.levelname for record in caplog.records]
     with pytest.raises(EncoderError, match="--device cpu"):
-        _place(model, torch.device("cuda"), automatic=False, notice=lines.append)  # type: ignore[arg-type]
+        _place(model, torch.device("cuda"), automatic=False)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where no GPU is")
 def test_missing_gpu_is_an_error_when_asked_for(open_encoder: Opener, tiny_folder: Path) -> None:
     with pytest.raises(EncoderError, match="0 CUDA devices"):
-        open_encoder(fp32(tiny_folder, device="cuda"), notice=silent)
+        open_encoder(fp32(tiny_folder, device="cuda"))
 
 
 def test_missing_weights_are_an_error_not_random_numbers(
@@ -226,14 +231,14 @@ def test_missing_weights_are_an_error_not_random_numbers(
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelFilesError, match=r"1 tensors are not in the weights.*layers.1.mlp.up_proj"):
-        open_encoder(fp32(folder), notice=silent)
+        open_encoder(fp32(folder))
 
 
 def test_a_model_that_stays_causal_is_refused_at_load(open_encoder: Opener, make_folder: Callable[..., Path]) -> None:
     folder = make_folder("lfm2", layer_types=["full_attention", "conv", "full_attention"])
     with pytest.raises(NotBidirectionalError, match=r"layers\.1"):
-        open_encoder(fp32(folder), notice=silent)
-    encoder = open_encoder(fp32(folder, attention=Attention.CAUSAL), notice=silent)
+        open_encoder(fp32(folder))
+    encoder = open_encoder(fp32(folder, attention=Attention.CAUSAL))
     assert encoder.encode(TEXTS, role=Role.DOCUMENT).shape == (5, 32)
 
 
@@ -241,9 +246,9 @@ def test_d6_template_is_stored_with_the_model_not_keyed_on_its_name(
     open_encoder: Opener, make_folder: Callable[..., Path]
 ) -> None:
     folder = make_folder(seed=5)
-    before = open_encoder(fp32(folder), notice=silent)
+    before = open_encoder(fp32(folder))
     (folder / "searchctl.json").write_text(json.dumps({"prompt": {"prefix": "[INST] ", "suffix": " [/INST]"}}))
-    after = open_encoder(fp32(folder), notice=silent)
+    after = open_encoder(fp32(folder))
     assert before.info.fingerprint != after.info.fingerprint
     a = before.encode(["[INST] x [/INST]"], role=Role.DOCUMENT)
     b = after.encode(["x"], role=Role.DOCUMENT)
@@ -252,7 +257,7 @@ def test_d6_template_is_stored_with_the_model_not_keyed_on_its_name(
 
 def test_bf16_rounds_weights_and_not_the_rotary_frequencies(tiny_folder: Path, open_encoder: Opener) -> None:
     exact, rounded = (
-        open_encoder(replace(fp32(tiny_folder), precision=precision), notice=lambda message: None).model  # type: ignore[attr-defined]
+        open_encoder(replace(fp32(tiny_folder), precision=precision)).model  # type: ignore[attr-defined]
         for precision in (Precision.FP32, Precision.BF16)
     )
     assert {torch.bfloat16} == {weight.dtype for weight in rounded.parameters()}

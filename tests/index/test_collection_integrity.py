@@ -118,25 +118,27 @@ def foreign(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FAISS_DAMAGE)
-def test_damaged_faiss_file_changes_no_answer_and_is_mended(kind: str, folder: Path) -> None:
+def test_damaged_faiss_file_changes_no_answer_and_is_mended(
+    kind: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """chroma#1134: a store that could not recover."""
     damage, message = FAISS_DAMAGE[kind]
     before = answers(folder)
     damage(folder)
-    notices: list[str] = []
-    collection = FolderCollection.open(folder, notice=notices.append)
+    collection = FolderCollection.open(folder)
     assert answers(folder) == before
     hits = collection.dense(unit(1), 3)
     assert hits.scores[0] == pytest.approx(1)
-    assert len(notices) == 1
-    assert message in notices[0]
+    assert {message in line for line in caplog.messages} == {True}
     (problem,) = collection.verify()
     assert (message in problem.what, problem.repairable) == (True, True)
     report = collection.repair()
     assert ("published the FAISS file" in report.mended[-1], report.left) == (True, ())
     assert collection.verify() == []
     assert answers(folder) == before
-    assert FolderCollection.open(folder, notice=pytest.fail).dense(unit(1), 3).ids.tolist() == hits.ids.tolist()
+    caplog.clear()
+    assert FolderCollection.open(folder).dense(unit(1), 3).ids.tolist() == hits.ids.tolist()
+    assert caplog.messages == []
 
 
 def test_damaged_faiss_file_is_written_anew_by_the_next_run(folder: Path) -> None:
@@ -157,26 +159,28 @@ def test_faiss_file_with_the_right_checksum_and_wrong_values_is_found(folder: Pa
     assert [path for path, _, score in answers(folder)[1] if score == pytest.approx(1)] == ["a.txt", "c.txt"]
 
 
-def test_older_faiss_file_is_caught_up(folder: Path) -> None:
-    collection = FolderCollection.open(folder, notice=pytest.fail)
+def test_older_faiss_file_is_caught_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    collection = FolderCollection.open(folder)
     assert collection.dense(unit(4), 1).ids.tolist() == [5]
     with collection.writer() as writer:  # interrupted before finish
         writer.remove(["c.txt"])
         writer.commit(Batch(hashes=["6"], vectors=unit(6)[None], documents=[document("d.txt", 6, 3)]))
-    for one in (collection, FolderCollection.open(folder, notice=pytest.fail)):
+    for one in (collection, FolderCollection.open(folder)):
         assert {hit.path for hit in one.chunks(one.dense(unit(6), 9).ids.tolist())} == {"a.txt", "b.txt", "d.txt"}
         assert one.dense(unit(6), 1).scores[0] == pytest.approx(1)
     assert collection.verify() == []
+    assert caplog.messages == []
 
 
-def test_file_replaced_by_a_writer_meanwhile_is_no_damage(folder: Path) -> None:
-    reader = FolderCollection.open(folder, notice=pytest.fail)
+def test_file_replaced_by_a_writer_meanwhile_is_no_damage(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reader = FolderCollection.open(folder)
     with reader.snapshot():
         assert reader.status().documents == 3
         store(FolderCollection.open(folder), document("new.txt", 9))
         hits = reader.dense(unit(9), 99)
     assert len(hits.ids) == 5
     assert reader.dense(unit(9), 1).scores[0] == pytest.approx(1)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

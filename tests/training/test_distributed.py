@@ -46,7 +46,7 @@ tokenizer = load_tokenizer(base)
 tokens = TextTokenizer(tokenizer=tokenizer, prompt=resolved.sidecar.prompt, max_tokens=32)
 # All tokens hidden: which ones is drawn by each process for itself, and must not matter here.
 mntp = MntpStage(lora=lora, batch=4, length=24, mask_probability=1.0, masking=Masking.ALL)
-teacher = open_encoder(EncoderConfig(model=str(base)), notice=lambda _: None)
+teacher = open_encoder(EncoderConfig(model=str(base)))
 lessons = pair_lessons([source], {})
 found = {}
 for name, make in {

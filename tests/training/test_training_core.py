@@ -248,10 +248,10 @@ def test_a_saved_adapter_gives_the_encoder_the_vectors_of_training(tiny_folder: 
     rows = texts_of(tiny_folder)(TEXTS[:5], role=Role.DOCUMENT, instruction=None)
     with torch.no_grad():
         trained = torch.nn.functional.normalize(embed(model, rows, Pooling.MEAN), dim=1)
-    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "adapter")), notice=lambda _: None)
+    encoder = open_encoder(EncoderConfig(model=str(tmp_path / "adapter")))
     vectors = torch.from_numpy(encoder.encode(TEXTS[:5], role=Role.DOCUMENT))
     torch.testing.assert_close(vectors.float(), trained, atol=1e-2, rtol=0)
-    base = open_encoder(EncoderConfig(model=str(tiny_folder)), notice=lambda _: None)
+    base = open_encoder(EncoderConfig(model=str(tiny_folder)))
     assert float((torch.from_numpy(base.encode(TEXTS[:5], role=Role.DOCUMENT)) - trained).abs().max()) > 2e-2
 
 
@@ -274,7 +274,7 @@ def make(stage: StageSettings, folder: Path, model: Trainable, **share: int) -> 
     unseen = PairSource(name="p", digest="d", pairs=PAIRS[30:])
     if isinstance(stage, SupervisedStage):
         return SupervisedTraining(model, stage, texts_of(folder), sources=[seen], held_out=[unseen], seed=7, **share)
-    teacher = open_encoder(EncoderConfig(model="hashing"), notice=lambda _: None)
+    teacher = open_encoder(EncoderConfig(model="hashing"))
     lessons, unseen_lessons = pair_lessons([seen], {}), pair_lessons([unseen], {})
     return DistillTraining(
         model, stage, texts_of(folder), teacher, sources=lessons, held_out=unseen_lessons, seed=7, **share

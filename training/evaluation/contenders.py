@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,6 @@ def parse_contender(
     spec: str,
     *,
     base: EncoderConfig,
-    notice: Callable[[str], None],
     cache: Path | None = None,
     progress: PullCallback | None = None,
     others: Sequence[str] = (),
@@ -59,7 +58,7 @@ def parse_contender(
     EvaluationError, for an unknown name with those that are close and for one that two adapters have.
     """
     label, name = split_spec(spec)
-    maker = _Maker(base=base, notice=notice, cache=cache, progress=progress)
+    maker = _Maker(base=base, cache=cache, progress=progress)
     if name == BM25:
         return Bm25Contender(label or name)
     step, pooling = _split_pooling(name, maker)
@@ -144,12 +143,11 @@ def require_unique(labels: Sequence[str]) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Maker:
     base: EncoderConfig
-    notice: Callable[[str], None]
     cache: Path | None
     progress: PullCallback | None
 
     def encoder(self, label: str, config: EncoderConfig) -> EncoderContender:
-        return EncoderContender(label, config, notice=self.notice, cache=self.cache, progress=self.progress)
+        return EncoderContender(label, config, cache=self.cache, progress=self.progress)
 
     def other(self, label: str, model: str) -> EncoderContender:
         """Return another encoder with its own settings, on the machine's side as `base`."""

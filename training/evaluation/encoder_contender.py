@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,13 +36,11 @@ class EncoderContender:
         label: str,
         config: EncoderConfig,
         *,
-        notice: Callable[[str], None],
         cache: Path | None = None,
         progress: PullCallback | None = None,
     ) -> None:
         self.label = label
         self.config = config
-        self._notice = notice
         self._cache = cache
         self._progress = progress
         self._info: EncoderInfo | None = None
@@ -107,7 +105,7 @@ class EncoderContender:
     def _loaded(self) -> Encoder:
         if self._encoder is None:
             identity = self.identify()
-            encoder = open_encoder(self.config, notice=self._notice, cache=self._cache, progress=self._progress)
+            encoder = open_encoder(self.config, cache=self._cache, progress=self._progress)
             if encoder.info != self._info:
                 raise EvaluationError(f"{self.label}: the files of {self.config.model} changed meanwhile: run again")
             check_precision(self.label, encoder, expected=identity.details["precision"])

@@ -72,7 +72,6 @@ def find_teacher(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    notice: Callable[[str], None],
     cache: Path | None = None,
     progress: PullCallback | None = None,
 ) -> Teacher:
@@ -80,7 +79,7 @@ def find_teacher(
 
     A name is that of a sentence-transformers folder or package, or an encoder's as of `--model`, pulled where it is
     missing. `weights`: 1 each by default. It computes on `device`, our own encoders in `dtype`. Vectors are kept in
-    `cache`. `notice` gets a line for what goes another way than asked when it is loaded and used. Raises TrainingError
+    `cache`. Raises TrainingError
     when one cannot be found.
     """
     shares = tuple(weights) or (1.0,) * len(names)
@@ -88,9 +87,7 @@ def find_teacher(
         raise TrainingError(
             f"distill.teacher_weights has {len(shares)} numbers for {len(names)} teachers: expected one for each"
         )
-    found = [
-        _find_one(name, device=device, dtype=dtype, notice=notice, cache=cache, progress=progress) for name in names
-    ]
+    found = [_find_one(name, device=device, dtype=dtype, cache=cache, progress=progress) for name in names]
     return found[0] if len(found) == 1 else _together(found, shares)
 
 
@@ -99,7 +96,6 @@ def _find_one(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    notice: Callable[[str], None],
     cache: Path | None,
     progress: PullCallback | None,
 ) -> Teacher:
@@ -121,13 +117,9 @@ def _find_one(
     except EncoderError as error:
         raise TrainingError(f"the teacher of the distill stage is {name!r}: {error}") from error
 
-    def told(message: str) -> None:
-        if not message.startswith(f"{info.name}: "):  # precision and device, said at every load
-            notice(f"teacher: {message}")
-
     def opened() -> Encoder:
         try:
-            encoder = open_encoder(config, notice=told, cache=cache)
+            encoder = open_encoder(config, cache=cache)
         except EncoderError as error:
             raise TrainingError(f"the teacher {name}: {error}") from error
         if encoder.info != info:

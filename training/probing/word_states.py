@@ -6,6 +6,7 @@ Shape suffixes: B batch, L tokens, T tokens of a batch one after the other, D hi
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +133,7 @@ VERSION = 1
 """Raised when the states of the same model and data become others."""
 _PLAN = "plan.json"
 
-Notice = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +234,6 @@ def compute_states(
     alignment: Alignment,
     folder: Path,
     *,
-    notice: Notice,
     progress: Callable[[StateProgress], None] | None = None,
 ) -> dict[str, WordStates]:
     """Return the states of all splits by name, written to `folder`; blocks that are there already are left as they are.
@@ -251,7 +251,7 @@ def compute_states(
     total = sum(len(row.ids) for of in rows.values() for row in of)
     track = _Track(total, total - sum(len(row.ids) for _, part in missing for row in part), progress)
     for file, part in missing:
-        states = _block_states(encoder, part, alignment, notice, track.add)
+        states = _block_states(encoder, part, alignment, track.add)
         write_whole(file, partial(_save, states))
     opened = open_states(folder, data)
     assert opened is not None
@@ -284,7 +284,6 @@ def _block_states(
     encoder: TransformerEncoder,
     rows: Sequence[WordRow],
     alignment: Alignment,
-    notice: Notice,
     add: Callable[[int], None],
 ) -> NDArray[np.float16]:
     """Return float16 (words with a state, dim) of the rows, in their order."""
@@ -308,7 +307,9 @@ def _block_states(
 
     def halved(count: int) -> None:
         encoder.batch_tokens = max(1, encoder.batch_tokens // 2)
-        notice(f"out of memory: going on with {count} sentences, then {encoder.batch_tokens:,} tokens a batch")
+        _log.warning(
+            "out of memory: going on with %d sentences, then %s tokens a batch", count, f"{encoder.batch_tokens:,}"
+        )
 
     for batch in plan_batches([len(row.ids) for row in rows], encoder.batch_tokens):
         run_halving(batch, forward, halved=halved)

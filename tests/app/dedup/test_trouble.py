@@ -62,10 +62,8 @@ class House:
             near_threshold=0.7, keep="longest", actions=actions,
         )  # fmt: skip
 
-    def apply(
-        self, plan: Plan, step: Callable[[str], None] | None = None, origin: Origin = Origin.FILES, **more: Any
-    ) -> Applied:
-        return Application(self.collection, plan, origin, Talk(step=step, **more)).apply()
+    def apply(self, plan: Plan, step: Callable[[str], None] | None = None, origin: Origin = Origin.FILES) -> Applied:
+        return Application(self.collection, plan, origin, Talk(step=step)).apply()
 
     def undo(self, id_: str | None = None, step: Callable[[str], None] | None = None) -> Undone:
         return Undoing(self.collection, Talk(step=step)).undo(id_)
@@ -239,7 +237,7 @@ def test_places_in_the_trash_differ_without_case_and_accents() -> None:
     assert ("outside/x/a", "outside-2/X/A", "files/b.md") == (targets["/x/a"], targets["/X/A"], targets["b.md"])
 
 
-def test_the_collection_of_the_kept_files_is_locked_meanwhile(house: House) -> None:
+def test_the_collection_of_the_kept_files_is_locked_meanwhile(house: House, caplog: pytest.LogCaptureFixture) -> None:
     other = house.root / "other" / ".searchctl"
     other.mkdir(parents=True)
     (other / OWNER_FILE).write_text('{"pid": 1, "host": "elsewhere", "started": "then"}')  # of a killed writer
@@ -258,9 +256,8 @@ def test_the_collection_of_the_kept_files_is_locked_meanwhile(house: House) -> N
     house.undo()
     (other / "lock").unlink()
     (other / "lock").mkdir()  # cannot be locked
-    said: list[str] = []
-    house.apply(plan, notice=said.append)
-    assert "cannot be locked" in said[0]
+    house.apply(plan)
+    assert "cannot be locked" in caplog.messages[0]
 
 
 def test_two_collections_share_a_trash(house: House) -> None:

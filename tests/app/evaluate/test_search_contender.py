@@ -197,9 +197,9 @@ def test_identity_follows_what_decides_a_ranking(tiny_folder: Path, make_folder:
         assert print_of(mode, tiny_folder, 64) != prints[mode]
 
 
-def test_lexical_loads_no_weights(tiny_folder: Path, tmp_path: Path) -> None:
-    loaded: list[str] = []
-    seen = Talk(loading=lambda name: pytest.fail(f"{name} was loaded"), notice=loaded.append)
+def test_lexical_loads_no_weights(tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="searchctl")
+    seen = Talk(loading=lambda name: pytest.fail(f"{name} was loaded"))
     contender = search_contender(
         SearchMode.LEXICAL, config=EncoderConfig(model=str(tiny_folder)), label="words", talk=seen
     )
@@ -209,7 +209,7 @@ def test_lexical_loads_no_weights(tiny_folder: Path, tmp_path: Path) -> None:
         found = opened.model.search(Dataset.from_list([{"id": "q", "text": "bees"}]), top_k=3, num_proc=None, **where)
         assert (opened.meter.texts, opened.meter.tokens, opened.meter.encode_s) == (len(ROWS) + 1, 0, 0.0)
     assert list(found["q"]) == ["bees"]
-    assert loaded == []
+    assert caplog.messages == []
 
 
 def test_a_precision_that_fell_back_is_refused_before_anything_is_embedded(
@@ -287,7 +287,7 @@ class _Counting:
     """A LazyEncoder of the hashing kind that says what it encodes, and may end after so many calls."""
 
     def __init__(self, calls_left: int = 1000) -> None:
-        self._lazy = LazyEncoder(HASHING, Talk(notice=print, detail=print))
+        self._lazy = LazyEncoder(HASHING, Talk())
         self.calls_left = calls_left
         self.texts: list[str] = []
         self.info = self._lazy.info

@@ -92,7 +92,7 @@ def test_what_was_trained_has_the_same_vectors_in_sentence_transformers(work: An
 
     def least_cosine(chain: int | None) -> float:
         config = EncoderConfig(model=str(work.folder / "out"), precision=Precision.FP32, device="cpu", chain=chain)
-        vectors = open_encoder(config, notice=lambda _: None).encode(texts, role=Role.DOCUMENT)
+        vectors = open_encoder(config).encode(texts, role=Role.DOCUMENT)
         return float((vectors * stock).sum(axis=1).min())
 
     assert least_cosine(None) >= LEAST_COSINE

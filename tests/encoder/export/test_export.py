@@ -55,12 +55,12 @@ def write(model: Path, output: Path, form: ExportFormat = ST, **changes: Any) ->
         "versions": {"searchctl": "0"},
         "loader": sentence_transformers_loader(),
     }
-    return export_model(ExportRequest(**settings | changes), notice=lambda message: None, told=lambda message: None)
+    return export_model(ExportRequest(**settings | changes), told=lambda message: None)
 
 
 def ours(model: Path, **changes: Any) -> Encoder:
     config = EncoderConfig(model=str(model), precision=Precision.FP32, device="cpu", **changes)
-    return open_encoder(config, notice=lambda message: None)
+    return open_encoder(config)
 
 
 def least_cosine(mine: Vectors, other: Any) -> float:
@@ -391,11 +391,10 @@ with new_folder(Path(sys.argv[1])) as folder:
 """
 
 
-def test_a_kill_leaves_no_folder_of_that_name(make: Make, tmp_path: Path) -> None:
+def test_a_kill_leaves_no_folder_of_that_name(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ended = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "out"], check=False)
     assert -signal.SIGKILL == ended.returncode
     assert [".out.part-"] == [path.name[:10] for path in tmp_path.iterdir()]
-    notices: list[str] = []
     request = ExportRequest(
         config=EncoderConfig(model=str(make())),
         output=tmp_path / "out",
@@ -405,8 +404,8 @@ def test_a_kill_leaves_no_folder_of_that_name(make: Make, tmp_path: Path) -> Non
         versions={},
         loader=None,
     )
-    export_model(request, notice=notices.append, told=lambda message: None)
-    assert ".out.part-" in notices[0] and "killed" in notices[0]
+    export_model(request, told=lambda message: None)
+    assert ".out.part-" in caplog.messages[0] and "killed" in caplog.messages[0]
 
 
 def test_the_card_names_the_licence_and_keeps_its_text(make: Make, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def weights(output: Path) -> dict[str, bytes]:
 
 
 def vectors(folder: Path, chain: int | None = None) -> np.ndarray:
-    encoder = open_encoder(EncoderConfig(model=str(folder), chain=chain), notice=lambda _: None)
+    encoder = open_encoder(EncoderConfig(model=str(folder), chain=chain))
     return encoder.encode(["wool is warm", "a river of iron"], role=Role.DOCUMENT)
 
 

@@ -58,7 +58,7 @@ def config(folder: Path, **changes: object) -> EncoderConfig:
 
 
 def parse(spec: str, base: EncoderConfig, cache: Path | None = None) -> EncoderContender | StContender | Bm25Contender:
-    return parse_contender(spec, base=base, notice=lambda line: None, cache=cache)
+    return parse_contender(spec, base=base, cache=cache)
 
 
 def measure(contender: Contender, texts: list[str], workspace: Path) -> tuple[Vectors, int]:
@@ -288,7 +288,7 @@ def test_each_contender_gives_the_vectors_of_its_configuration(trained: Path, tm
         contender = parse(spec, base, tmp_path)
         assert isinstance(contender, EncoderContender)
         vectors, _ = measure(contender, TEXTS, tmp_path / spec)
-        encoder = open_encoder(contender.config, notice=lambda line: None, cache=tmp_path)
+        encoder = open_encoder(contender.config, cache=tmp_path)
         assert np.allclose(encoder.encode(TEXTS, role=Role.QUERY, instruction="find"), vectors, atol=1e-5)
         found.append(vectors[0])
     assert (np.triu(np.array(found) @ np.array(found).T, 1).max()) < 0.9999
@@ -303,15 +303,17 @@ def test_a_killed_task_goes_on_from_its_workspace(tiny_folder: Path, tmp_path: P
     assert 0 < tokens == last_alone
 
 
-def test_the_model_stays_loaded_between_tasks_until_closed(tiny_folder: Path, tmp_path: Path) -> None:
-    notices: list[str] = []
-    contender = parse_contender("bi", base=config(tiny_folder), notice=notices.append, cache=tmp_path)
+def test_the_model_stays_loaded_between_tasks_until_closed(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="searchctl")
+    contender = parse_contender("bi", base=config(tiny_folder), cache=tmp_path)
     for name in ("a", "b"):
         measure(contender, TEXTS, tmp_path / name)
-    assert 1 == len(notices)
+    assert 1 == len(caplog.messages)
     contender.close()
     measure(contender, TEXTS, tmp_path / "c")
-    assert 2 == len(notices)
+    assert 2 == len(caplog.messages)
 
 
 def test_a_model_that_changed_meanwhile_is_not_measured(make_folder: Callable[..., Path], tmp_path: Path) -> None:

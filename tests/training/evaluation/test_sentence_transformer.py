@@ -48,7 +48,7 @@ def st_model(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 
 def parse(spec: str, cache: Path | None = None) -> StContender:
-    contender = parse_contender(spec, base=BASE, notice=lambda line: None, cache=cache)
+    contender = parse_contender(spec, base=BASE, cache=cache)
     assert isinstance(contender, StContender)
     return contender
 

@@ -66,7 +66,6 @@ def teacher_of(*names: str | Path) -> Teacher:
         [str(name) for name in names],
         device=torch.device("cpu"),
         dtype=torch.float32,
-        notice=lambda _: None,
         cache=Path(CACHE.name),
     )
 

@@ -65,7 +65,6 @@ def teacher_of(*names: str | Path, weights: Sequence[float] = ()) -> Any:
         weights,
         device=torch.device("cpu"),
         dtype=torch.float32,
-        notice=lambda _: None,
         cache=Path(CACHE.name),
     )
 
@@ -332,7 +331,7 @@ def test_projection_and_layers_are_in_the_folder(tiny_folder: Path, data: Path, 
     assert identify(EncoderConfig(model=str(out))).dim == 16
     # The stage's own folder is the same model.
     np.testing.assert_array_equal(chain.vectors(out / "distill"), vectors)
-    encoder = open_encoder(EncoderConfig(model=str(out)), notice=lambda _: None)
+    encoder = open_encoder(EncoderConfig(model=str(out)))
     assert encoder.model.config.num_hidden_layers == 2  # type: ignore[attr-defined]
     # Texts and pairs are read, both.
     names = json.loads((out / "distill" / "stage.json").read_text())["data"]

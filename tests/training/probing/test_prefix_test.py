@@ -42,7 +42,7 @@ was we were what when where whether which while who whose will with within witho
 
 def opened(folder: Path, attention: Attention = Attention.CAUSAL) -> TransformerEncoder:
     config = EncoderConfig(model=str(folder), attention=attention, precision=Precision.FP32, device="cpu")
-    encoder = open_encoder(config, notice=lambda line: None)
+    encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)
     return encoder
 

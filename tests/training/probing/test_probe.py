@@ -33,7 +33,7 @@ def opened(folder: Path) -> TransformerEncoder:
     config = EncoderConfig(
         model=str(folder), attention=Attention.CAUSAL, precision=Precision.FP32, device="cpu", max_tokens=64
     )
-    encoder = open_encoder(config, notice=lambda line: None)
+    encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)
     return encoder
 

@@ -31,7 +31,7 @@ def opened(folder: Path, attention: Attention = Attention.CAUSAL, max_tokens: in
     config = EncoderConfig(
         model=str(folder), attention=attention, precision=Precision.FP32, device="cpu", max_tokens=max_tokens
     )
-    encoder = open_encoder(config, notice=lambda line: None)
+    encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)
     return encoder
 

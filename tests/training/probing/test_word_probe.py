@@ -62,13 +62,13 @@ def encoder(tiny_folder: Path) -> TransformerEncoder:
 
 
 def opened(config: EncoderConfig) -> TransformerEncoder:
-    found = open_encoder(config, notice=lambda message: None)
+    found = open_encoder(config)
     assert isinstance(found, TransformerEncoder)
     return found
 
 
 def compute(encoder: TransformerEncoder, data: WordData, alignment: Alignment, folder: Path) -> dict[str, WordStates]:
-    return compute_states(encoder, data, alignment, folder, notice=lambda message: None)
+    return compute_states(encoder, data, alignment, folder)
 
 
 def pieces(tokenizer: Tokenizer, row: WordRow) -> list[list[str | None]]:
@@ -201,14 +201,14 @@ def test_a_killed_pass_goes_on_and_gives_the_same_states(
             raise Killed
 
     with pytest.raises(Killed):
-        compute_states(encoder, data, Alignment.SAME_TOKEN, killed, notice=print, progress=kill)
+        compute_states(encoder, data, Alignment.SAME_TOKEN, killed, progress=kill)
     written = sorted(file.name for file in killed.glob("*.npy"))
     assert written == ["train-00000.npy", "train-00001.npy"]
     assert open_states(killed, data) is None
     times = {name: (killed / name).stat().st_mtime_ns for name in written}
 
     events: list[StateProgress] = []
-    resumed = compute_states(encoder, data, Alignment.SAME_TOKEN, killed, notice=print, progress=events.append)
+    resumed = compute_states(encoder, data, Alignment.SAME_TOKEN, killed, progress=events.append)
     assert (events[0].tokens_done, events[-1].tokens_done) == (first, total)
     assert {event.tokens_total for event in events} == {total}
     assert times == {name: (killed / name).stat().st_mtime_ns for name in written}

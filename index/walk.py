@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from .errors import IndexRoomError, PathNotFoundError
@@ -56,14 +57,40 @@ class FoundFile:
         return cls(path=path, size=info.st_size, mtime_ns=mtime_ns, inode=info.st_ino)
 
 
+class Skip(Enum):
+    """Why a file is not indexed."""
+
+    HIDDEN = auto()
+    EXCLUDED = auto()
+    IGNORED = auto()
+    OTHER_TYPE = auto()
+    BINARY = auto()
+    TOO_LARGE = auto()
+    NO_FILE = auto()
+    """A pipe, a socket, a device."""
+    LINK = auto()
+    """To where nothing is indexed, or to what is indexed already."""
+    NAME = auto()
+    """Which cannot be stored."""
+    UNREADABLE = auto()
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether it was meant to be left out; else a person wanted it and does not get it."""
+        return self not in (Skip.NAME, Skip.UNREADABLE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedFile:
     """A file, or a whole folder, that is not indexed."""
 
     path: Path
+    why: Skip
     reason: str
+    """In words."""
 
 
+_Why = tuple[Skip, str]
 Settled = Callable[[FoundFile], bool]
 """Whether a file is known to be a document, so that its content need not be looked at."""
 
@@ -152,7 +179,7 @@ class _Walk:
                 with os.scandir(folder.path) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
             except OSError as error:
-                yield SkippedFile(path=folder.path, reason=_reason(error))
+                yield SkippedFile(path=folder.path, why=Skip.UNREADABLE, reason=_reason(error))
                 continue
             levels = folder.levels
             if not self._options.no_ignore:
@@ -172,9 +199,9 @@ class _Walk:
             return
         try:
             is_dir = entry.is_dir()
-            reason = self._refusal(path, folder, is_dir=is_dir)
-            if reason is not None:
-                yield SkippedFile(path=path, reason=reason)
+            refusal = self._refusal(path, folder, is_dir=is_dir)
+            if refusal is not None:
+                yield SkippedFile(path=path, why=refusal[0], reason=refusal[1])
             elif entry.is_symlink():
                 self._links.append(_Link(path=path, folder=folder))
             elif is_dir:
@@ -184,22 +211,22 @@ class _Walk:
                 real = f"{folder.real.rstrip(os.sep)}{os.sep}{entry.name}"
                 yield from self._file(path, real, entry.stat(follow_symlinks=False))
         except OSError as error:
-            yield SkippedFile(path=path, reason=_reason(error))
+            yield SkippedFile(path=path, why=Skip.UNREADABLE, reason=_reason(error))
 
-    def _refusal(self, path: Path, folder: _Folder, *, is_dir: bool) -> str | None:
+    def _refusal(self, path: Path, folder: _Folder, *, is_dir: bool) -> _Why | None:
         """Return why rules hide a file or folder, None when they do not."""
         try:
             path.name.encode()
         except UnicodeEncodeError:
-            return "its name is not valid UTF-8 and cannot be stored; rename it"
+            return Skip.NAME, "its name is not valid UTF-8 and cannot be stored; rename it"
         if not self._options.hidden and path.name.startswith("."):
-            return "hidden"
+            return Skip.HIDDEN, "hidden"
         if self._exclude is not None:
             relative = path.relative_to(folder.root).as_posix() + ("/" if is_dir else "")
             if self._exclude.check_file(relative).include:
-                return "excluded by a pattern given for this run"
+                return Skip.EXCLUDED, "excluded by a pattern given for this run"
         source = ignored_by(path, folder.levels, is_dir=is_dir)
-        return f"ignored by {source}" if source is not None else None
+        return (Skip.IGNORED, f"ignored by {source}") if source is not None else None
 
     def _file(
         self, path: Path, real: str, info: os.stat_result, *, explicit: bool = False
@@ -208,31 +235,31 @@ class _Walk:
             return
         self._seen.add(real)
         found = FoundFile.of(path, info)
-        reason = self._unfit(path, info)
-        if reason is None and not explicit and not self._wanted(path.name):
-            reason = f"not of type {', '.join(sorted(self._types))}"
-        reason = reason or self._sniffed(found)
-        yield found if reason is None else SkippedFile(path=path, reason=reason)
+        why = self._unfit(path, info)
+        if why is None and not explicit and not self._wanted(path.name):
+            why = Skip.OTHER_TYPE, f"not of type {', '.join(sorted(self._types))}"
+        why = why or self._sniffed(found)
+        yield found if why is None else SkippedFile(path=path, why=why[0], reason=why[1])
 
-    def _unfit(self, path: Path, info: os.stat_result) -> str | None:
+    def _unfit(self, path: Path, info: os.stat_result) -> _Why | None:
         """Return why a file cannot be read as a document, None when it may be."""
         if not stat.S_ISREG(info.st_mode):
-            return f"not a regular file ({_kind(info.st_mode)})"
+            return Skip.NO_FILE, f"not a regular file ({_kind(info.st_mode)})"
         if info.st_size > self._options.max_bytes:
-            return f"{info.st_size:,} bytes, more than the cap of {self._options.max_bytes:,}"
+            return Skip.TOO_LARGE, f"{info.st_size:,} bytes, more than the cap of {self._options.max_bytes:,}"
         if not os.access(path, os.R_OK):
-            return "permission denied"
+            return Skip.UNREADABLE, "permission denied"
         return None
 
-    def _sniffed(self, file: FoundFile) -> str | None:
+    def _sniffed(self, file: FoundFile) -> _Why | None:
         """Return why the beginning of a file is none of a text, None when it may be."""
         if not claims_text(file.path.name) or self._settled(file):
             return None
         try:
             with file.path.open("rb") as stream:
-                return "binary" if looks_binary(stream.read(SNIFF_BYTES)) else None
+                return (Skip.BINARY, "binary") if looks_binary(stream.read(SNIFF_BYTES)) else None
         except OSError as error:
-            return _reason(error)
+            return Skip.UNREADABLE, _reason(error)
 
     def _wanted(self, name: str) -> bool:
         if not self._types:
@@ -250,11 +277,13 @@ class _Walk:
                 real == allowed or real.startswith(allowed.rstrip(os.sep) + os.sep) for allowed in self._allowed
             )
             if not inside:
-                yield SkippedFile(path=link.path, reason=f"symlink to {real}, outside of what is indexed")
+                yield SkippedFile(
+                    path=link.path, why=Skip.LINK, reason=f"symlink to {real}, outside of what is indexed"
+                )
             elif not _NEVER.isdisjoint(Path(real).parts):
-                yield SkippedFile(path=link.path, reason=f"symlink to {real}, which is never indexed")
+                yield SkippedFile(path=link.path, why=Skip.LINK, reason=f"symlink to {real}, which is never indexed")
             elif real in self._seen:
-                yield SkippedFile(path=link.path, reason=f"symlink to {real}, already seen")
+                yield SkippedFile(path=link.path, why=Skip.LINK, reason=f"symlink to {real}, already seen")
             elif Path(real).is_dir():
                 yield from self._tree(
                     _Folder(path=link.path, real=real, root=link.folder.root, levels=link.folder.levels)
@@ -262,7 +291,7 @@ class _Walk:
             else:
                 yield from self._file(link.path, real, Path(real).stat())
         except OSError as error:
-            yield SkippedFile(path=link.path, reason=f"symlink: {_reason(error)}")
+            yield SkippedFile(path=link.path, why=Skip.UNREADABLE, reason=f"symlink: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ...index.errors import PathNotFoundError
 from ...index.protocol import FileRecord
-from ...index.walk import FoundFile, SkippedFile, WalkOptions, walk
+from ...index.walk import FoundFile, Skip, WalkOptions, walk
 from ..errors import AppError, ExitCode
 from .paths import absolute_path, own_places, stored_path
 
@@ -19,11 +19,6 @@ T = TypeVar("T")
 
 EMPTY_FOLDER_FILES = 10
 """A folder that is there, empty, and held this many files or more is taken for a drive that is not mounted."""
-
-# What a walk leaves out by rule. Every other reason is a failure: the person wanted the file and does not get it.
-_BY_RULE = ("hidden", "ignored by", "excluded by", "not of type", "binary", "not a regular file", "symlink to")
-_CAP = "more than the cap"
-_BINARY = "binary"
 
 _MOST_NAMED = 10
 """Files named in one message."""
@@ -53,6 +48,8 @@ class Survey:
     """Files that are gone together with everything in their folder, by that folder: kept unless --prune."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Left out by rule, with the reason."""
+    binary: set[str] = field(default_factory=set)
+    """Those of `skipped` whose content is none of a text."""
     failed: dict[str, str] = field(default_factory=dict)
     """Could not be read, with the reason; an indexed version is kept."""
     carried: dict[str, str] = field(default_factory=dict)
@@ -116,7 +113,7 @@ def survey(
         if not _of_type(path, options):
             continue
         state = _state(absolute_path(path, base))
-        if not prune and result.skipped.get(path) == _BINARY:  # A text that a crash has filled with zeros.
+        if not prune and path in result.binary:  # A text that a crash has filled with zeros.
             del result.skipped[path]
             result.failed[path] = "binary data where text was indexed before; --prune forgets it"
         if failed_in(path, result.failed) or state is _State.UNREACHABLE:
@@ -201,13 +198,14 @@ def _walked(
             found[path] = item
         else:
             # What a person has named is not passed over without a word.
-            named = item.reason == _BINARY and item.path in roots
-            (result.skipped if _by_rule(item) and not named else result.failed)[path] = item.reason
+            named = item.why is Skip.BINARY and item.path in roots
+            if item.why.by_rule and not named:
+                result.skipped[path] = item.reason
+                if item.why is Skip.BINARY:
+                    result.binary.add(path)
+            else:
+                result.failed[path] = item.reason
     return found
-
-
-def _by_rule(item: SkippedFile) -> bool:
-    return item.reason.startswith(_BY_RULE) or _CAP in item.reason
 
 
 def _under(root: Path, known: Mapping[str, object], base: Path) -> list[str]:

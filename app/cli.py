@@ -88,6 +88,8 @@ def run(args: Sequence[str]) -> int:
             invocation.terminal().say("interrupted")
         return ExitCode.INTERRUPTED
     except typer.TyperException as error:
+        if not error.format_message():  # a group by itself, whose help was shown
+            return ExitCode.ERROR
         return _fail(_usage(error), args, invocation)
     except Exception as error:
         _flush_stdout()
@@ -99,6 +101,10 @@ def run(args: Sequence[str]) -> int:
 
 def _invoke(args: list[str], invocation: Invocation) -> int:
     command = get_command(app)
+    if {"--help", "-h"} & set(args) or args in ([], ["eval"], ["train"], ["models"]):
+        from .terminal.help import show_whole_names
+
+        show_whole_names()
     if "_SEARCHCTL_COMPLETE" in os.environ:
         command.main(args, prog_name="searchctl")  # shell completion: prints and exits
     try:

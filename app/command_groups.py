@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ class LazyCommands(MutableMapping[str, Any]):
                 found = single
             self._loaded[name] = get_command(found)
             self._loaded[name].name = name
+            _dress(self._loaded[name])
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -77,6 +79,31 @@ class LazyCommands(MutableMapping[str, Any]):
         del self._loaded[name]
 
 
+def _dress(command: Command) -> None:
+    from .terminal.help import dressed
+
+    command.help = dressed(command.help or "")
+    for below in getattr(command, "commands", {}).values():
+        _dress(below)
+
+
+OTHER_WORDS = {
+    "search": "query",
+    "find": "query",
+    "ask": "query",
+    "grep": "query",
+    "add": "index",
+    "update": "index",
+    "encode": "embed",
+    "evaluate": "eval",
+    "duplicates": "dedup",
+    "info": "status",
+    "fix": "repair",
+    "check": "verify",
+}
+"""What people type for a command from the habit of other programs."""
+
+
 class LazyGroup(TyperGroup):
     """The group of all commands."""
 
@@ -93,6 +120,15 @@ class LazyGroup(TyperGroup):
             return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1], rich_markup_mode="rich")
         return self.commands[cmd_name] if cmd_name in COMMANDS else None
 
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """Return the command that is meant. Raises UsageError with the one that was likely meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            words = {**{name: name for name in COMMANDS}, **OTHER_WORDS}
+            close = get_close_matches(args[0].lower(), words, n=1)
+            meant = f": did you mean {words[close[0]]!r}?" if close else ""
+            ctx.fail(f"no command is called {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
+
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the help of the program, for which one line about each command is enough."""
         self._in_brief = True
@@ -107,6 +143,12 @@ DEFAULT = "run"
 
 class DefaultGroup(TyperGroup):
     """Takes `searchctl eval stsb-test` for `searchctl eval run stsb-test`."""
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the help of the group, and that of the command that runs when none is named."""
+        super().format_help(ctx, formatter)
+        default = self.commands[DEFAULT]
+        default.format_help(type(ctx)(default, info_name=DEFAULT, parent=ctx), formatter)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):

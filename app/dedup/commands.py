@@ -51,7 +51,7 @@ NearThreshold = Annotated[
     float,
     typer.Option(
         "--near-threshold",
-        envvar="SEARCHCTL_DEDUP_NEAR_THRESHOLD",
+        envvar="SEARCHCTL_NEAR_THRESHOLD",
         metavar="SHARE",
         help="From which share of common five-word runs on two texts are nearly the same, 0.5 to 1.",
     ),
@@ -59,7 +59,10 @@ NearThreshold = Annotated[
 KeepOption = Annotated[
     Keep,
     typer.Option(
-        "--keep", help="Which one of a group stays; medoid is the one that is most like the others. Ties: first path."
+        "--keep",
+        metavar="RULE",
+        help="Which one of a group stays: longest, newest, oldest, shortest-path, or medoid, the one that is most like "
+        "the others. Ties: first path.",
     ),
 ]
 Against = Annotated[

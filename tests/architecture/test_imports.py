@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import subprocess
 import sys
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from searchctl.app.cli import app
+from searchctl.app.cli import app, run
 from searchctl.app.command_groups import COMMANDS
+from searchctl.app.terminal.help import WIDTH, dressed
 
 TREE = Path(__file__).resolve().parents[2]
 ROOMS = ("encoder", "index", "training", "app")
@@ -53,8 +55,9 @@ LAYERS: dict[str, list[set[str]]] = {
         {"probing"},
     ],
     "app": [
-        {"errors", "options", "command_groups"},
+        {"errors", "options"},
         {"terminal"},
+        {"command_groups"},
         {"collection"},
         {"pages"},
         {"search"},
@@ -278,6 +281,55 @@ def commands() -> dict[str, object]:
 
     visit(get_command(app), ())
     return found
+
+
+def test_help_cuts_nothing_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cut = []
+    for words in ["eval", "train", "dedup", "models", *commands()]:
+        run([*words.split(), "--help"])
+        cut += [f"{words}: {line}" for line in capsys.readouterr().out.splitlines() if "…" in line]
+    assert cut == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("search", "query"), ("serch", "query"), ("find", "query"), ("indx", "index"), ("xyzzy", "")]
+)
+def test_a_word_that_is_no_command_is_told_the_one_that_is_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([typed, "x"]) == 2
+    said = capsys.readouterr().err
+    assert typed in said
+    assert (f"{meant!r}?" in said) == bool(meant)
+
+
+@pytest.mark.parametrize("group", ["eval", "train", "models"])
+def test_a_group_by_itself_shows_its_help_and_no_error(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([group]) == 2
+    shown = capsys.readouterr()
+    assert f"Usage: searchctl {group}" in shown.out + shown.err
+    assert "error" not in shown.err
+
+
+@pytest.mark.parametrize(("group", "option"), [("eval", "--suite"), ("train", "--stages"), ("dedup", "--threshold")])
+def test_the_help_of_a_group_has_the_options_of_what_runs_by_default(
+    group: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([group, "--help"]) == 0
+    assert option in capsys.readouterr().out
+
+
+def test_an_example_goes_on_in_the_next_line_with_option_and_value_together() -> None:
+    long = "  searchctl train --stages mntp,simcse,supervised --data texts.jsonl --data pairs.jsonl.gz --max-minutes 60"
+    shown = dressed(f"First line\nof a paragraph.\n\n[bold]Examples[/bold]\n\n{long}\n  searchctl short\n")
+    first, _, examples = shown.split("\n\n")
+    assert first == "First line of a paragraph."
+    lines = examples.split("\n")
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[-1] == "  searchctl short"
+    assert shlex.split("\n".join(lines[:-1]).replace("\\\n", "")) == long.split()
+    assert all(not line.removesuffix(" \\").split()[-1].startswith("-") for line in lines[:-1])
 
 
 @pytest.mark.parametrize("words", commands())

@@ -42,7 +42,7 @@ Threshold = Annotated[
     float,
     typer.Option(
         "--threshold",
-        envvar="SEARCHCTL_DEDUP_THRESHOLD",
+        envvar="SEARCHCTL_THRESHOLD",
         metavar="COSINE",
         help="From which cosine on two texts mean the same; it depends on the encoder, see --curve.",
     ),

@@ -123,7 +123,9 @@ def _invoke(args: list[str], invocation: Invocation) -> int:
 
 def _usage(error: typer.TyperException) -> Failure:
     """Return what to say about a command line that cannot be understood."""
-    message = error.format_message().replace("(Possible options: ", "(Did you mean ").rstrip()
+    message = (
+        error.format_message().replace("Value error, ", "").replace("(Possible options: ", "(Did you mean ").rstrip()
+    )
     if message.endswith(")") and "(Did you mean " in message:
         message = message[:-1] + "?)"
     context = getattr(error, "ctx", None)

@@ -112,6 +112,21 @@ Report = Annotated[
     ReportFormat, typer.Option("--format", "-f", envvar="SEARCHCTL_REPORT_FORMAT", help="How to print the result.")
 ]
 
+
+def model_names(incomplete: str) -> list[str]:
+    """Return the names of the registry that begin so, for completion."""
+    from ..encoder.models.registry import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def type_names(incomplete: str) -> list[str]:
+    """Return the extensions that have a reader and begin so, for completion."""
+    from ..index.readers import known_extensions
+
+    return sorted(name for name in known_extensions() if name.startswith(incomplete))
+
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -121,6 +136,7 @@ Model = Annotated[
         metavar="NAME|FOLDER",
         help="A name of `searchctl models list`, a folder, or a hub name owner/name.",
         rich_help_panel=ENCODER,
+        autocompletion=model_names,
     ),
 ]
 Adapters = Annotated[
@@ -222,7 +238,14 @@ OUTPUT = "Output"
 
 Types = Annotated[
     list[str] | None,
-    typer.Option("--type", "-t", metavar="TYPE", rich_help_panel=FILTER, help="Only this type, as in `query`."),
+    typer.Option(
+        "--type",
+        "-t",
+        metavar="TYPE",
+        rich_help_panel=FILTER,
+        autocompletion=type_names,
+        help="Only this type, as in `query`.",
+    ),
 ]
 PathGlobs = Annotated[
     list[str] | None,

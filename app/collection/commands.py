@@ -32,6 +32,7 @@ from ..options import (
     Report,
     ReportFormat,
     Verbose,
+    type_names,
 )
 from ..terminal.invocation import file_types, terminal_of
 
@@ -56,6 +57,7 @@ Types = Annotated[
         envvar="SEARCHCTL_INDEX_TYPE",
         metavar="TYPE",
         rich_help_panel=SELECT,
+        autocompletion=type_names,
         help="Only this type: an extension (md) or a format (markdown); repeatable, or with commas.",
     ),
 ]

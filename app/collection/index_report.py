@@ -55,6 +55,11 @@ def run_index(
             terminal.say("everything committed so far is kept: run the same command again to go on")
             raise
     _report(terminal, summary, path, time.monotonic() - began, form)
+    types = dict.fromkeys(type_ for _, options in request.places for type_ in options.types)
+    if types and not (summary.added or summary.updated or summary.moved or summary.unchanged or summary.failed):
+        terminal.notice(
+            f"no file of type {', '.join(types)} was found in {', '.join(str(p) for p, _ in request.places)}"
+        )
     return summary
 
 

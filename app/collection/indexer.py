@@ -97,6 +97,7 @@ class Indexer:
         if not is_collection(self.path):  # before a folder is made for nothing
             check_places(request.places, {}, self.path.parent)
             chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
+            collection_encoder(None, request.choice, self.talk).info()
         collection = FolderCollection.create(self.path, step=self.talk.step)
         try:
             return self._run(collection, request, hooks)

@@ -175,7 +175,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Another number, other 
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Where to put the test set. [dim]Default: beside the collection.[/dim]"
+        "--output", "-o", metavar="DIR", help="Where to put the test set. [dim]Default: beside the collection.[/dim]"
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a test set that is there.")]
@@ -226,7 +226,7 @@ def init(
     [bold]Examples[/bold]
 
       searchctl eval init
-      searchctl eval init -n 500 --out eval/notes
+      searchctl eval init -n 500 --output eval/notes
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from .own_collection import run_init

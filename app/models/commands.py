@@ -25,11 +25,17 @@ from ..options import (
     Report,
     ReportFormat,
     Verbose,
+    model_names,
 )
 from ..terminal.invocation import terminal_of
 
 Exported = Annotated[
-    str, typer.Argument(metavar="NAME", help="A name of `searchctl models list`, a folder, or a hub name owner/name.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=model_names,
+        help="A name of `searchctl models list`, a folder, or a hub name owner/name.",
+    ),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder, or an empty one; nothing is overwritten.")
@@ -102,7 +108,12 @@ models = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A name of `searchctl models list`, a folder, or a hub name owner/name.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=model_names,
+        help="A name of `searchctl models list`, a folder, or a hub name owner/name.",
+    ),
 ]
 
 
@@ -245,7 +256,11 @@ def model_path(
 
 Promoted = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="A name of `searchctl models list`, a folder, or a hub name owner/name."),
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=model_names,
+        help="A name of `searchctl models list`, a folder, or a hub name owner/name.",
+    ),
 ]
 Rollback = Annotated[
     bool, typer.Option("--rollback", help="Go back to the encoder before, and forth again; embeds nothing.")

@@ -46,8 +46,8 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
     form = _form(request)
     if request.out is None and form is VectorFormat.NPY and sys.stdout.isatty():
         raise AppError(
-            "a .npy array is no sight for a terminal: expected --out FILE, a pipe, or --format jsonl",
-            next_command=("embed", "FILE", "--out", "vectors.npy"),
+            "a .npy array is no sight for a terminal: expected --output FILE, a pipe, or --format jsonl",
+            next_command=("embed", "FILE", "--output", "vectors.npy"),
         )
     _require_other_file(request)
     began = time.monotonic()
@@ -87,7 +87,7 @@ def _require_other_file(request: EmbedRequest) -> None:
         return
     for path in request.files:
         if path.exists() and path.samefile(request.out):
-            raise AppError(f"--out is {request.out}, which the texts are read from: expected another file")
+            raise AppError(f"--output is {request.out}, which the texts are read from: expected another file")
 
 
 def _form(request: EmbedRequest) -> VectorFormat:
@@ -95,9 +95,9 @@ def _form(request: EmbedRequest) -> VectorFormat:
     suffix = "" if request.out is None else request.out.suffix.lower()
     by_name = {".npy": VectorFormat.NPY, ".jsonl": VectorFormat.JSONL, ".ndjson": VectorFormat.JSONL}.get(suffix)
     if request.form is not None and by_name is not None and request.form is not by_name:
-        raise AppError(f"--out is {request.out} and --format is {request.form.value}: expected them to agree")
+        raise AppError(f"--output is {request.out} and --format is {request.form.value}: expected them to agree")
     if request.out is not None and by_name is None and request.form is None:
-        raise AppError(f"--out is {request.out}: expected a name ending in .npy or .jsonl, or --format npy|jsonl")
+        raise AppError(f"--output is {request.out}: expected a name ending in .npy or .jsonl, or --format npy|jsonl")
     return request.form or by_name or VectorFormat.NPY
 
 

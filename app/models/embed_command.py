@@ -34,7 +34,7 @@ Files = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="FILE", help="Where to write; .npy or .jsonl by its name. - is stdout."),
+    typer.Option("--output", "-o", metavar="FILE", help="Where to write; .npy or .jsonl by its name. - is stdout."),
 ]
 Format = Annotated[
     VectorFormat | None,
@@ -42,7 +42,7 @@ Format = Annotated[
         "--format",
         "-f",
         envvar="SEARCHCTL_EMBED_FORMAT",
-        help="A NumPy array, or JSON lines. [dim]Default: by --out, else npy.[/dim]",
+        help="A NumPy array, or JSON lines. [dim]Default: by --output, else npy.[/dim]",
     ),
 ]
 Input = Annotated[

@@ -41,7 +41,9 @@ def open_sink(out: Path | None, form: VectorFormat, dim: int) -> Iterator[Sink]:
     Raises AppError for an `out` that is a folder or in a folder that cannot be written to.
     """
     if out is not None and out.is_dir():
-        raise AppError(f"--out is {out}, a folder: expected a file", next_command=("embed", "--out", "vectors.npy"))
+        raise AppError(
+            f"--output is {out}, a folder: expected a file", next_command=("embed", "--output", "vectors.npy")
+        )
     with ExitStack() as stack:
         stream = None
         if out is None or str(out) in _STDOUT:
@@ -77,7 +79,7 @@ def _created(temporary: Path, out: Path | None, target: Path | None) -> IO[bytes
         if target is None:
             raise
         raise AppError(
-            f"--out is {out}: {error.strerror or error}: expected a file in a folder that is there and "
+            f"--output is {out}: {error.strerror or error}: expected a file in a folder that is there and "
             "can be written to"
         ) from error
 

@@ -12,7 +12,12 @@ from ..options import Adapters, Color, Debug, Device, MaxTokens, PrecisionOption
 from ..terminal.invocation import terminal_of
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name of `searchctl models list`, a folder, or a hub name owner/name.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=model_names,
+        help="A name of `searchctl models list`, a folder, or a hub name owner/name.",
+    ),
 ]
 Chain = Annotated[
     int | None,

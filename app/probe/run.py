@@ -18,11 +18,10 @@ from ..pages.files import check_target, write_whole
 from ..terminal.console import Terminal
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration
-from .report import Subject, probe_to_json
-from .table import show_probe
 
 if TYPE_CHECKING:
     from ...training.probing.probe import ProbeProgress
+    from .report import Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +56,12 @@ def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
         )
     _write_files(request, subject)
     if request.form is ReportFormat.JSON:
+        from .report import probe_to_json
+
         terminal.write(probe_to_json(subject))
     else:
+        from .table import show_probe
+
         show_probe(terminal, subject)
 
 
@@ -95,6 +98,7 @@ def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subj
         from ...training.probing.probe import probe_model
         from ...training.probing.tolerance import PARAGRAPH
         from ...training.recipe import adapter_name
+        from .report import Subject
 
         assert isinstance(encoder, TransformerEncoder)
         adapters = resolve(config, cache=cache_folder()).adapters

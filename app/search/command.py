@@ -23,6 +23,7 @@ from ..options import (
     Quiet,
     SearchMode,
     Verbose,
+    type_names,
 )
 from ..terminal.invocation import file_types, terminal_of
 
@@ -82,6 +83,7 @@ Types = Annotated[
         envvar="SEARCHCTL_TYPE",
         metavar="TYPE",
         rich_help_panel=FILTER,
+        autocompletion=type_names,
         help="Only this type: an extension (md) or a format (markdown); repeatable, or with commas.",
     ),
 ]

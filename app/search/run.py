@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from ...index.protocol import CollectionStatus
+from ...index.filters import Candidate, matching_documents
+from ...index.protocol import CollectionStatus, Filter
 from ..collection.encoder_choice import EncoderChoice, talk_to
 from ..collection.items import INCOMPLETE
 from ..collection.opening import collection_encoder, open_collection
@@ -19,12 +21,15 @@ from ..options import HitFormat, SearchMode
 from ..terminal.console import Terminal, printable
 from ..terminal.progress import pull_bar
 from ..terminal.text_input import decoded_lines, own_id, parsed_json, require_unicode
+from ..terminal.wording import many
 from .formats import ResultContext, render
 from .groups import grouping_notices, read_grouping
 from .hits import Answer, Freshness, Question, SearchRequest
 from .searcher import FUSION_DEPTH, Searcher
 from .table import TableOptions, show_answer
 
+_FOLDERS_NAMED = 8
+"""Of those with the most files."""
 _MOST_HITS = 2**30
 """SQLite and FAISS count in 64 bits; what is added and multiplied on the way stays far below."""
 
@@ -124,6 +129,8 @@ def run_query(
             answers = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
             status = collection.status()
             notices = [*_cut(searcher, len(questions)), *grouping_notices(grouping, collection, terminal)]
+            if not any(answer.hits for answer in answers):
+                notices += unmatched(request.where, status.formats, collection.files())
         finally:
             collection.close()
     context = ResultContext(
@@ -159,6 +166,24 @@ def _cut(searcher: Searcher, asked: int) -> list[str]:
     verb = "was" if cut == 1 else "were"
     who = "the query" if asked == 1 else f"{cut:,} of {asked:,} queries"
     return [f"{who} {verb} longer than {limit} tokens and {verb} cut for the search by meaning"]
+
+
+def unmatched(where: Filter, formats: Mapping[str, int], paths: Iterable[str]) -> list[str]:
+    """Return what to say of a --type and a --path that no indexed file passes, with what there is; [] where some do."""
+    said, names = [], list(paths)
+    if where.types:
+        endings = {name.rpartition("/")[2].rpartition(".")[2].casefold() for name in names}
+        asked = {type_.strip().removeprefix(".").casefold() for type_ in where.types}
+        if asked.isdisjoint(endings | {name.casefold() for name in formats}):
+            there = ", ".join(f"{name} ({count:,})" for name, count in formats.items()) or "none"
+            said.append(f"no indexed file is of type {', '.join(where.types)}: the types there are {there}")
+    if where.paths:
+        candidates = [Candidate(id=at, path=name, format="", date_us=0) for at, name in enumerate(names)]
+        if not len(matching_documents(candidates, Filter(paths=where.paths))):
+            folders = Counter(f"{name.rpartition('/')[0]}/" if "/" in name else "." for name in names)
+            there = ", ".join(name for name, _ in folders.most_common(_FOLDERS_NAMED)) or "none"
+            said.append(f"no indexed file matches --path {', '.join(where.paths)}: the folders there are {there}")
+    return said
 
 
 def _print(
@@ -206,7 +231,7 @@ def _talk(
             f"a hybrid ranking goes as far as the {FUSION_DEPTH} best by words and by meaning: use --mode dense or "
             "--mode lexical for more"
         )
-    terminal.detail(f"{sum(len(a.hits) for a in answers)} hits, {request.mode.value}, {seconds:.2f} s")
+    terminal.detail(f"{many(sum(len(a.hits) for a in answers), 'hit')}, {request.mode.value}, {seconds:.2f} s")
 
 
 def _may_end_early(answers: Sequence[Answer], request: SearchRequest) -> bool:

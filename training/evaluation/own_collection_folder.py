@@ -143,7 +143,7 @@ def check_free(folder: Path, *, force: bool) -> None:
     if not folder.exists():
         return
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
-        raise EvaluationError(f"{folder} is there and is no test set: expected another place, --out DIR")
+        raise EvaluationError(f"{folder} is there and is no test set: expected another place, --output DIR")
     if (folder / MANIFEST).is_file() and not force:
         raise EvaluationError(
             f"{folder} holds a test set already: measure with it, or replace it, with the queries that "

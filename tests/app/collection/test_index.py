@@ -560,3 +560,16 @@ def test_deleted_working_directory_is_named_with_what_to_do(tmp_path: Path, monk
         for given in (None, Path("x")):
             with pytest.raises(AppError, match="working directory was deleted"):
                 find(given)
+
+
+def test_a_type_that_takes_no_file_is_said(shell: Any) -> None:
+    shell.write("docs/a.md", "heron\n")
+    ended = shell("index", "docs", "--type", "xyz", "--model", "hashing")
+    assert (ended.code, "note: no file of type xyz" in ended.err) == (0, True)
+    assert "note: " not in shell("index", "docs", "--type", "md").err
+
+
+def test_a_model_that_is_not_to_be_had_leaves_no_collection_behind(shell: Any) -> None:
+    shell.write("docs/a.md", "heron\n")
+    assert shell("index", "docs", "--model", "./nowhere").code == 2
+    assert [path.name for path in shell.folder.iterdir()] == ["docs"]

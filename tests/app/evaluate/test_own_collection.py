@@ -117,7 +117,7 @@ def test_init_is_the_same_for_the_same_seed(pages: Any) -> None:
     folder = init(pages, "-n", "20")
     first = {name: (folder / name).read_bytes() for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv")}
     again = pages.folder / "other"
-    init(pages, "-n", "20", "--out", "other")
+    init(pages, "-n", "20", "--output", "other")
     assert {name: (again / name).read_bytes() for name in first} == first
     init(pages, "-n", "20", "--seed", "1", "--force")
     assert (folder / "queries.jsonl").read_bytes() != first["queries.jsonl"]
@@ -270,7 +270,7 @@ def test_a_rebuilt_collection_keeps_its_test_set_and_is_not_disturbed_by_it(page
     [
         (("eval", "mine"), "has no test set yet", "searchctl eval init"),
         (("eval", "mine", "--data", "nowhere"), "manifest.json: is missing", "searchctl eval init"),
-        (("eval", "init", "--out", "pages"), "is there and is no test set", None),
+        (("eval", "init", "--output", "pages"), "is there and is no test set", None),
     ],
 )
 def test_mistakes_are_explained(pages: Any, args: tuple[str, ...], message: str, hint: str | None) -> None:

@@ -139,7 +139,7 @@ def test_npy_to_a_terminal_is_refused(shell: Any) -> None:
     err = process.communicate(timeout=60)[1]
     os.close(parent)
     assert process.returncode == 2
-    assert "--out vectors.npy" in err
+    assert "--output vectors.npy" in err
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_folder_as_output_is_refused(shell: Any, out: str) -> None:
 def test_output_in_a_missing_folder_is_named_as_it_was_typed(shell: Any) -> None:
     ended = shell("embed", "-o", "nowhere/out.npy", "--model", "hashing", stdin="one\n")
     assert ended.code == 2
-    assert "--out is nowhere/out.npy" in ended.err
+    assert "--output is nowhere/out.npy" in ended.err
     assert ".searchctl-" not in ended.err
 
 
@@ -264,7 +264,7 @@ def test_vectors_do_not_take_the_place_of_the_texts(shell: Any) -> None:
     texts = shell.write("d.jsonl", '{"id": 1, "text": "wool"}\n')
     before = texts.read_bytes()
     ended = shell("embed", "d.jsonl", "-o", "./d.jsonl", "--model", "hashing")
-    assert (ended.code, "--out is d.jsonl, which the texts are read from" in ended.err) == (2, True), ended.err
+    assert (ended.code, "--output is d.jsonl, which the texts are read from" in ended.err) == (2, True), ended.err
     assert texts.read_bytes() == before
 
 

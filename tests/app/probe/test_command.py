@@ -272,3 +272,12 @@ def test_colours_of_the_heat_map() -> None:
     yellow, violet, teal = (253, 231, 37), (68, 1, 84), (33, 144, 141)  # viridis at 1, 0 and 0.5
     assert [yellow, yellow, yellow, violet] == [tuple(style.color.triplet) for style in styles]
     assert [violet, teal, None, None] == [style.bgcolor and tuple(style.bgcolor.triplet) for style in styles]
+
+
+def test_an_unknown_model_is_said_before_torch_is_imported(shell: Any) -> None:
+    script = (
+        "import sys; from searchctl.app.cli import run; code = run(['probe', 'nosuch']);"
+        "sys.exit(f'{code}' if code != 2 or 'torch' in sys.modules else 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=shell.folder, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -476,3 +476,13 @@ def test_check_ready_and_quiet_print_nothing(library: Any) -> None:
     assert (ended.code, ended.out, ended.err) == (3, "", "")
     assert library("status", "-q").out
     assert library("status", "--check-ready", "-q", "--format", "json").json["ready"] is False
+
+
+def test_a_filter_that_no_indexed_file_passes_is_said_with_what_there_is(library: Any) -> None:
+    ended = library("query", "heron", "--type", "word", "--path", "wrk/")
+    assert ended.code == 1
+    types, folders = [line for line in ended.err.splitlines() if line.startswith("note: ")]
+    assert ("of type word" in types, "markdown (" in types) == (True, True)
+    assert ("--path" in folders, "docs/" in folders) == (True, True)
+    passed = library("query", "zzzzzz", "--mode", "lexical", "--type", "md")
+    assert (passed.code, "note: " in passed.err) == (1, False)

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from ...encoder.config import Precision
-from ..options import Adapters, Color, Debug, Device, MaxTokens, PrecisionOption, Quiet, Report, ReportFormat, Verbose
+from ..options import (
+    Adapters,
+    Color,
+    Debug,
+    Device,
+    MaxTokens,
+    PrecisionOption,
+    Quiet,
+    Report,
+    ReportFormat,
+    Verbose,
+    model_names,
+)
 from ..terminal.invocation import terminal_of
 
 ModelName = Annotated[

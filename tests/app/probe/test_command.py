@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -276,8 +277,9 @@ def test_colours_of_the_heat_map() -> None:
 
 def test_an_unknown_model_is_said_before_torch_is_imported(shell: Any) -> None:
     script = (
-        "import sys; from searchctl.app.cli import run; code = run(['probe', 'nosuch']);"
+        "import sys; from searchctl.app.cli import run; code = run(['probe', 'nosuch', '--format', 'json']);"
         "sys.exit(f'{code}' if code != 2 or 'torch' in sys.modules else 0)"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=shell.folder, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stderr)["type"] == "UnknownModelError"

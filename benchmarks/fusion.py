@@ -3,7 +3,7 @@
     python benchmarks/fusion.py DATA/retrieval/cranfield DATA/retrieval/npl --work FOLDER
 
 The same candidates as `searchctl query` (1,000 of each side, every candidate's exact cosine) go through the product's
-own `fuse` with both methods. Prints nDCG@10.
+own `fuse`, and through reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009: 60 + rank). Prints nDCG@10.
 """
 
 from __future__ import annotations
@@ -25,6 +25,22 @@ from searchctl.index.collection import FolderCollection
 from searchctl.index.fusion import fuse
 from searchctl.index.protocol import Scored
 
+RRF_K = 60
+
+
+def convex(lexical: Scored, dense: Scored, weight: float) -> list[int]:
+    return [hit.id for hit in fuse(lexical, dense, dense_weight=weight)]
+
+
+def reciprocal_ranks(lexical: Scored, dense: Scored, weight: float) -> list[int]:
+    parts: dict[int, float] = {}
+    for side, share in ((lexical, 1 - weight), (dense, weight)):
+        for rank, id_ in enumerate(side.ids.tolist(), start=1):
+            parts[id_] = parts.get(id_, 0.0) + share / (RRF_K + rank)
+    return sorted(parts, key=lambda id_: (-parts[id_], id_))
+
+
+WAYS_OF = {"convex": convex, "rrf": reciprocal_ranks}
 WAYS = [("convex", 0.0), ("convex", 0.05), ("convex", 0.5), ("rrf", 0.05), ("rrf", 0.5)]
 
 
@@ -45,7 +61,7 @@ def scores_of(data: Path, folder: Path) -> list[float]:
         order = np.lexsort((ids, -cosines))
         dense = Scored(ids=ids[order], scores=cosines[order])
         for way, (method, weight) in enumerate(WAYS):
-            best = [hit.id for hit in fuse(lexical, dense, dense_weight=weight, method=method)[:50]]
+            best = WAYS_OF[method](lexical, dense, weight)[:50]
             ranking = list(dict.fromkeys(names[(chunk.line_start or 1) - 1] for chunk in collection.chunks(best)))
             totals[way] += 100 * ndcg_at_10(ranking, judged[row["_id"]]) / len(queries)
     collection.close()

@@ -50,15 +50,6 @@ COLLECTION_FOLDER = ".searchctl"
 _CREATE_TIMEOUT_S = 10.0
 
 
-def find_collection(start: Path) -> Path | None:
-    """Return the nearest `.searchctl` folder with a catalogue at or above `start`, None when there is none."""
-    here = start.resolve()
-    for folder in (here, *here.parents):
-        if (folder / COLLECTION_FOLDER / CATALOGUE_FILE).is_file():
-            return folder / COLLECTION_FOLDER
-    return None
-
-
 class FolderCollection:
     """A Collection embedded in a folder: SQLite is the truth, the FAISS file a copy for speed.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from .brute_force import check_k, checked_ids, empty_neighbors
 from .cosine import check_unit, exact_cosines, float32_margin, ranked
+from .durable import sync
 from .errors import IndexRoomError, StorageError
 from .protocol import Ids, Neighbors, StoreInfo, Vectors
 
@@ -201,12 +201,11 @@ class FaissStore:
         try:
             self._faiss.write_index(self._index, str(temporary))
             step("written")
-            _sync(temporary)
+            sync(temporary)
             step("synced")
             temporary.replace(path)
             step("renamed")
-            if os.name == "posix":  # Windows cannot open a folder, and journals renames
-                _sync(path.parent)
+            sync(path.parent)
         except (OSError, RuntimeError) as error:  # faiss raises RuntimeError for whatever fails
             raise StorageError(
                 f"cannot write {temporary}: {str(error).splitlines()[0]}. Free disk space or make the folder "
@@ -221,14 +220,6 @@ class FaissStore:
 
     def close(self) -> None:
         self.flush()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _parts(positions: Ids) -> list[Ids]:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .protocol import Scored
-
-RRF_K = 60
-"""Cormack, Clarke, Buettcher, SIGIR 2009: the constant of reciprocal rank fusion."""
-
-Method = Literal["convex", "rrf"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +26,13 @@ class Fused:
     dense_rank: int | None
 
 
-def fuse(lexical: Scored, dense: Scored, *, dense_weight: float, method: Method = "convex") -> list[Fused]:
+def fuse(lexical: Scored, dense: Scored, *, dense_weight: float) -> list[Fused]:
     """Return the union of both sides in descending order of fused score, ties by the heavier side's rank, then by id.
 
-    "convex" adds the sides' scores, each scaled to [0, 1] per query, in the shares 1 - dense_weight and dense_weight
+    Adds the sides' scores, each scaled to [0, 1] per query, in the shares 1 - dense_weight and dense_weight
     (Bruch, Gai, Ingber, TOIS 2023). A chunk the lexical side did not find has BM25 0, the least there is; the dense
-    side should hold the cosine of every candidate, one that it lacks counts as its worst. "rrf" adds the shares
-    divided by 60 + rank. With dense_weight 0 the lexical side keeps its order and comes first, with 1 the dense.
+    side should hold the cosine of every candidate, one that it lacks counts as its worst.
+    With dense_weight 0 the lexical side keeps its order and comes first, with 1 the dense.
     Raises ValueError for a weight outside of [0, 1] or a score that is not finite.
     """
     if not 0.0 <= dense_weight <= 1.0:
@@ -48,8 +42,8 @@ def fuse(lexical: Scored, dense: Scored, *, dense_weight: float, method: Method 
             raise ValueError(f"the {name} side holds a score that is not finite")
         if len(np.unique(side.ids)) != len(side.ids):
             raise ValueError(f"the {name} side holds an id twice")
-    lexical_parts = _parts(lexical, 1.0 - dense_weight, method, floor=0.0)
-    dense_parts = _parts(dense, dense_weight, method, floor=None)
+    lexical_parts = _parts(lexical, 1.0 - dense_weight, floor=0.0)
+    dense_parts = _parts(dense, dense_weight, floor=None)
     sides = (_by_id(lexical, lexical_parts), _by_id(dense, dense_parts))
     fused = [_fused(id_, sides[0].get(id_), sides[1].get(id_)) for id_ in sides[0].keys() | sides[1].keys()]
     # The least of a side scores 0, as one it did not find does, and scaling may round two scores to one: the rank
@@ -60,10 +54,8 @@ def fuse(lexical: Scored, dense: Scored, *, dense_weight: float, method: Method 
     )
 
 
-def _parts(side: Scored, share: float, method: Method, *, floor: float | None) -> NDArray[np.float64]:
+def _parts(side: Scored, share: float, *, floor: float | None) -> NDArray[np.float64]:
     """Return each candidate's part of the fused score, in the side's order; `floor` is the least score possible."""
-    if method == "rrf":
-        return share / (RRF_K + np.arange(1, len(side.ids) + 1, dtype=np.float64))
     scores = side.scores.astype(np.float64)
     if not len(scores):
         return scores

@@ -7,7 +7,6 @@ date of the catalogue they are from. Every function but `kept_paths` works insid
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import bump, read_state, sqlite_errors, vector_ids
+from .durable import sync
 from .errors import KeptRowsError
 from .faiss_file import Step
 from .keeper import PutBack
@@ -61,10 +61,10 @@ def save_rows(connection: sqlite3.Connection, paths: Iterable[str], file: Path, 
         kept.execute("CREATE INDEX chunks_of_document ON chunks (document_id)")
         kept.execute("CREATE INDEX vectors_by_id ON vectors (id)")
         kept.execute("COMMIT")
-    _sync(part)
+    sync(part)
     step("keep:synced")
     part.replace(file)
-    _sync(file.parent)
+    sync(file.parent)
     return len(kept_paths(file))
 
 
@@ -221,13 +221,3 @@ def _is_sound(kept: sqlite3.Connection) -> bool:
         return list(kept.execute("PRAGMA quick_check(1)")) == [("ok",)]
     except sqlite3.DatabaseError:
         return False
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":  # Windows cannot open a folder, and journals renames
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,7 +21,7 @@ from ...training.errors import EvaluationError
 from ..collection.contents import ChunkPlace, chunk_places
 from ..collection.embedding import EmbedQueue
 from ..collection.encoder_choice import config_to_json
-from ..options import CHUNK_OVERLAP, CHUNK_TOKENS, SearchMode
+from ..options import SearchMode
 from ..search.hits import Question, SearchRequest
 from ..search.searcher import Searcher
 from ..search.snippets import QueryEncoder
@@ -88,12 +88,6 @@ class Passage:
     id: str
     title: str
     text: str
-
-
-def chunk_sizes(info: EncoderInfo, chunk_tokens: int | None = None) -> tuple[int, int]:
-    """Return size and overlap of chunks in tokens as `searchctl index` chooses them."""
-    tokens = chunk_tokens or min(CHUNK_TOKENS, info.max_tokens)
-    return tokens, min(CHUNK_OVERLAP, tokens // 8)
 
 
 class CorpusIndex:

@@ -30,13 +30,14 @@ from ...training.evaluation.own_collection_folder import (
 )
 from ..collection.contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
 from ..collection.encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json
+from ..collection.indexer import chunk_sizes
 from ..collection.items import INCOMPLETE
 from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, shown_path
 from ..options import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder
 from ..terminal.console import Terminal
 from ..terminal.progress import pull_bar
-from .corpus_index import CorpusIndex, Passage, chunk_sizes
+from .corpus_index import CorpusIndex, Passage
 from .own_collection_report import InitWords, MineReport, MineWords, ModeScores, show_mine, show_test_set
 
 if TYPE_CHECKING:
@@ -217,8 +218,8 @@ class _Mine:
     def _chunks(self) -> tuple[int, int]:
         if self._is_own:
             return self._settings.chunk_tokens, self._settings.chunk_overlap
-        info = self._encoder.info()
-        return chunk_sizes(info, min(self._settings.chunk_tokens, info.max_tokens))
+        limit = self._encoder.info().max_tokens
+        return chunk_sizes(min(self._settings.chunk_tokens, limit), None, limit)
 
     def _score(self, index: CorpusIndex, mode: SearchMode) -> ModeScores:
         data, request = self._test_set.data, self._request

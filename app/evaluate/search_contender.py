@@ -21,9 +21,10 @@ from ...training.evaluation.encoder_contender import EncoderContender, check_pre
 from ...training.evaluation.measurement import Contender, EvalTask, Identity, Json, Meter, Pulse, TaskInstructions
 from ...training.evaluation.mteb_encoder import MeteredEncoder, OpenedModel, falling, model_meta
 from ..collection.encoder_choice import LazyEncoder, Talk
+from ..collection.indexer import chunk_sizes
 from ..options import DENSE_WEIGHT, SearchMode
 from ..search.searcher import FUSION_DEPTH
-from .corpus_index import CorpusIndex, FillProgress, Passage, SearchEncoder, chunk_sizes
+from .corpus_index import CorpusIndex, FillProgress, Passage, SearchEncoder
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -216,7 +217,7 @@ class SearchContender:
         return EncoderContender(self.label, self._config, cache=talk.cache, progress=talk.pulling).identify()
 
     def _chunks(self) -> tuple[int, int]:
-        return chunk_sizes(self._lazy.info(), self._chunk_tokens)
+        return chunk_sizes(self._chunk_tokens, None, self._lazy.info().max_tokens)
 
     def _tokenizer(self) -> Tokenizer:
         """Return the encoder's tokenizer without loading its weights."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from searchctl.index.collection import FolderCollection, find_collection
+from searchctl.index.collection import FolderCollection
 from searchctl.index.cosine import exact_cosines
 from searchctl.index.documents import Anchor, Chunk
 from searchctl.index.errors import (
@@ -94,17 +94,12 @@ def test_it_is_what_the_protocol_says(collection: FolderCollection) -> None:
         assert as_writer.files() == {}
 
 
-def test_folder_is_found_upwards_as_git_does(tmp_path: Path) -> None:
-    deep = tmp_path / "a" / "b"
-    deep.mkdir(parents=True)
-    assert find_collection(deep) is None
-    (tmp_path / "a" / ".searchctl").mkdir()
+def test_a_new_folder_keeps_itself_out_of_git_and_another_is_none(tmp_path: Path) -> None:
     made = FolderCollection.create(tmp_path / ".searchctl")
-    assert find_collection(deep) == tmp_path / ".searchctl"
     assert made.root == tmp_path
     assert (tmp_path / ".searchctl" / ".gitignore").read_text() == "*\n"
     with pytest.raises(CollectionNotFoundError) as caught:
-        FolderCollection.open(deep)
+        FolderCollection.open(tmp_path / "a")
     assert caught.value.next_command == ("index", "PATH")
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchctl.index.cosine import ranked
-from searchctl.index.fusion import Method, fuse
+from searchctl.index.fusion import fuse
 from searchctl.index.protocol import Scored
 
 
@@ -19,30 +19,27 @@ def scored(pairs: dict[int, float]) -> Scored:
 
 bm25 = st.dictionaries(st.integers(1, 40), st.floats(2.0**-20, 64, width=32), max_size=20).map(scored)
 cosine = st.dictionaries(st.integers(1, 40), st.floats(-1, 1, width=32), max_size=20).map(scored)
-methods = st.sampled_from(["convex", "rrf"])
 
 
-@given(bm25, cosine, methods)
-def test_weight_0_keeps_the_lexical_order(lexical: Scored, dense: Scored, method: Method) -> None:
-    fused = fuse(lexical, dense, dense_weight=0.0, method=method)
+@given(bm25, cosine)
+def test_weight_0_keeps_the_lexical_order(lexical: Scored, dense: Scored) -> None:
+    fused = fuse(lexical, dense, dense_weight=0.0)
     assert [f.id for f in fused][: len(lexical.ids)] == lexical.ids.tolist()
 
 
-@given(bm25, cosine, methods)
-def test_weight_1_keeps_the_dense_order(lexical: Scored, dense: Scored, method: Method) -> None:
-    fused = fuse(lexical, dense, dense_weight=1.0, method=method)
+@given(bm25, cosine)
+def test_weight_1_keeps_the_dense_order(lexical: Scored, dense: Scored) -> None:
+    fused = fuse(lexical, dense, dense_weight=1.0)
     assert [f.id for f in fused][: len(dense.ids)] == dense.ids.tolist()
 
 
-@given(bm25, cosine, st.floats(0, 1), methods)
-def test_bug_8_parts_sum_to_the_shown_score_and_order_is_stable(
-    lexical: Scored, dense: Scored, weight: float, method: Method
-) -> None:
-    fused = fuse(lexical, dense, dense_weight=weight, method=method)
+@given(bm25, cosine, st.floats(0, 1))
+def test_parts_sum_to_the_shown_score_and_order_is_stable(lexical: Scored, dense: Scored, weight: float) -> None:
+    fused = fuse(lexical, dense, dense_weight=weight)
     assert {f.id for f in fused} == set(lexical.ids.tolist()) | set(dense.ids.tolist())
     assert all(f.score == f.lexical_part + f.dense_part for f in fused)
     assert [f.score for f in fused] == sorted((f.score for f in fused), reverse=True)
-    assert fuse(lexical, dense, dense_weight=weight, method=method) == fused
+    assert fuse(lexical, dense, dense_weight=weight) == fused
 
 
 def test_convex_values() -> None:
@@ -53,12 +50,6 @@ def test_convex_values() -> None:
         (3, 0.0, 0.25),
     ]
     assert (fused[2].lexical_rank, fused[2].dense_rank, fused[2].lexical_score) == (None, 2, None)
-
-
-def test_rrf_values() -> None:
-    fused = fuse(scored({1: 8.0, 2: 4.0}), scored({2: 0.6, 3: 0.4}), dense_weight=0.5, method="rrf")
-    expected = [(2, 0.5 / 62 + 0.5 / 61), (1, 0.5 / 61), (3, 0.5 / 62)]
-    assert [(f.id, f.score) for f in fused] == expected
 
 
 def test_ties_by_ascending_id() -> None:

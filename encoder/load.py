@@ -29,8 +29,8 @@ from .transformer import TransformerEncoder
 
 _log = logging.getLogger(__name__)
 
-# Padded tokens per forward pass. On a CPU more brings nothing once a matrix is larger than the caches (see
-# benchmarks/batch_tokens.py); on a GPU it fills the chip.
+# Padded tokens per forward pass. On a CPU more brings nothing once a matrix is larger than the caches; on a
+# GPU it fills the chip.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 # Below this many parameters adapters are merged in fp32 and rounded once; above, fp32 weights would not fit a laptop.
 MERGE_FP32_LIMIT = 2_000_000_000

@@ -1,4 +1,4 @@
-"""The one prompt format of a model, used alike in training and inference (reference: defects D6, D8, D16)."""
+"""The one prompt format of a model, used alike in training and inference."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class Schedule:
     steps: int = 1000
     """Optimiser steps after which the stage ends."""
     decay_steps: int | None = None
-    """Step at which the rate reaches 0; None: `steps`. The paper's runs stop far before (reference: defect D11)."""
+    """Step at which the rate reaches 0; None: `steps`. The paper's runs stop far before."""
     warmup_steps: int = 0
     learning_rate: float = 5e-5
     weight_decay: float = 0.0
@@ -241,7 +241,7 @@ class SourceSettings:
     instruction: str | None = None
     """What the query is told; None: nothing."""
     symmetric: bool = False
-    """Both sides carry the instruction (defect D7)."""
+    """Both sides carry the instruction."""
     licence: str | None = None
     """Of the data, for the manifest; None: not said."""
 

@@ -38,7 +38,7 @@ _FILES = frozenset(
     {
         *(".gitignore", "lock", "owner.json", "owner.json.tmp", "sources.json", "sources.json.tmp"),
         *("promotion.json", "successor.json", DUPLICATES_FILE, CLUSTERS_FILE),
-        # Of dedup and cluster, named where they are made (app/collection/caches.py, map_store.py, cluster_vectors.py).
+        # Of dedup and cluster, named where they are made (caches.py, app/cluster/run.py).
         *("pairs", "maps", "instructed.sqlite", "instructed.sqlite-wal", "instructed.sqlite-shm"),
     }
 )

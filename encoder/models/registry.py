@@ -58,7 +58,7 @@ class ModelEntry:
 
 
 # Chat templates of the original implementation at inference (McGill-NLP/llm2vec 0.2.3, llm2vec.py), used here in
-# training too: SimCSE without template and inference with it is its defect D16.
+# training too; the original trains SimCSE without the template that it encodes with.
 _INST = Sidecar(prompt=PromptFormat(prefix="[INST] ", suffix=" [/INST]"))
 _LLAMA_3_CHAT = Sidecar(
     prompt=PromptFormat(prefix="<|start_header_id|>user<|end_header_id|>\n\n", suffix="<|eot_id|>"),

@@ -1,6 +1,6 @@
 """`searchctl.json`: what a model folder says about its use as an encoder, so that the template travels with the files.
 
-Templates looked up by model name are lost for local, merged or renamed models (reference: defect D6).
+Templates looked up by model name are lost for local, merged or renamed models.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def _sql(folder: Path, sql: str) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_bug_4_killed_at_each_step(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
+def test_killed_at_each_step(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
     folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
     shutil.copytree(first, folder)
     times = 12 if step.startswith("commit") else 1
@@ -272,7 +272,7 @@ def test_repair_killed_while_it_publishes(step: str, first: Path, uninterrupted:
     assert results(folder) == uninterrupted
 
 
-def test_bug_3_second_writer_is_refused_while_the_first_lives(first: Path, tmp_path: Path) -> None:
+def test_second_writer_is_refused_while_the_first_lives(first: Path, tmp_path: Path) -> None:
     folder = tmp_path / ".searchctl"
     shutil.copytree(first, folder)
     code = (

@@ -117,7 +117,7 @@ def test_spans_limits_and_coverage_on_hard_texts(tokenizer: Tokenizer, text: str
     heading=st.sampled_from(["", "Short", "A rather long heading that will not fit into a quarter of anything here"]),
     name=st.sampled_from(sorted(TOKENIZERS)),
 )
-def test_bug_11_property_spans_limits_and_coverage(
+def test_property_spans_limits_and_coverage(
     text: str, format_name: str, max_tokens: int, heading: str, name: str
 ) -> None:
     source = document(text, format_name=format_name, headings=(heading,) if heading else ())
@@ -247,7 +247,7 @@ def test_a_tokenizer_that_truncates_or_pads_is_refused() -> None:
         Chunker(cutting)
 
 
-def test_bug_11_crlf_file_has_the_right_lines_through_reader_and_chunker(tokenizer: Tokenizer) -> None:
+def test_crlf_file_has_the_right_lines_through_reader_and_chunker(tokenizer: Tokenizer) -> None:
     data = b"# T\r\n\r\nalpha\r\n\r\n## S\r\n\r\nbeta\r\ngamma\r\n"
     chunks = Chunker(tokenizer).chunk(read_document(data, "a.md"))
     assert [(chunk.line_start, chunk.line_end) for chunk in chunks] == [(1, 3), (5, 8)]

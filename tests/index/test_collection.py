@@ -199,7 +199,7 @@ def test_a_hash_committed_again_keeps_its_vector(collection: FolderCollection) -
     assert collection.verify() == []
 
 
-def test_bug_5_partial_document_is_not_visible(collection: FolderCollection) -> None:
+def test_partial_document_is_not_visible(collection: FolderCollection) -> None:
     """qmd#637, #378: a document with some of its chunks embedded counted as done."""
     document = document_of("long.txt", "alpha", "beta", "gamma")
     ahead = Batch(hashes=["hash of alpha", "hash of beta"], vectors=np.array([vector_of("alpha"), vector_of("beta")]))
@@ -228,7 +228,7 @@ def test_vectors_ahead_of_their_document_do_not_crowd_out_hits(collection: Folde
     assert found(collection, "alpha", 3) == [("a.txt", "zulu")]
 
 
-def test_bug_16_the_catalogue_gives_the_room_of_removed_documents_back(collection: FolderCollection) -> None:
+def test_the_catalogue_gives_the_room_of_removed_documents_back(collection: FolderCollection) -> None:
     """xagent#1195: a store that grew to 14.9 GB for 2,500 documents."""
     words = " ".join(f"word{number}" for number in range(20_000))
     big = [document_of(f"{name}.txt", f"{name} {words}") for name in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST"]
@@ -332,7 +332,7 @@ def test_commit_before_configure_is_refused(collection: FolderCollection) -> Non
     assert caught.value.next_command == ("index", "PATH")
 
 
-def test_bug_6_another_encoder_of_the_same_width_is_refused(collection: FolderCollection) -> None:
+def test_another_encoder_of_the_same_width_is_refused(collection: FolderCollection) -> None:
     other = CollectionSettings(
         encoder_name="other", encoder_revision="1", encoder_fingerprint="0" * 64, encoder_config="{}", dim=DIM,
         chunk_tokens=64, chunk_overlap=8,

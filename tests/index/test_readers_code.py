@@ -91,7 +91,7 @@ def test_definitions_become_symbols_and_every_line_is_kept_once(language: str) -
         assert section.line == source.count("\n", 0, section.char) + 1
 
 
-def test_bug_15_every_grammar_of_the_table_is_installed_and_loads() -> None:
+def test_every_grammar_of_the_table_is_installed_and_loads() -> None:
     assert {language for language in GRAMMARS if tree_sitter_language(language) is None} == set()
     assert set(SOURCES) == set(GRAMMARS)
 

@@ -71,7 +71,7 @@ def same_texts(
     *,
     known: Sequence[tuple[str, str]] = (),
 ) -> Tensor:
-    """Return bool (B, C): the data themselves say that candidate c is no negative of query i (defect D9).
+    """Return bool (B, C): the data themselves say that candidate c is no negative of query i.
 
     That is when it is query i's text, or a positive of that text: its own `positives`[i], or the positive in a pair
     (query, positive) of `known` that asks the same. `known` are the pairs of the whole batch, those of other processes

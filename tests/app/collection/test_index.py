@@ -113,7 +113,7 @@ def test_files_outside_of_the_given_paths_stay(library: Any) -> None:
     assert "code/tide.py" in FolderCollection.open(library.folder / ".searchctl").files()
 
 
-def test_bug_13_a_transiently_empty_folder_does_not_wipe_the_index(library: Any) -> None:
+def test_a_transiently_empty_folder_does_not_wipe_the_index(library: Any) -> None:
     shutil.move(library.folder / "docs", library.folder.parent / "away")
     (library.folder / "docs").mkdir()
 
@@ -311,7 +311,7 @@ def test_collection_option_on_a_folder_of_documents_does_not_litter_it(library: 
 @pytest.mark.parametrize(
     "name", ["naïve café.txt", "100%_done.txt", "a [b] {c}.txt", "-dash.txt", "emoji 🐝.txt", "two\nlines.txt"]
 )
-def test_bug_9_weird_file_names(shell: Any, name: str) -> None:
+def test_weird_file_names(shell: Any, name: str) -> None:
     shell.write(f"docs/{name}", "the heron waits for fish\n")
     shell.write("docs/100Xdone.txt", "something else entirely\n")
     shell.index("docs")

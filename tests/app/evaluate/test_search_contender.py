@@ -13,7 +13,8 @@ import pytest
 from datasets import Dataset
 
 from searchctl.app.collection.encoder_choice import LazyEncoder, Talk
-from searchctl.app.evaluate.corpus_index import CorpusIndex, FillProgress, Passage, chunk_sizes
+from searchctl.app.collection.indexer import chunk_sizes
+from searchctl.app.evaluate.corpus_index import CorpusIndex, FillProgress, Passage
 from searchctl.app.evaluate.search_contender import search_contender
 from searchctl.app.options import SearchMode
 from searchctl.encoder import load
@@ -311,7 +312,7 @@ class _CountingEncoder(HashingEncoder):
 
 
 def index(folder: Path, encoder: Any, group: int = 10) -> CorpusIndex:
-    return CorpusIndex(folder, encoder, HASHING, chunks=chunk_sizes(encoder.info()), group=group)
+    return CorpusIndex(folder, encoder, HASHING, chunks=chunk_sizes(None, None, encoder.info().max_tokens), group=group)
 
 
 def passages(count: int) -> Iterator[Passage]:

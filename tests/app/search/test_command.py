@@ -44,7 +44,7 @@ def test_the_right_document_comes_first(library: Any, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_bug_2_pages_concatenated_equal_one_big_page(shelf: Any, mode: str) -> None:
+def test_pages_concatenated_equal_one_big_page(shelf: Any, mode: str) -> None:
     whole = shelf.hits("heron fish word7919", "--mode", mode, "-k", "60")
     pages = [
         hit
@@ -58,7 +58,7 @@ def test_bug_2_pages_concatenated_equal_one_big_page(shelf: Any, mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_bug_1_filters_come_before_top_k(shelf: Any, mode: str) -> None:
+def test_filters_come_before_top_k(shelf: Any, mode: str) -> None:
     """A filtered search gives k hits although better ones elsewhere would fill all places."""
     everything = shelf.hits("heron fish", "--mode", mode, "-k", "60")
     chosen = shelf.hits("heron fish", "--mode", mode, "-k", "10", "--path", "odd/", "--type", "md")
@@ -104,12 +104,12 @@ def test_empty_query_is_a_usage_error(library: Any, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["a.b-c_d", '"', "AND OR NOT (", "C++ *", "'; DROP TABLE chunks; --", "鷺 魚", "-x"])
-def test_bug_10_punctuation_is_never_syntax(library: Any, query: str) -> None:
+def test_punctuation_is_never_syntax(library: Any, query: str) -> None:
     assert library("query", "--", query).code in (0, 1)
     assert library("query", "--mode", "lexical", "--", query).code in (0, 1)
 
 
-def test_bug_14_absent_collection_is_a_clear_error(shell: Any) -> None:
+def test_absent_collection_is_a_clear_error(shell: Any) -> None:
     ended = shell("query", "anything")
     assert ended.code == 2
     assert "searchctl index PATH" in ended.err

@@ -36,8 +36,12 @@ class Task:
 
 @dataclass(slots=True, kw_only=True)
 class Survey:
-    """The outcome of comparing a walk with a catalogue."""
+    """The files on disk compared with those of a catalogue."""
 
+    collection: Path
+    """Its own folder: stored paths are relative to what holds it."""
+    known: Mapping[str, FileRecord]
+    """The catalogue's files, by stored path."""
     tasks: list[Task] = field(default_factory=list)
     unchanged: int = 0
     gone: list[str] = field(default_factory=list)
@@ -57,13 +61,104 @@ class Survey:
     seen: set[str] = field(default_factory=set)
     """Every file the walk found."""
 
-    def unaccounted(self, known: Mapping[str, T]) -> dict[str, T]:
-        """Return those of `known` that no root had a say about: outside of all, or not of the types asked for."""
+    @property
+    def base(self) -> Path:
+        """What stored paths are relative to."""
+        return self.collection.parent
+
+    def unaccounted(self) -> list[str]:
+        """Return the known files that no root had a say about: outside of all, or not of the types asked for."""
         kept = (path for paths in self.protected.values() for path in paths)
         settled = self.seen.union(self.gone, self.deselected, kept, self.failed)
-        return {path: value for path, value in known.items() if path not in settled}
+        return [path for path in self.known if path not in settled]
 
-    def merge(self, other: Survey) -> None:
+    def walk(self, roots: Sequence[Path], options: WalkOptions, *, prune: bool = False) -> None:
+        """Add what there is to do for `roots`, absolute and resolved. Only files under them are considered.
+
+        A root that does not exist is an error of the walk (PathNotFoundError) unless files under it are indexed. A
+        file that several walks find is not lost to any of them.
+        """
+        part = Survey(collection=self.collection, known=self.known)
+        part._walk(roots, options, prune=prune)
+        self._merge(part)
+
+    def _walk(self, roots: Sequence[Path], options: WalkOptions, *, prune: bool) -> None:
+        there = [root for root in roots if is_there(root) or not _under(root, self.known, self.base)]
+        found = self._found(there, options)
+        self.seen = set(found)
+        for path, file in found.items():
+            self._add(path, file, self.known.get(path))
+        lost = {path: None for root in roots for path in _under(root, self.known, self.base) if path not in found}
+        for path in lost:
+            if not _of_type(path, options):
+                continue
+            state = _state(absolute_path(path, self.base))
+            if not prune and path in self.binary:  # A text that a crash has filled with zeros.
+                del self.skipped[path]
+                self.failed[path] = "binary data where text was indexed before; --prune forgets it"
+            if failed_in(path, self.failed) or state is _State.UNREACHABLE:
+                self.failed.setdefault(path, "cannot be reached")
+            else:
+                (self.gone if state is _State.GONE else self.deselected).append(path)
+        if not prune:
+            self._protect(roots, found)
+
+    def compare(self, path: str) -> None:
+        """Add how one indexed file, wherever it is, differs from the one on disk."""
+        file = absolute_path(path, self.base)
+        try:
+            info = file.stat()
+        except OSError:
+            self.gone.append(path)
+            return
+        self._add(path, FoundFile.of(file, info), self.known[path])
+
+    def _add(self, path: str, file: FoundFile, record: FileRecord | None) -> None:
+        if record is not None and _same(record, file):
+            self.unchanged += 1
+        else:
+            self.tasks.append(Task(path=path, found=file, known=record))
+
+    def _found(self, roots: Sequence[Path], options: WalkOptions) -> dict[str, FoundFile]:
+        found: dict[str, FoundFile] = {}
+        ours = frozenset(own_places(self.collection))
+
+        def settled(file: FoundFile) -> bool:
+            record = self.known.get(stored_path(file.path, self.base))
+            return record is not None and _same(record, file)
+
+        for item in walk(roots, options, base=self.base, settled=settled):
+            if item.path in ours or not ours.isdisjoint(item.path.parents):
+                continue
+            path = stored_path(item.path, self.base)
+            if isinstance(item, FoundFile):
+                found[path] = item
+                continue
+            # What a person has named is not passed over without a word.
+            named = item.why is Skip.BINARY and item.path in roots
+            if item.why.by_rule and not named:
+                self.skipped[path] = item.reason
+                if item.why is Skip.BINARY:
+                    self.binary.add(path)
+            else:
+                self.failed[path] = item.reason
+        return found
+
+    def _protect(self, roots: Sequence[Path], found: Mapping[str, FoundFile]) -> None:
+        """Move files out of `gone` that vanished with their whole folder: an unmounted drive looks like that."""
+        folders: dict[Path, list[str]] = {}
+        for path in self.gone:
+            folder = _suspect(absolute_path(path, self.base), roots)
+            if folder is not None:
+                folders.setdefault(folder, []).append(path)
+        for folder, paths in folders.items():
+            whole_root = folder in roots and not _under(folder, found, self.base)
+            if whole_root or (folder not in roots and len(paths) >= EMPTY_FOLDER_FILES):
+                self.protected[stored_path(folder, self.base)] = paths
+        kept = {path for paths in self.protected.values() for path in paths}
+        self.gone = [path for path in self.gone if path not in kept]
+
+    def _merge(self, other: Survey) -> None:
         """Add the survey of other roots, or of the same with other options; a file either found is not lost."""
         self.tasks += [task for task in other.tasks if task.path not in self.seen]
         twice = self.seen & other.seen
@@ -82,62 +177,6 @@ class _State(Enum):
     GONE = "gone"
     THERE = "there"
     UNREACHABLE = "unreachable"
-
-
-def survey(
-    roots: Sequence[Path],
-    options: WalkOptions,
-    known: Mapping[str, FileRecord],
-    *,
-    base: Path,
-    collection: Path,
-    prune: bool = False,
-) -> Survey:
-    """Return what there is to do for `roots`, absolute and resolved. Only files under them are considered.
-
-    A root that does not exist is an error of the walk (PathNotFoundError) unless files under it are indexed.
-    """
-    result = Survey()
-    lost_roots = [root for root in roots if not is_there(root) and _under(root, known, base)]
-    there = [root for root in roots if root not in lost_roots]
-    found = _walked(there, options, known, result, base=base, collection=collection)
-    result.seen = set(found)
-    for path, file in found.items():
-        record = known.get(path)
-        if record is not None and _same(record, file):
-            result.unchanged += 1
-        else:
-            result.tasks.append(Task(path=path, found=file, known=record))
-    lost = {path: None for root in roots for path in _under(root, known, base) if path not in found}
-    for path in lost:
-        if not _of_type(path, options):
-            continue
-        state = _state(absolute_path(path, base))
-        if not prune and path in result.binary:  # A text that a crash has filled with zeros.
-            del result.skipped[path]
-            result.failed[path] = "binary data where text was indexed before; --prune forgets it"
-        if failed_in(path, result.failed) or state is _State.UNREACHABLE:
-            result.failed.setdefault(path, "cannot be reached")
-        else:
-            (result.gone if state is _State.GONE else result.deselected).append(path)
-    if not prune:
-        _protect(result, roots, found, base)
-    return result
-
-
-def compare(path: str, record: FileRecord, base: Path, result: Survey) -> None:
-    """Add to `result` how one indexed file differs from the one on disk."""
-    file = absolute_path(path, base)
-    try:
-        info = file.stat()
-    except OSError:
-        result.gone.append(path)
-        return
-    found = FoundFile.of(file, info)
-    if _same(record, found):
-        result.unchanged += 1
-        return
-    result.tasks.append(Task(path=path, found=found, known=record))
 
 
 def outside(known: Mapping[str, T], roots: Sequence[Path], base: Path) -> dict[str, T]:
@@ -172,40 +211,6 @@ def check_read(lacking: Iterable[str], failed: Mapping[str, str], base: Path) ->
 def _same(record: FileRecord, file: FoundFile) -> bool:
     """Return whether a file is taken for unchanged without reading it."""
     return (file.size, file.mtime_ns, file.inode) == (record.size, record.mtime_ns, record.inode)
-
-
-def _walked(
-    roots: Sequence[Path],
-    options: WalkOptions,
-    known: Mapping[str, FileRecord],
-    result: Survey,
-    *,
-    base: Path,
-    collection: Path,
-) -> dict[str, FoundFile]:
-    found: dict[str, FoundFile] = {}
-    ours = frozenset(own_places(collection))
-
-    def settled(file: FoundFile) -> bool:
-        record = known.get(stored_path(file.path, base))
-        return record is not None and _same(record, file)
-
-    for item in walk(roots, options, base=base, settled=settled):
-        if item.path in ours or not ours.isdisjoint(item.path.parents):
-            continue
-        path = stored_path(item.path, base)
-        if isinstance(item, FoundFile):
-            found[path] = item
-        else:
-            # What a person has named is not passed over without a word.
-            named = item.why is Skip.BINARY and item.path in roots
-            if item.why.by_rule and not named:
-                result.skipped[path] = item.reason
-                if item.why is Skip.BINARY:
-                    result.binary.add(path)
-            else:
-                result.failed[path] = item.reason
-    return found
 
 
 def _under(root: Path, known: Mapping[str, object], base: Path) -> list[str]:
@@ -260,21 +265,6 @@ def failed_in(path: str, failed: Mapping[str, str]) -> str | None:
     parts = path.split("/")
     above = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((failed[name] for name in (*above, ".") if name in failed), None)
-
-
-def _protect(result: Survey, roots: Sequence[Path], found: Mapping[str, FoundFile], base: Path) -> None:
-    """Move files out of `gone` that vanished with their whole folder: a drive that is not mounted looks like that."""
-    folders: dict[Path, list[str]] = {}
-    for path in result.gone:
-        folder = _suspect(absolute_path(path, base), roots)
-        if folder is not None:
-            folders.setdefault(folder, []).append(path)
-    for folder, paths in folders.items():
-        whole_root = folder in roots and not _under(folder, found, base)
-        if whole_root or (folder not in roots and len(paths) >= EMPTY_FOLDER_FILES):
-            result.protected[stored_path(folder, base)] = paths
-    kept = {path for paths in result.protected.values() for path in paths}
-    result.gone = [path for path in result.gone if path not in kept]
 
 
 def _suspect(path: Path, roots: Sequence[Path]) -> Path | None:

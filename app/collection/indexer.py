@@ -16,7 +16,7 @@ from ...index.protocol import CollectionSettings
 from ...index.walk import WalkOptions
 from ..errors import AppError, ExitCode
 from ..options import CHUNK_OVERLAP, CHUNK_TOKENS
-from .changes import Survey, check_places, check_read, compare, is_gone, is_there, outside, survey
+from .changes import Survey, check_places, check_read, is_gone, is_there, outside
 from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, config_to_json
 from .indexing import IndexHooks, IndexRun, IndexSummary
 from .opening import collection_encoder, open_collection
@@ -79,8 +79,8 @@ class Indexer:
         """
         known = collection.files()
         found = self._survey(collection, self.remembered(known), prune=True)
-        for path, record in found.unaccounted(known).items():
-            compare(path, record, self.path.parent, found)
+        for path in found.unaccounted():
+            found.compare(path)
         return found
 
     def remembered(self, known: Mapping[str, object]) -> list[Place]:
@@ -152,7 +152,7 @@ class Indexer:
                 code=ExitCode.INCOMPLETE,
                 next_command=("index", "--rebuild", "--prune"),
             )
-        others = (absolute_path(path, self.path.parent) for path in found.unaccounted(known))
+        others = (absolute_path(path, self.path.parent) for path in found.unaccounted())
         places += [(path, WalkOptions()) for path in others if is_there(path)]
         settings = old.settings
         if settings is None:
@@ -222,10 +222,9 @@ class Indexer:
         grouped: dict[WalkOptions, list[Path]] = {}
         for path, options in places:
             grouped.setdefault(options, []).append(path)
-        whole = Survey()
+        whole = Survey(collection=self.path, known=collection.files())
         for options, roots in grouped.items():
-            known = collection.files()
-            whole.merge(survey(roots, options, known, base=base, collection=self.path, prune=prune))
+            whole.walk(roots, options, prune=prune)
         named = {path for path, _ in places}
         special = [path for path, _ in self.places() if path not in named and not named.isdisjoint(path.parents)]
         # A path that was named itself is not for a run of a folder above it to drop.

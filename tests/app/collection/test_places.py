@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from searchctl.app.collection.changes import survey
+from searchctl.app.collection.changes import Survey
 from searchctl.app.collection.sources import read_sources
 from searchctl.index.collection import FolderCollection
 from searchctl.index.walk import WalkOptions
@@ -141,13 +141,8 @@ def test_a_root_of_the_whole_disk_is_not_gone(shell: Any, tmp_path: Path) -> Non
     known = FolderCollection.open(shell.folder / ".searchctl").files()
     (shell.folder / "gone.md").unlink()
     exclude = tuple(str(path) for path in Path("/").iterdir() if path not in shell.folder.parents)
-    found = survey(
-        [Path("/")],
-        WalkOptions(exclude=exclude, hidden=True, no_ignore=True),
-        known,
-        base=shell.folder,
-        collection=shell.folder / ".searchctl",
-    )
+    found = Survey(collection=shell.folder / ".searchctl", known=known)
+    found.walk([Path("/")], WalkOptions(exclude=exclude, hidden=True, no_ignore=True))
     assert ({}, ["gone.md"]) == (found.protected, found.gone)
 
 

@@ -64,7 +64,7 @@ _OF_A_COLLECTION = (
     ("cluster",),
     ("models", "promote"),
     ("eval", "init"),
-    ("eval", "mine"),
+    ("eval", "own"),
 )
 """Commands that take --collection, by their first words."""
 

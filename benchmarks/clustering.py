@@ -1,11 +1,11 @@
 """V-measure and ARI of every clustering method on labelled texts, beside k-means on other vectors of the same texts.
 
-    python benchmarks/clustering.py DATA/clustering --cache /tmp/clustering --rival FOLDER
+    python benchmarks/clustering.py DATA/clustering --cache /tmp/clustering --baseline FOLDER
 
 DATA/clustering holds 20newsgroups.jsonl and stackoverflow.jsonl (lines {"text": ..., "label": ...}). The texts are
 encoded as documents by a searchctl encoder and clustered by `searchctl.index.groups.clustering`, the code of
 `searchctl cluster`, with the true number of labels where a method takes a number, and with the number it chooses. The
-rivals are the vectors of a sentence-transformers folder and TF-IDF (after SVD through the same k-means, and
+baselines are the vectors of a sentence-transformers folder and TF-IDF (after SVD through the same k-means, and
 scikit-learn's own k-means on the sparse matrix). Methods with chance run with several seeds, of which the mean and the
 standard deviation are printed. Noise of hdbscan and leiden is scored as one more cluster. Encoding goes on where a
 killed run was, and --cache makes a rerun quick.
@@ -85,7 +85,7 @@ def encoder_vectors(datasets: list[Data], args: argparse.Namespace) -> tuple[str
     return encoder.info.name, found
 
 
-def rival_vectors(data: Data, folder: Path, cache: Path) -> Vectors:
+def baseline_vectors(data: Data, folder: Path, cache: Path) -> Vectors:
     digest = blake3("\0".join([str(folder.resolve()), *data.texts]).encode()).hexdigest()[:16]
     path = cache / f"{folder.name}-{data.name}-{digest}.npy"
     if not path.exists():
@@ -143,16 +143,16 @@ def every_method(n: int) -> list[tuple[str, ClusterSettings]]:
 
 
 def trials(
-    data: Data, name: str, vectors: Vectors, rival: Path | None, cache: Path
+    data: Data, name: str, vectors: Vectors, baseline: Path | None, cache: Path
 ) -> Iterator[tuple[str, str, bool, Callable[[int], Outcome]]]:
     """Yield vectors' name, method's name, whether the seed matters, and the run."""
     for method, settings in every_method(data.n):
         chance = settings.method in (Method.KMEANS, Method.LEIDEN)
         yield name, method, chance, own(vectors, settings)
-    if rival is not None:
-        others = rival_vectors(data, rival, cache)
+    if baseline is not None:
+        others = baseline_vectors(data, baseline, cache)
         for method, settings in every_method(data.n)[:2]:
-            yield rival.name, method, True, own(others, settings)
+            yield baseline.name, method, True, own(others, settings)
     matrix = tfidf(data)
     reduced = svd_vectors(matrix)
     for method, settings in every_method(data.n)[:2]:
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["20newsgroups", "stackoverflow"], help="files, without .jsonl")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--instruction", default=None, help="what the encoder is told; its own default when left out")
-    parser.add_argument("--rival", type=Path, default=None, help="folder of a sentence-transformers model")
+    parser.add_argument("--baseline", type=Path, default=None, help="folder of a sentence-transformers model")
     parser.add_argument("--cache", type=Path, required=True, help="where vectors are kept")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=None, help="first texts of each file only, for a rehearsal")
@@ -193,7 +193,7 @@ def main() -> None:
     print(f"Instruction: {args.instruction or 'the default'}. Seeds: {args.seeds}. Noise is scored as a cluster.\n")
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|", flush=True)
     for data in datasets:
-        for vectors_name, method, chance, run in trials(data, name, vectors[data.name], args.rival, args.cache):
+        for vectors_name, method, chance, run in trials(data, name, vectors[data.name], args.baseline, args.cache):
             outcomes = [run(seed) for seed in range(args.seeds if chance else 1)]
             print("| " + " | ".join(row_of(data, vectors_name, method, outcomes)) + " |", flush=True)
 

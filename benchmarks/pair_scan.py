@@ -3,7 +3,7 @@
     python benchmarks/pair_scan.py --sizes 5000 10000 20000 50000 100000 --rounds 3
 
 Vectors are 576 wide, in clusters of ten around random centres, so that about four pairs a vector have a cosine above
-0.7; the same for all sides. Our side returns every pair from the floor on and a histogram of all pairs; the rival's
+0.7; the same for all sides. Our side returns every pair from the floor on and a histogram of all pairs; the baseline's
 `paraphrase_mining_embeddings` is told to return as many pairs as there are (its own limits would lose some), above no
 floor, as it has none. The recall of either is against every cosine computed in float64, at sizes where that is quick.
 The product alone (`numpy`, blocks of 2,048) is the floor of what any exact method on this machine costs. Sides take
@@ -29,8 +29,8 @@ DIM = 576
 FLOOR = 0.7
 _CHECKED = 20_000
 """Vectors up to which recall is measured."""
-_RIVAL = 20_000
-"""Vectors up to which the rival takes part: it sorts pairs in Python."""
+_BASELINE = 20_000
+"""Vectors up to which the baseline takes part: it sorts pairs in Python."""
 
 
 def vectors_of(count: int) -> Vectors:
@@ -46,7 +46,7 @@ def ours(vectors: Vectors) -> set[tuple[int, int]]:
     return set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
 
 
-def rival(vectors: Vectors) -> set[tuple[int, int]]:
+def baseline(vectors: Vectors) -> set[tuple[int, int]]:
     import torch
     from sentence_transformers.util import paraphrase_mining_embeddings
 
@@ -73,8 +73,8 @@ def brute(vectors: Vectors) -> set[tuple[int, int]]:
 
 def measured(vectors: Vectors, rounds: int) -> dict[str, tuple[float, set[tuple[int, int]]]]:
     sides: dict[str, Callable[[Vectors], set[tuple[int, int]]]] = {"ours": ours, "product": product}
-    if len(vectors) <= _RIVAL:
-        sides["rival"] = rival
+    if len(vectors) <= _BASELINE:
+        sides["baseline"] = baseline
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     pairs = {}
     for turn in range(rounds):
@@ -105,10 +105,10 @@ def main() -> None:
         if truth is not None and found["ours"][1] != truth:
             raise SystemExit(f"{size} vectors: our pairs are not those of brute force")
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        its = f"{found['rival'][0]:.1f}" if "rival" in found else "-"
+        its = f"{found['baseline'][0]:.1f}" if "baseline" in found else "-"
         print(
             f"| {size:,} | {len(found['ours'][1]):,} | {found['ours'][0]:.1f} | {found['product'][0]:.1f} | {its} | "
-            f"{recall['ours']} | {recall.get('rival', '-')} | {rss:,.0f} MiB |",
+            f"{recall['ours']} | {recall.get('baseline', '-')} | {rss:,.0f} MiB |",
             flush=True,
         )
 

@@ -1,13 +1,13 @@
 """Duplicates that were planted into a corpus of 5,000 texts: precision and recall of each tier of `searchctl dedup`.
 
-    python benchmarks/planted_duplicates.py DATA --work /tmp/planted --rival FOLDER
+    python benchmarks/planted_duplicates.py DATA --work /tmp/planted --baseline FOLDER
 
 The corpus: beginnings of Wikipedia paragraphs (DATA/train/wikipedia-paragraphs.jsonl.gz), 200 copies of some of them of
 each kind (exact; other white space and case; one word changed; sentences in another order), 200 pairs of sentences that
 people wrote of the same thing (DATA/pairs/mrpc-test.jsonl, label 1), and as decoys 200 pairs that look alike and say
 different things (label 0). It is indexed by `searchctl index`, compared by the code behind `searchctl dedup`; the pairs
-it accepts are held against those planted. `--rival` is a folder of a sentence-transformers model, whose vectors of the
-same texts take the place of ours. `--work` keeps the collection, so that a second run embeds nothing.
+it accepts are held against those planted. `--baseline` is a folder of a sentence-transformers model, whose vectors
+of the same texts take the place of ours. `--work` keeps the collection, so that a second run embeds nothing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def indexed(texts: list[str], work: Path) -> Items:
     return items
 
 
-def rival_items(items: Items, work: Path, model: str) -> Items:
+def baseline_items(items: Items, work: Path, model: str) -> Items:
     from sentence_transformers import SentenceTransformer
 
     hashes = sorted({hash_ for part in items.parts for hash_, _ in part})
@@ -183,14 +183,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--rival", metavar="FOLDER")
+    parser.add_argument("--baseline", metavar="FOLDER")
     parser.add_argument("--threshold", type=float, nargs="+", default=[0.8, 0.85, 0.9, 0.95])
     options = parser.parse_args()
     texts, planted = corpus(options.data)
     items = indexed(texts, options.work)
     table("searchctl", items, planted, options.threshold)
-    if options.rival:
-        table(options.rival, rival_items(items, options.work, options.rival), planted, options.threshold)
+    if options.baseline:
+        table(options.baseline, baseline_items(items, options.work, options.baseline), planted, options.threshold)
 
 
 if __name__ == "__main__":

@@ -57,11 +57,11 @@ SuiteOption = Annotated[
         help="A list of tasks; local is all that --local holds. [dim]Default: local with --local.[/dim]",
     ),
 ]
-Rivals = Annotated[
+Baselines = Annotated[
     list[str] | None,
     typer.Option(
-        "--rival",
-        "-r",
+        "--baseline",
+        "-b",
         metavar="SPEC",
         help=(
             "Who else runs: bm25; hybrid, lexical or dense (this program's own search); uni, bi, echo, mntp, simcse, "
@@ -71,7 +71,7 @@ Rivals = Annotated[
         ),
     ),
 ]
-OnlyRivals = Annotated[bool, typer.Option("--only-rivals", help="Leave the model itself out.")]
+OnlyBaselines = Annotated[bool, typer.Option("--only-baselines", help="Leave the model itself out.")]
 Local = Annotated[
     Path | None,
     typer.Option(
@@ -100,8 +100,8 @@ def run(
     *,
     tasks: Tasks = None,
     suite: SuiteOption = None,
-    rival: Rivals = None,
-    only_rivals: OnlyRivals = False,
+    baseline: Baselines = None,
+    only_baselines: OnlyBaselines = False,
     local: Local = None,
     instructions: Instructions = None,
     no_instructions: NoInstructions = False,
@@ -123,16 +123,16 @@ def run(
     debug: Debug = False,
     color: Color = None,
 ) -> None:
-    """Measure an encoder, and rivals beside it, with the evaluators of mteb.
+    """Measure an encoder, and baselines beside it, with the evaluators of mteb.
 
     Every score is kept as soon as it is had: the same command goes on after a kill, and reads what is there.
 
     [bold]Examples[/bold]
 
-      searchctl eval run --local data --rival bm25 --rival uni --rival hybrid
-      searchctl eval run --local data --rival uni:mean --rival uni:last --rival bi:last
+      searchctl eval run --local data --baseline bm25 --baseline uni --baseline hybrid
+      searchctl eval run --local data --baseline uni:mean --baseline uni:last --baseline bi:last
       searchctl eval stsb-test scifact --local data --model qwen3-0.6b
-      searchctl eval --suite paper15 --rival small=models/all-MiniLM-L6-v2
+      searchctl eval --suite paper15 --baseline small=models/all-MiniLM-L6-v2
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ..collection.encoder_choice import choice_of
@@ -143,8 +143,8 @@ def run(
         EvalRequest(
             names=tuple(tasks or ()),
             suite=None if suite is None else suite.value,
-            rivals=tuple(rival or ()),
-            only_rivals=only_rivals,
+            baselines=tuple(baseline or ()),
+            only_baselines=only_baselines,
             local=local,
             instructions=instructions,
             no_instructions=no_instructions,
@@ -234,7 +234,7 @@ def init(
     run_init(terminal, collection, out, count=count, seed=seed, force=force)
 
 
-def mine(
+def own(
     ctx: typer.Context,
     *,
     data: Data = None,
@@ -259,21 +259,21 @@ def mine(
 
     [bold]Examples[/bold]
 
-      searchctl eval mine
-      searchctl eval mine --dense-weight 0.3
-      searchctl eval mine --data eval/notes --format json
+      searchctl eval own
+      searchctl eval own --dense-weight 0.3
+      searchctl eval own --data eval/notes --format json
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ..collection.encoder_choice import EncoderChoice, require_model
     from ..terminal.text_input import require_unicode
-    from .own_collection import MineRequest, run_mine
+    from .own_collection import OwnRequest, run_own
 
     require_model(model)
     if instruction is not None:
         require_unicode(instruction, "--instruction")
     choice = EncoderChoice(model=model, precision=precision, device=device, batch_tokens=batch_tokens)
-    request = MineRequest(data=data, k=k, choice=choice, instruction=instruction, dense_weight=dense_weight)
-    run_mine(terminal, request, collection, form)
+    request = OwnRequest(data=data, k=k, choice=choice, instruction=instruction, dense_weight=dense_weight)
+    run_own(terminal, request, collection, form)
 
 
 class ComparisonFormat(StrEnum):
@@ -392,8 +392,8 @@ WordTasks = Annotated[
 WordSteps = Annotated[
     list[Step] | None,
     typer.Option(
-        "--rival",
-        "-r",
+        "--baseline",
+        "-b",
         help="Which steps of the model run; repeatable. [dim]Default: every step that it has.[/dim]",
     ),
 ]
@@ -411,7 +411,7 @@ def word(
     *,
     data: WordData,
     task: WordTasks = None,
-    rival: WordSteps = None,
+    baseline: WordSteps = None,
     results: Results = DEFAULT_RESULTS,
     steps: Steps = None,
     compare: CompareOption = None,
@@ -434,7 +434,7 @@ def word(
     [bold]Examples[/bold]
 
       searchctl eval word --data conll2003
-      searchctl eval word --data conll2003 --task chunk --rival uni --rival bi --compare paper
+      searchctl eval word --data conll2003 --task chunk --baseline uni --baseline bi --compare paper
       searchctl eval word --data conll2003 --model runs/mine --format json
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
@@ -446,7 +446,7 @@ def word(
         WordRequest(
             data=data,
             tasks=tuple(dict.fromkeys(task or WordTask)),
-            steps=tuple(rival or ()),
+            steps=tuple(baseline or ()),
             results=results,
             training_steps=steps,
             paper=compare is WordCompare.PAPER,
@@ -470,7 +470,7 @@ def word(
 eval = typer.Typer(
     add_completion=False,
     cls=DefaultGroup,
-    help="Measure encoders beside their rivals, on standard tasks, local data or your own collection.",
+    help="Measure encoders beside their baselines, on standard tasks, local data or your own collection.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -479,4 +479,4 @@ eval.command("run")(run)
 eval.command("report")(report)
 eval.command("word")(word)
 eval.command("init")(init)
-eval.command("mine")(mine)
+eval.command("own")(own)

@@ -1,4 +1,4 @@
-"""How `searchctl eval init` and `eval mine` run: a test set from a collection, and its search measured on it."""
+"""How `searchctl eval init` and `eval own` run: a test set from a collection, and its search measured on it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ..options import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder
 from ..terminal.console import Terminal
 from ..terminal.progress import pull_bar
 from .corpus_index import CorpusIndex, Passage
-from .own_collection_report import InitWords, MineReport, MineWords, ModeScores, show_mine, show_test_set
+from .own_collection_report import InitWords, ModeScores, OwnReport, OwnWords, show_own, show_test_set
 
 if TYPE_CHECKING:
     from ...encoder.protocol import Encoder, EncoderInfo
@@ -81,7 +81,7 @@ def run_init(terminal: Terminal, given: Path | None, out: Path | None, *, count:
 
 def _hint(given: Path | None, out: Path | None) -> str:
     options = "" if given is None else f" --collection {shown_path(given)}"
-    return f"searchctl eval mine{options}" + ("" if out is None else f" --data {shown_path(out)}")
+    return f"searchctl eval own{options}" + ("" if out is None else f" --data {shown_path(out)}")
 
 
 def _settings(collection: FolderCollection) -> CollectionSettings:
@@ -106,7 +106,7 @@ def _passages(collection: FolderCollection) -> Iterator[SourcePassage]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MineRequest:
+class OwnRequest:
     """What to measure."""
 
     data: Path | None
@@ -117,14 +117,14 @@ class MineRequest:
     dense_weight: float | None = None
 
 
-def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form: ReportFormat) -> None:
+def run_own(terminal: Terminal, request: OwnRequest, given: Path | None, form: ReportFormat) -> None:
     """Measure lexical, dense and hybrid search on a test set and print the report."""
     path = existing_collection(given)
     folder = test_set_folder(path) if request.data is None else request.data.expanduser().absolute()
     if request.data is None and not folder.is_dir():
         raise EvaluationError(f"the collection {path} has no test set yet", next_command=("eval", "init"))
     test_set = read_test_set(folder)
-    words = MineWords()
+    words = OwnWords()
     with pull_bar(terminal, request.choice.model or "the model") as pulling:
         talk = Talk(pulling=pulling, loading=words.loading, cache=cache_folder())
         with closing(open_collection(path, talk)) as collection:
@@ -135,11 +135,11 @@ def run_mine(terminal: Terminal, request: MineRequest, given: Path | None, form:
             try:
                 with terminal.progress("Measuring") as update:
                     words.update = update
-                    report = _Mine(collection, settings, test_set, lazy, request).measure(folder, words)
+                    report = _Own(collection, settings, test_set, lazy, request).measure(folder, words)
             except KeyboardInterrupt:
                 terminal.say("passages encoded so far are kept: run the same command again to go on")
                 raise
-    show_mine(terminal, report, form)
+    show_own(terminal, report, form)
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class _Reusing:
         return self.lazy.dense_weight()
 
 
-class _Mine:
+class _Own:
     """One measurement of a collection's search."""
 
     def __init__(
@@ -168,7 +168,7 @@ class _Mine:
         settings: CollectionSettings,
         test_set: StoredTestSet,
         lazy: LazyEncoder,
-        request: MineRequest,
+        request: OwnRequest,
     ) -> None:
         self._collection = collection
         self._settings = settings
@@ -177,7 +177,7 @@ class _Mine:
         self._is_own = lazy.info().fingerprint == settings.encoder_fingerprint
         self._encoder = _Reusing(lazy, StoredVectors(lazy=lazy, collection=collection if self._is_own else None))
 
-    def measure(self, folder: Path, words: MineWords) -> MineReport:
+    def measure(self, folder: Path, words: OwnWords) -> OwnReport:
         """Return the report; the test corpus is kept in a collection below `folder`, so that it is embedded once."""
         data, request = self._test_set.data, self._request
         passages = [
@@ -192,7 +192,7 @@ class _Mine:
             modes = {mode: self._score(index, mode) for mode in MODES}
         reuse = self._encoder.vectors.reuse
         status = self._collection.status()
-        return MineReport(
+        return OwnReport(
             collection=self._collection.path,
             data=folder,
             encoder=self._encoder.info(),
@@ -239,7 +239,7 @@ class _Mine:
             seconds_per_query=seconds / len(rankings),
         )
 
-    def _faiss_recall(self, index: CorpusIndex, words: MineWords) -> tuple[float, ...]:
+    def _faiss_recall(self, index: CorpusIndex, words: OwnWords) -> tuple[float, ...]:
         """Return for each query the share of the k nearest chunks, by exact search, that the FAISS index finds."""
         k, collection = self._request.k, index.collection
         encoder, began = self._encoder.open(), time.perf_counter()

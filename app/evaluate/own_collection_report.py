@@ -1,4 +1,4 @@
-"""How `searchctl eval init` and `searchctl eval mine` look: bars, the test set that was made, and the scores."""
+"""How `searchctl eval init` and `searchctl eval own` look: bars, the test set that was made, and the scores."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ModeScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MineReport:
+class OwnReport:
     """A collection's search on its test set."""
 
     collection: Path
@@ -108,7 +108,7 @@ def difference(ours: Samples, theirs: Samples) -> Estimate:
     )
 
 
-def show_mine(terminal: Terminal, report: MineReport, form: ReportFormat) -> None:
+def show_own(terminal: Terminal, report: OwnReport, form: ReportFormat) -> None:
     """Print the report."""
     _tell_changes(terminal, report)
     if form is ReportFormat.JSON:
@@ -133,7 +133,7 @@ def show_mine(terminal: Terminal, report: MineReport, form: ReportFormat) -> Non
     _close(terminal, report)
 
 
-def _tell_changes(terminal: Terminal, report: MineReport) -> None:
+def _tell_changes(terminal: Terminal, report: OwnReport) -> None:
     if report.gone:
         made, now = report.generations
         terminal.notice(
@@ -147,7 +147,7 @@ def _tell_changes(terminal: Terminal, report: MineReport) -> None:
         )
 
 
-def _modes(report: MineReport) -> Table:
+def _modes(report: OwnReport) -> Table:
     table = _table("search", f"nDCG@{report.k}", "", f"recall@{report.k}", f"MRR@{report.k}", "ms a query")
     best = max(report.modes, key=lambda mode: fmean(report.modes[mode].ndcg))
     for mode, scores in report.modes.items():
@@ -163,7 +163,7 @@ def _modes(report: MineReport) -> Table:
     return table
 
 
-def _differences(report: MineReport) -> Table:
+def _differences(report: OwnReport) -> Table:
     table = _table("hybrid against", f"nDCG@{report.k}", "", "")
     for side in (SearchMode.LEXICAL, SearchMode.DENSE):
         found = difference(report.samples(SearchMode.HYBRID), report.samples(side))
@@ -179,7 +179,7 @@ def _verdict(found: Estimate) -> Text:
     return Text("hybrid is better", "green") if found.value > 0 else Text("hybrid is worse", "yellow")
 
 
-def _by_kind(report: MineReport) -> Table:
+def _by_kind(report: OwnReport) -> Table:
     columns = [cell for kind, count in report.counts.items() for cell in (f"{kind} ({count:,})", "")]
     table = _table(f"nDCG@{report.k} by kind", *columns)
     for mode in report.modes:
@@ -191,7 +191,7 @@ def _by_kind(report: MineReport) -> Table:
     return table
 
 
-def _close(terminal: Terminal, report: MineReport) -> None:
+def _close(terminal: Terminal, report: OwnReport) -> None:
     reuse = report.reuse
     found = report.faiss
     terminal.show(
@@ -234,7 +234,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-def report_to_json(report: MineReport) -> dict[str, Any]:
+def report_to_json(report: OwnReport) -> dict[str, Any]:
     """Return the JSON document of the command; scores are 0 to 1."""
     hybrid = report.samples(SearchMode.HYBRID)
     sides = (SearchMode.LEXICAL, SearchMode.DENSE)
@@ -260,7 +260,7 @@ def report_to_json(report: MineReport) -> dict[str, Any]:
     }
 
 
-def _mode_to_json(report: MineReport, mode: SearchMode) -> dict[str, Any]:
+def _mode_to_json(report: OwnReport, mode: SearchMode) -> dict[str, Any]:
     scores = report.modes[mode]
     return {
         "ndcg": estimate(report.samples(mode)).to_json(),
@@ -271,7 +271,7 @@ def _mode_to_json(report: MineReport, mode: SearchMode) -> dict[str, Any]:
     }
 
 
-def _mean_to_json(report: MineReport, values: Sequence[float]) -> dict[str, Any]:
+def _mean_to_json(report: OwnReport, values: Sequence[float]) -> dict[str, Any]:
     return estimate(Samples(kind="mean", ids=report.query_ids, values=tuple(values))).to_json()
 
 
@@ -341,7 +341,7 @@ class InitWords:
         self._update((number + done / max(of, 1)) / steps, words)
 
 
-class MineWords:
+class OwnWords:
     """What the bar says."""
 
     def __init__(self) -> None:

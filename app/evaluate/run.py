@@ -61,9 +61,9 @@ class EvalRequest:
 
     names: tuple[str, ...]
     suite: str | None
-    rivals: tuple[str, ...]
+    baselines: tuple[str, ...]
     """Specs, each as `parse_contender` or a search mode has them, with or without "label="."""
-    only_rivals: bool
+    only_baselines: bool
     local: Path | None
     instructions: Path | None
     no_instructions: bool
@@ -130,13 +130,13 @@ def _tasks(terminal: Terminal, request: EvalRequest) -> list[EvalTask]:
 def _contenders(
     terminal: Terminal, request: EvalRequest, base: EncoderConfig
 ) -> tuple[list[Contender], tuple[Identity, ...]]:
-    """Return the model and its rivals, and who they are: models are fetched here, and large files digested.
+    """Return the model and its baselines, and who they are: models are fetched here, and large files digested.
 
     Raises AppError or EvaluationError for a wrong spec, and for two with one label.
     """
-    if request.only_rivals and not request.rivals:
-        raise AppError("--only-rivals leaves nobody to measure: expected --rival SPEC beside it")
-    specs = request.rivals if request.only_rivals else (MODEL, *request.rivals)
+    if request.only_baselines and not request.baselines:
+        raise AppError("--only-baselines leaves nobody to measure: expected --baseline SPEC beside it")
+    specs = request.baselines if request.only_baselines else (MODEL, *request.baselines)
     with pull_bar(terminal, base.model) as pulling, terminal.waiting("identifying the models"):
         talk = Talk(pulling=pulling, cache=cache_folder())
         made = [_contender(spec, base, talk) for spec in specs]

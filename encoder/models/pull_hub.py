@@ -82,7 +82,7 @@ def _fill(model: Path, snapshot: Path, entry: ModelEntry | None, hub_name: str) 
             f"would be ignored, and the vectors be others. To "
             'use its weights in another way: download it, write searchctl.json into the folder, as in {"pooling": '
             '"last"}, and give the folder with --model. The next command measures it as it is',
-            next_command=("eval", "run", "--rival", hub_name),
+            next_command=("eval", "run", "--baseline", hub_name),
         )
     if entry is not None or not (model / "searchctl.json").is_file():
         (model / "searchctl.json").unlink(missing_ok=True)

@@ -212,7 +212,7 @@ class _Resolver:
     def _local(self, name: str, *, weights: Path, beside: Path) -> ResolvedModel:
         sidecar = read_sidecar(beside)
         if sidecar is None and not self.settled and (beside / MODULES).is_file():
-            raise ModelFilesError(_unread_settings(beside), next_command=("eval", "run", "--rival", str(beside)))
+            raise ModelFilesError(_unread_settings(beside), next_command=("eval", "run", "--baseline", str(beside)))
         sidecar = sidecar or Sidecar()
         return ResolvedModel(
             name=name,

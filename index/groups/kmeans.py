@@ -61,9 +61,9 @@ def nearest(vectors: Vectors, centers: Vectors) -> tuple[Labels, Vectors]:
         close = scores >= scores.max(axis=1, keepdims=True) - margin
         found = np.argmax(close, axis=1)
         for row in np.flatnonzero(close.sum(axis=1) > 1):
-            rivals = np.flatnonzero(close[row])
-            exact = np.einsum("ij,j->i", centers[rivals].astype(np.float64), rows[row].astype(np.float64))
-            found[row] = rivals[np.argmax(exact.astype(np.float32))]
+            baselines = np.flatnonzero(close[row])
+            exact = np.einsum("ij,j->i", centers[baselines].astype(np.float64), rows[row].astype(np.float64))
+            found[row] = baselines[np.argmax(exact.astype(np.float32))]
         labels[start : start + _BLOCK_ROWS] = found
         cosines[start : start + _BLOCK_ROWS] = scores[np.arange(len(rows)), found]
     return labels, cosines

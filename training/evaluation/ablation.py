@@ -57,7 +57,7 @@ class Ablation:
 
 
 def step_of(who: Identity) -> Step | None:
-    """Return the step that an encoder of ours stands for; None for rivals, and where its details do not say."""
+    """Return the step that an encoder of ours stands for; None for baselines, and where its details do not say."""
     attention = _ATTENTION.get(str(who.details.get("attention")))
     if who.kind != "encoder" or attention is None:
         return None
@@ -163,7 +163,7 @@ def _ordered(poolings: set[str]) -> tuple[str, ...]:
 
 
 def step_order(labels: Sequence[str], contenders: Mapping[str, Identity]) -> list[str]:
-    """Return `labels` in the order to show them: our encoders by base and step, then rivals by kind and label."""
+    """Return `labels` in the order to show them: our encoders by base and step, then baselines by kind and label."""
     kinds = ("encoder", "search", "sentence-transformers", "bm25")
 
     def place(label: str) -> tuple[int, str, int, tuple[int, int, int, str], str]:

@@ -109,7 +109,7 @@ def compare(
     """Return the newest result of each contender on each task, beside each other.
 
     `contenders` and `tasks` restrict it, () is all; contenders are shown in the order given, else our encoders by base
-    and step before their rivals. `baseline` None is the first contender shown. Of a task only results on the same data
+    and step before all others. `baseline` None is the first contender shown. Of a task only results on the same data
     as its newest one count. Raises EvaluationError for no result, and for a label or task that has none.
     """
     kept, older = newest(results)

@@ -108,7 +108,7 @@ def _found(label: str | None, name: str, maker: _Maker, others: Sequence[str]) -
     label = label or (path.resolve().name if is_place else name)
     folder = None if registry.find(name) is not None else st_folder(name)
     if folder is not None:
-        return maker.rival(label, name, folder)
+        return maker.baseline(label, name, folder)
     if is_place or registry.find(name) is not None:
         return maker.other(label, name)
     chain = [each for folder in maker.chain() for each in _names(folder)]
@@ -160,7 +160,7 @@ class _Maker:
             EncoderConfig(model=model, precision=base.precision, device=base.device, batch_tokens=base.batch_tokens),
         )
 
-    def rival(self, label: str, name: str, folder: Path) -> StContender:
+    def baseline(self, label: str, name: str, folder: Path) -> StContender:
         return StContender(label, folder, name=name, device=self.base.device, cache=self.cache)
 
     def chain(self) -> tuple[Path, ...]:

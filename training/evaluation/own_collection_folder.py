@@ -148,7 +148,7 @@ def check_free(folder: Path, *, force: bool) -> None:
         raise EvaluationError(
             f"{folder} holds a test set already: measure with it, or replace it, with the queries that "
             "were added to it, by adding --force",
-            next_command=("eval", "mine"),
+            next_command=("eval", "own"),
         )
 
 

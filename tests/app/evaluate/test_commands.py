@@ -68,7 +68,7 @@ def results(shell: Any, folder: str = ".searchctl-eval") -> dict[Path, tuple[int
 
 
 def test_table_has_tasks_by_category_and_means_only_of_what_was_done_in_full(data: Any) -> None:
-    ended = data("eval", "run", *ARGS, "--rival", "bm25")
+    ended = data("eval", "run", *ARGS, "--baseline", "bm25")
     assert ended.code == 0, ended.err
     assert [
         "task                   hashing   bm25",
@@ -87,7 +87,7 @@ def test_table_has_tasks_by_category_and_means_only_of_what_was_done_in_full(dat
 
 
 def test_json_is_complete(data: Any) -> None:
-    document = data("eval", "run", *ARGS, "--rival", "words=bm25", "--format", "json").json
+    document = data("eval", "run", *ARGS, "--baseline", "words=bm25", "--format", "json").json
     assert [("hashing", "encoder"), ("words", "bm25")] == [(c["label"], c["kind"]) for c in document["contenders"]]
     by_pair = {(score["contender"], score["task"]): score for score in document["scores"]}
     swapped = by_pair["hashing", "swapped"]
@@ -123,7 +123,7 @@ def test_second_run_encodes_nothing_and_again_everything(data: Any) -> None:
 
 def test_only_what_is_new_is_computed(data: Any) -> None:
     data("eval", "alike", *ARGS)
-    said = data("eval", "alike", "birds", *ARGS, "--rival", "bm25").err
+    said = data("eval", "alike", "birds", *ARGS, "--baseline", "bm25").err
     assert "scores: 2 computed, 1 reused, 1 not applicable" in said
 
 
@@ -152,7 +152,7 @@ def test_the_report_is_of_what_the_last_run_showed_also_where_it_computed_nothin
         return {label: cell["score"] for label, cell in group["tasks"][0]["scores"].items()}
 
     path = data.folder / "data/sts/alike.jsonl"
-    both = ("eval", "alike", *ARGS, "--rival", f"tiny={tiny_folder}")
+    both = ("eval", "alike", *ARGS, "--baseline", f"tiny={tiny_folder}")
     old = path.read_text()
     data(*both)
     first = reported()
@@ -173,7 +173,9 @@ def test_equal_documents_rank_alike_by_bm25_and_by_the_search(data: Any) -> None
     data.write("data/retrieval/birds/corpus.jsonl", lines(rows))
     data.write("data/retrieval/birds/queries.jsonl", lines([{"_id": "q", "text": "same words"}]))
     data.write("data/retrieval/birds/qrels/test.tsv", "q\td0\t1\n")
-    found = data("eval", "birds", *ARGS, "--rival", "bm25", "--rival", "lexical", "--only-rivals", "--format", "json")
+    found = data(
+        "eval", "birds", *ARGS, "--baseline", "bm25", "--baseline", "lexical", "--only-baselines", "--format", "json"
+    )
     assert [1.0, 1.0] == [score["score"] for score in found.json["scores"]], found.err
 
 
@@ -206,10 +208,12 @@ def test_local_data_that_are_not_there_are_named_with_the_option(local: str, sai
     assert said in ended.err
 
 
-def test_rival_that_is_the_model_itself_has_its_own_column_and_the_model_its_name(data: Any, tiny_folder: Path) -> None:
+def test_baseline_that_is_the_model_itself_has_its_own_column_and_the_model_its_name(
+    data: Any, tiny_folder: Path
+) -> None:
     """An untrained base with attention both ways is what `bi` means."""
     args = ("eval", "alike", "--local", "data", "--model", tiny_folder)
-    ended = data(*args, "--rival", "bi")
+    ended = data(*args, "--baseline", "bi")
     assert 0 == ended.code, ended.err
     name = tiny_folder.name
     assert 1 == ended.err.count(f"bi is the same encoder as {name}: measured once")
@@ -221,7 +225,7 @@ def test_rival_that_is_the_model_itself_has_its_own_column_and_the_model_its_nam
     assert "-" not in values
     before = results(data)
     assert 1 == len(before)
-    document = data(*args, "--rival", "bi", "--format", "json").json
+    document = data(*args, "--baseline", "bi", "--format", "json").json
     assert [(name, True), ("bi", True)] == [(score["contender"], score["reused"]) for score in document["scores"]]
     assert document["means"]["all"][name] == document["means"]["all"]["bi"]
     assert before == results(data)
@@ -233,8 +237,8 @@ def test_rival_that_is_the_model_itself_has_its_own_column_and_the_model_its_nam
 
 def test_failure_of_equal_contenders_is_said_once_and_shown_for_both(data: Any) -> None:
     data.write("table.toml", '[type.Retrieval]\ndocument = "A fact"\n')
-    rivals = ("--rival", "one=dense", "--rival", "two=dense", "--instructions", "table.toml")
-    ended = data("eval", "birds", "alike", *ARGS, *rivals)
+    baselines = ("--baseline", "one=dense", "--baseline", "two=dense", "--instructions", "table.toml")
+    ended = data("eval", "birds", "alike", *ARGS, *baselines)
     assert 3 == ended.code
     assert "two is the same search as one: measured once" in ended.err
     assert "  birds                  100.0  failed  failed" in ended.out.splitlines()
@@ -259,25 +263,25 @@ def test_categories_are_in_the_order_of_reports_and_unknown_ones_by_name(tmp_pat
     assert ["Retrieval", "STS", *(f"Kind{letter}" for letter in "abcdefgh"), "Zoo"] == list(outcome.categories)
 
 
-def test_rivals_alone_and_labels(data: Any) -> None:
-    ended = data("eval", "birds", *ARGS, "--only-rivals", "--rival", "words=lexical", "--format", "json")
+def test_baselines_alone_and_labels(data: Any) -> None:
+    ended = data("eval", "birds", *ARGS, "--only-baselines", "--baseline", "words=lexical", "--format", "json")
     assert ["words"] == [who["label"] for who in ended.json["contenders"]]
     folder = data.folder / "made=hybrid"
     folder.mkdir()
-    place = data("eval", "birds", *ARGS, "--rival", "made=hybrid")
+    place = data("eval", "birds", *ARGS, "--baseline", "made=hybrid")
     assert (2, True) == (place.code, "made=hybrid" in place.err)  # a folder, of no model
-    unnamed = data("eval", "birds", *ARGS, "--rival", "=lexical")
+    unnamed = data("eval", "birds", *ARGS, "--baseline", "=lexical")
     assert (2, True) == (unnamed.code, "expected LABEL=NAME" in unnamed.err)
-    nobody = data("eval", "birds", *ARGS, "--only-rivals")
-    assert (2, True) == (nobody.code, "--rival" in nobody.err)
-    twice = data("eval", "birds", *ARGS, "--rival", "a=bm25", "--rival", "a=lexical")
+    nobody = data("eval", "birds", *ARGS, "--only-baselines")
+    assert (2, True) == (nobody.code, "--baseline" in nobody.err)
+    twice = data("eval", "birds", *ARGS, "--baseline", "a=bm25", "--baseline", "a=lexical")
     assert (2, True) == (twice.code, "'a'" in twice.err)
 
 
 def test_failed_task_is_named_and_the_rest_is_done(data: Any) -> None:
     """The product's search embeds documents without an instruction, and says so."""
     data.write("table.toml", '[type.Retrieval]\ndocument = "A fact"\n')
-    args = ("eval", "birds", "alike", *ARGS, "--rival", "dense", "--instructions", "table.toml")
+    args = ("eval", "birds", "alike", *ARGS, "--baseline", "dense", "--instructions", "table.toml")
     ended = data(*args)
     assert 3 == ended.code
     assert "  birds                  100.0  failed" in ended.out.splitlines()
@@ -310,8 +314,8 @@ def test_malformed_data_are_named_by_file_and_line_before_anything_is_encoded(da
     [
         (("alik", *ARGS), "alike"),
         (("--model", "hashing"), "--local"),
-        (("alike", *ARGS, "--rival", "bm52"), "bm25"),
-        (("alike", *ARGS, "--rival", "hybird"), "Did you mean hybrid? Expected model, uni"),
+        (("alike", *ARGS, "--baseline", "bm52"), "bm25"),
+        (("alike", *ARGS, "--baseline", "hybird"), "Did you mean hybrid? Expected model, uni"),
         (("--suite", "paper51"), "paper15"),
         ((*ARGS, "--suite", "local", "--model", ""), "models list"),
     ],
@@ -377,10 +381,12 @@ def test_unfinished_work_of_other_runs_is_told_unless_a_process_is_at_it(data: A
 
 def test_searches_of_one_collection_fill_it_once(data: Any) -> None:
     """The second ranks what the first embedded; with --again as well, and of nothing older."""
-    search = ("eval", *ARGS, "--only-rivals", "--format", "json")
-    alone = {mode: data(*search, "--rival", mode, "--results", mode).json["scores"][0] for mode in ("dense", "hybrid")}
+    search = ("eval", *ARGS, "--only-baselines", "--format", "json")
+    alone = {
+        mode: data(*search, "--baseline", mode, "--results", mode).json["scores"][0] for mode in ("dense", "hybrid")
+    }
     for more in ((), ("--again",)):
-        found = data(*search, "--rival", "dense", "--rival", "hybrid", *more, "--results", "both").json["scores"]
+        found = data(*search, "--baseline", "dense", "--baseline", "hybrid", *more, "--results", "both").json["scores"]
         by_label = {score["contender"]: score for score in found if score["task"] == "birds"}
         words = sum(len(text.split()) for text in DOCUMENTS)
         for mode, tokens in (("dense", 2 * words), ("hybrid", words)):
@@ -397,8 +403,8 @@ def test_a_collection_stays_for_the_search_that_failed(
     failing: SearchMode, data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next run, which reads the other's score, ranks it and then removes it; one without that search names it."""
-    search = ("eval", *ARGS, "--only-rivals", "--format", "json")
-    both = (*search, "--rival", "dense", "--rival", "hybrid")
+    search = ("eval", *ARGS, "--only-baselines", "--format", "json")
+    both = (*search, "--baseline", "dense", "--baseline", "hybrid")
     other = SearchMode.HYBRID if failing is SearchMode.DENSE else SearchMode.DENSE
     rank_all = CorpusIndex.rank_all
 
@@ -413,7 +419,7 @@ def test_a_collection_stays_for_the_search_that_failed(
     assert failed.code == ExitCode.INCOMPLETE
     assert "no ranking" in failed.err
     assert "of other runs" not in failed.err
-    assert "1 unfinished task of other runs" in data(*search, "--rival", other.value).err
+    assert "1 unfinished task of other runs" in data(*search, "--baseline", other.value).err
     scores = {score["contender"]: score for score in data(*both).json["scores"] if score["task"] == "birds"}
     assert (True, False) == (scores[other.value]["reused"], scores[failing.value]["reused"])
     words = sum(len(text.split()) for text in DOCUMENTS)

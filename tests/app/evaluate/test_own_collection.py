@@ -1,4 +1,4 @@
-"""`searchctl eval init` and `searchctl eval mine` from the outside: the test set, the numbers, the errors."""
+"""`searchctl eval init` and `searchctl eval own` from the outside: the test set, the numbers, the errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from searchctl.app.evaluate.corpus_index import FillProgress
-from searchctl.app.evaluate.own_collection_report import InitWords, MineWords
+from searchctl.app.evaluate.own_collection_report import InitWords, OwnWords
 from searchctl.app.terminal.console import Terminal
 from searchctl.encoder.protocol import EncodeProgress
 from searchctl.index.faiss_store import FaissStore
@@ -62,7 +62,7 @@ def init(shell: Any, *args: str) -> Path:
 
 
 def mine(shell: Any, *args: str) -> Any:
-    ended = shell("eval", "mine", "--format", "json", *args)
+    ended = shell("eval", "own", "--format", "json", *args)
     assert ended.code == 0, ended.err
     return ended.json
 
@@ -108,7 +108,7 @@ def test_init_tells_counts_and_three_examples(pages: Any) -> None:
     assert re.search(r"test set: 12 queries \(4 titles, 4 headings, 4 sentences\) on 40 passages\n", ended.err)
     examples = re.findall(r"^  (title|heading|sentence) .*pages/page\d\d.md#[01]", ended.err, re.MULTILINE)
     assert examples == ["title", "heading", "sentence"]
-    assert "kept in .searchctl.eval; measure with `searchctl eval mine`" in ended.err
+    assert "kept in .searchctl.eval; measure with `searchctl eval own`" in ended.err
     fewer = pages("eval", "init", "-n", "5000", "--force")
     assert re.search(r"note: \d+ queries are all that the collection gives, 5,000 were asked for", fewer.err)
 
@@ -195,7 +195,7 @@ def test_the_flat_index_finds_all_and_a_worse_one_less(pages: Any, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(FaissStore, "search", forgetful)
         found = mine(pages)["faiss_recall"]
-        shown = pages("eval", "mine").out
+        shown = pages("eval", "own").out
     assert 0.2 < found["low"] < found["value"] < found["high"] < 0.8
     points = [f"{100 * found[key]:.1f}" for key in ("value", "low", "high")]
     assert "FAISS finds {} % [{}, {}] of the 10 nearest that exact search finds".format(*points) in shown
@@ -204,7 +204,7 @@ def test_the_flat_index_finds_all_and_a_worse_one_less(pages: Any, monkeypatch: 
 def test_mine_shows_a_table(pages: Any) -> None:
     init(pages, "-n", "21")
     report = mine(pages)
-    ended = pages("eval", "mine")
+    ended = pages("eval", "own")
     assert ended.code == 0
     lines = ended.out.splitlines()
     assert lines[0] == "21 queries on 40 passages, encoder hashing, dense share of hybrid 0.05"
@@ -232,7 +232,7 @@ def test_options_reach_the_search(pages: Any) -> None:
 
 def test_another_model_is_measured_on_the_same_test_set(pages: Any, tiny_folder: Path) -> None:
     init(pages, "-n", "12")
-    ended = pages("eval", "mine", "--format", "json", "--model", tiny_folder, "--precision", "fp32")
+    ended = pages("eval", "own", "--format", "json", "--model", tiny_folder, "--precision", "fp32")
     assert "is not the collection's encoder" in ended.err
     assert ended.json["vectors"]["reused"] == 0
     assert ended.json["vectors"]["encoded"] >= 40
@@ -247,7 +247,7 @@ def test_a_changed_collection_is_said_and_measured_as_it_was(pages: Any) -> None
     whole = next(row["_id"] for row in rows(folder / "corpus.jsonl") if row["_id"] not in cut)
     (pages.folder / whole.partition("#")[0]).write_text("# Something else\n\nNothing that was there before.\n")
     pages.index("pages")
-    ended = pages("eval", "mine", "--format", "json")
+    ended = pages("eval", "own", "--format", "json")
     assert re.search(rf"\(generation 1, now 2\): [12] of {40 - len(cut)} passages", ended.err)
     assert ended.json["modes"]["hybrid"]["ndcg"] == before["modes"]["hybrid"]["ndcg"]
     assert ended.json["changed"]["passages_gone"] in (1, 2)
@@ -268,8 +268,8 @@ def test_a_rebuilt_collection_keeps_its_test_set_and_is_not_disturbed_by_it(page
 @pytest.mark.parametrize(
     ("args", "message", "hint"),
     [
-        (("eval", "mine"), "has no test set yet", "searchctl eval init"),
-        (("eval", "mine", "--data", "nowhere"), "manifest.json: is missing", "searchctl eval init"),
+        (("eval", "own"), "has no test set yet", "searchctl eval init"),
+        (("eval", "own", "--data", "nowhere"), "manifest.json: is missing", "searchctl eval init"),
         (("eval", "init", "--output", "pages"), "is there and is no test set", None),
     ],
 )
@@ -295,7 +295,7 @@ def test_a_small_collection_is_refused_and_leaves_nothing(library: Any) -> None:
 
 
 def test_without_a_collection(shell: Any) -> None:
-    for command in ("init", "mine"):
+    for command in ("init", "own"):
         ended = shell("eval", command)
         assert ended.code == 2
         assert "searchctl index PATH" in ended.err
@@ -309,7 +309,7 @@ def test_the_least_number_of_queries_is_that_of_the_option(pages: Any) -> None:
 def test_the_bar_says_speed_and_time_left() -> None:
     """Half of 200 passages are read and hold 5,000 tokens; of the 10,000 expected 2,000 are done in 4 s."""
     said: list[tuple[float, str]] = []
-    words = MineWords()
+    words = OwnWords()
     words.update = lambda share, text: said.append((share, text))
     words.filling(FillProgress(passages=100, known=0, tokens_done=0, tokens_seen=5000, encode_s=0.0), 200)
     words.filling(FillProgress(passages=100, known=0, tokens_done=2000, tokens_seen=5000, encode_s=4.0), 200)
@@ -376,7 +376,7 @@ def test_mine_says_its_speed_while_it_encodes(pages: Any, monkeypatch: pytest.Mo
         assert any(re.fullmatch(rf"{what}, [\d,]+ tokens/s, [\d.]+ s left", words) for words in said), said
 
 
-@pytest.mark.parametrize("command", ["init", "mine"])
+@pytest.mark.parametrize("command", ["init", "own"])
 def test_help_is_light(command: str) -> None:
     code = (
         "import sys; from searchctl.app.cli import run; run(sys.argv[1:]);"

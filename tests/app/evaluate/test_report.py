@@ -233,8 +233,8 @@ def test_the_page_has_the_same_numbers(measured: Any) -> None:
 
 def test_who_reads_no_instruction_was_told_none(shell: Any) -> None:
     store = ResultStore(shell.folder / ".searchctl-eval")
-    rival = Identity(label="st", kind="sentence-transformers", name="st", fingerprint="fp-st")
-    for who in (BM25, rival):
+    baseline = Identity(label="st", kind="sentence-transformers", name="st", fingerprint="fp-st")
+    for who in (BM25, baseline):
         store.save(result("quest", who, 0.4, settings={"seed": 42}))
     store.save(result("quest", UNI, 0.4, settings={"instructions": {"query": None, "document": ""}}))
     told = [row[4:6] for row in Page(page_of(shell)).rows if row[:2] == ["quest", "Retrieval"]]

@@ -69,7 +69,7 @@ def test_a_home_in_the_environment_is_that_of_the_user(
     monkeypatch.setenv("SEARCHCTL_EVAL_WORDS", "~/conll")
     monkeypatch.setenv("SEARCHCTL_RESULTS", "~/scores")
     ended = shell(
-        *("eval", "word", "--model", chain, "--precision", "fp32", "--task", "pos", "--rival", "uni", "--steps", "2")
+        *("eval", "word", "--model", chain, "--precision", "fp32", "--task", "pos", "--baseline", "uni", "--steps", "2")
     )
     assert 0 == ended.code, ended.err
     assert (home / "scores").is_dir()
@@ -111,7 +111,7 @@ def test_every_step_on_every_task_as_json(shell: Any, chain: Path) -> None:
 
 @pytest.mark.usefixtures("words_folder")
 def test_what_is_there_is_read_back_and_another_task_needs_no_pass(shell: Any, chain: Path) -> None:
-    args = ("--rival", "bi", "--steps", "50", "--format", "json", "--task")
+    args = ("--baseline", "bi", "--steps", "50", "--format", "json", "--task")
     first = word(shell, chain, *args, "pos", "-v")
     assert first.code == 0, first.err
     assert "fp32 on cpu" in first.err
@@ -132,14 +132,14 @@ def test_what_is_there_is_read_back_and_another_task_needs_no_pass(shell: Any, c
     assert kept("*.npy") == states
     assert results.items() < kept("word-*.json").items()
     # Other training, other result, same states.
-    other = word(shell, chain, "--rival", "bi", "--steps", "51", "--format", "json", "--task", "pos")
+    other = word(shell, chain, "--baseline", "bi", "--steps", "51", "--format", "json", "--task", "pos")
     assert other.json["rows"][0]["tasks"]["pos"]["settings"]["steps"] == 51
     assert (kept("*.npy"), len(kept("word-*.json"))) == (states, 3)
 
 
 @pytest.mark.usefixtures("words_folder")
 def test_lost_states_give_the_same_numbers_again(shell: Any, chain: Path) -> None:
-    args = ("--rival", "mntp", "--steps", "60", "--format", "json", "--task", "chunk")
+    args = ("--baseline", "mntp", "--steps", "60", "--format", "json", "--task", "chunk")
     first = word(shell, chain, *args).json["rows"][0]["tasks"]["chunk"]
     for file in (shell.folder / "res").rglob("*"):
         if file.name in ("train-00000.npy",) or file.name.startswith("word-"):
@@ -151,7 +151,7 @@ def test_lost_states_give_the_same_numbers_again(shell: Any, chain: Path) -> Non
 
 @pytest.mark.usefixtures("words_folder")
 def test_the_table_has_steps_down_tasks_across_and_the_paper_beside(shell: Any, chain: Path) -> None:
-    args = ("--rival", "uni", "--rival", "bi", "--task", "ner", "--steps", "30")
+    args = ("--baseline", "uni", "--baseline", "bi", "--task", "ner", "--steps", "30")
     ended = word(shell, chain, *args, "--compare", "paper")
     assert ended.code == 0, ended.err
     header, uni, bi = ended.out.splitlines()
@@ -165,7 +165,7 @@ def test_the_table_has_steps_down_tasks_across_and_the_paper_beside(shell: Any, 
 
 @pytest.mark.usefixtures("words_folder")
 def test_words_beyond_the_limit_are_counted(shell: Any, chain: Path) -> None:
-    ended = word(shell, chain, "--rival", "bi", "--task", "pos", "--steps", "5", "--max-tokens", "4", "-f", "json")
+    ended = word(shell, chain, "--baseline", "bi", "--task", "pos", "--steps", "5", "--max-tokens", "4", "-f", "json")
     assert ended.code == 0, ended.err
     entry = ended.json["rows"][0]["tasks"]["pos"]
     lost = sum(entry["left_out"].values())
@@ -186,7 +186,7 @@ def test_a_malformed_line_ends_before_any_model_is_looked_for(shell: Any, words_
 
 @pytest.mark.usefixtures("words_folder")
 def test_a_step_that_the_model_has_not_is_an_error(shell: Any, chain: Path) -> None:
-    ended = word(shell, chain, "--rival", "simcse")
+    ended = word(shell, chain, "--baseline", "simcse")
     assert (ended.code, ended.out) == (2, "")
     assert "has no step simcse, it has uni, bi, mntp" in ended.err
     ended = shell("eval", "word", "--data", "conll", "--model", "hashing")

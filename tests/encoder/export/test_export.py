@@ -156,7 +156,7 @@ def test_a_folder_that_searchctl_would_pool_otherwise_is_not_opened_by_it(make: 
     assert any("does not open this folder with --model" in limit for limit in exported.limits)
     with pytest.raises(ModelFilesError, match="sentence-transformers folder") as caught:
         ours(tmp_path / "out")
-    assert caught.value.next_command == ("eval", "run", "--rival", str(tmp_path / "out"))
+    assert caught.value.next_command == ("eval", "run", "--baseline", str(tmp_path / "out"))
 
 
 def test_weighted_mean_without_prompts_is_equal(make: Make, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_settings_of_sentence_transformers_are_not_ignored(folder: Path, cache: 
     for place in (folder, adapter):
         with pytest.raises(ModelFilesError, match=r"--format merged.*write searchctl.json") as caught:
             resolve(config(place), cache=cache)
-        assert caught.value.next_command == ("eval", "run", "--rival", str(folder))
+        assert caught.value.next_command == ("eval", "run", "--baseline", str(folder))
     # Whoever trained on these weights has said how they are used.
     write_sidecar(adapter, Sidecar(pooling=Pooling.LAST))
     trained = tmp_path / "trained"

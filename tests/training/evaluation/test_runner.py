@@ -94,7 +94,7 @@ class Model:
 
 
 @dataclass
-class Rival:
+class Baseline:
     """A contender that remembers what it was asked to do."""
 
     label: str = "compass"
@@ -215,7 +215,7 @@ class Told:
 
 
 def run(
-    contenders: Sequence[Rival], makers: Sequence[Callable[[], Any]], folder: Path, **options: Any
+    contenders: Sequence[Baseline], makers: Sequence[Callable[[], Any]], folder: Path, **options: Any
 ) -> tuple[list[TaskScore], Told]:
     told = Told()
     scores = evaluate(contenders, [eval_task(make) for make in makers], ResultStore(folder), told=told, **options)
@@ -224,7 +224,7 @@ def run(
 
 def test_retrieval_score_by_hand_with_one_value_a_query(tmp_path: Path) -> None:
     """q1 (90 degrees) has b (80) before a (45): its answer stands second. q2 has its answer first."""
-    [score], _ = run([Rival()], [retrieval], tmp_path)
+    [score], _ = run([Baseline()], [retrieval], tmp_path)
     second = 1 / math.log2(3)
     assert Samples(kind="mean", ids=("q1", "q2"), values=(pytest.approx(second), 1.0)) == score.samples
     assert (second + 1) / 2 == pytest.approx(score.score, abs=1e-5)
@@ -242,13 +242,13 @@ def test_answers_count_down_to_rank_ten(tmp_path: Path) -> None:
     def make() -> Any:
         return retrieval_of({"q": "north"}, {text: text for text in ANGLES}, {"q": {"south": 1}})
 
-    [score], _ = run([Rival()], [make], tmp_path)
+    [score], _ = run([Baseline()], [make], tmp_path)
     assert 1 / math.log2(8) == pytest.approx(score.score, abs=1e-5)
 
 
 def test_sts_score_by_hand_with_one_value_a_pair(tmp_path: Path) -> None:
     """Cosines 0.985, 0.707, 0, -0.966 against gold 4, 5, 2, 0: two neighbours change places, 1 - 6 * 2 / (4 * 15)."""
-    [score], _ = run([Rival()], [sts], tmp_path)
+    [score], _ = run([Baseline()], [sts], tmp_path)
     assert 0.8 == pytest.approx(score.score)
     assert score.samples is not None
     assert ("spearman", ("0", "1", "2", "3"), (4.0, 5.0, 2.0, 0.0)) == (
@@ -277,27 +277,27 @@ def test_several_subsets_are_averaged_and_have_no_samples(tmp_path: Path) -> Non
         made.data_loaded = True
         return made
 
-    [score], _ = run([Rival()], [make], tmp_path)
+    [score], _ = run([Baseline()], [make], tmp_path)
     assert (1 + 0.5) / 2 == pytest.approx(score.score)
     assert score.samples is None
 
 
 def test_second_run_opens_nothing_and_leaves_the_files_alone(tmp_path: Path) -> None:
-    first, _ = run([Rival()], [retrieval, sts], tmp_path)
+    first, _ = run([Baseline()], [retrieval, sts], tmp_path)
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.json")}
-    rival = Rival()
-    second, told = run([rival], [retrieval, sts], tmp_path)
-    assert [] == rival.opened
+    baseline = Baseline()
+    second, told = run([baseline], [retrieval, sts], tmp_path)
+    assert [] == baseline.opened
     assert first == second
     assert [True, True] == [event.reused for event in told.of(Scored)]
     assert files == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.json")}
 
 
 def test_again_computes_anew(tmp_path: Path) -> None:
-    run([Rival()], [retrieval], tmp_path)
-    rival = Rival()
-    [score], told = run([rival], [retrieval], tmp_path, again=True)
-    assert ["by-hand"] == rival.opened
+    run([Baseline()], [retrieval], tmp_path)
+    baseline = Baseline()
+    [score], told = run([baseline], [retrieval], tmp_path, again=True)
+    assert ["by-hand"] == baseline.opened
     assert [False] == [event.reused for event in told.of(Scored)]
     assert [score] == ResultStore(tmp_path).all()
 
@@ -306,23 +306,23 @@ def test_again_takes_nothing_over_but_from_itself(tmp_path: Path) -> None:
     """Each encoding adds a file to the workspace, as vectors are kept there; the second one is interrupted."""
     found: list[list[str]] = []
 
-    def rival(*, stop: bool) -> Rival:
+    def baseline(*, stop: bool) -> Baseline:
         def doing(task: str, workspace: Path) -> None:
             found.append(sorted(path.name for path in workspace.glob("vectors-*")))
             (workspace / f"vectors-{len(found)}").mkdir()
             if stop and len(found) % 2 == 0:
                 raise KeyboardInterrupt
 
-        return Rival(doing=doing)
+        return Baseline(doing=doing)
 
     for again in (False, True, True):
         with pytest.raises(KeyboardInterrupt):
-            run([rival(stop=True)], [retrieval], tmp_path, again=again)
+            run([baseline(stop=True)], [retrieval], tmp_path, again=again)
     # The first --again began with nothing, the second with what the first had left.
     assert [[], ["vectors-1"], [], ["vectors-3"], ["vectors-3", "vectors-4"]] == found[:5]
-    run([rival(stop=False)], [retrieval], tmp_path, again=True)
+    run([baseline(stop=False)], [retrieval], tmp_path, again=True)
     assert "vectors-3" in found[-1]
-    run([rival(stop=False)], [retrieval], tmp_path, again=True)
+    run([baseline(stop=False)], [retrieval], tmp_path, again=True)
     assert [] == found[-2]
     assert [] == list((tmp_path / ".unfinished").iterdir())
 
@@ -331,7 +331,7 @@ def test_again_that_fails_before_it_encodes_leaves_nothing(tmp_path: Path) -> No
     def fail(task: str, workspace: Path) -> None:
         raise ValueError("no")
 
-    _, told = run([Rival(doing=fail)], [retrieval], tmp_path, again=True)
+    _, told = run([Baseline(doing=fail)], [retrieval], tmp_path, again=True)
     assert 1 == len(told.of(Failed))
     assert [] == list((tmp_path / ".unfinished").iterdir())
 
@@ -340,7 +340,7 @@ def test_other_instructions_are_another_score(tmp_path: Path) -> None:
     told = Told()
     for query in ("Find it", "Find it", "", None):
         task = eval_task(retrieval, instructions=TaskInstructions(query=query))
-        evaluate([Rival()], [task], ResultStore(tmp_path), told=told)
+        evaluate([Baseline()], [task], ResultStore(tmp_path), told=told)
     assert [False, True, False, False] == [event.reused for event in told.of(Scored)]
     assert {"Find it", "", None} == {s.settings["instructions"]["query"] for s in ResultStore(tmp_path).all()}  # type: ignore[call-overload, index]
 
@@ -358,19 +358,19 @@ def test_other_instructions_are_another_score(tmp_path: Path) -> None:
 def test_instructions_are_no_setting_of_those_who_read_none(
     kind: Any, details: dict[str, Any], computed: int, tmp_path: Path
 ) -> None:
-    class Kind(Rival):
+    class Kind(Baseline):
         def identify(self) -> Identity:
             return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
 
-    rival = Kind()
+    baseline = Kind()
     for query in ("Find it", "Look for it"):
         task = eval_task(retrieval, instructions=TaskInstructions(query=query))
-        evaluate([rival], [task], ResultStore(tmp_path), told=lambda event: None)
-    assert computed == len(rival.opened) == len(ResultStore(tmp_path).all())
+        evaluate([baseline], [task], ResultStore(tmp_path), told=lambda event: None)
+    assert computed == len(baseline.opened) == len(ResultStore(tmp_path).all())
 
 
 def test_a_score_kept_with_instructions_is_read_by_those_who_read_none(tmp_path: Path) -> None:
-    class Bm25(Rival):
+    class Bm25(Baseline):
         def identify(self) -> Identity:
             return Identity(label="bm25", kind="bm25", name="bm25", fingerprint="f")
 
@@ -379,30 +379,30 @@ def test_a_score_kept_with_instructions_is_read_by_those_who_read_none(tmp_path:
     store = ResultStore(tmp_path / "old")
     store.prepare()
     store.save(replace(score, settings={"instructions": told, **score.settings}))
-    rival = Bm25()
-    [found], _ = run([rival], [retrieval], tmp_path / "old")
-    assert ([], score.score) == (rival.opened, found.score)
+    baseline = Bm25()
+    [found], _ = run([baseline], [retrieval], tmp_path / "old")
+    assert ([], score.score) == (baseline.opened, found.score)
 
 
 def test_process_that_waited_for_another_takes_its_score(tmp_path: Path) -> None:
     task, store = eval_task(retrieval), ResultStore(tmp_path)
-    [there], _ = run([Rival()], [retrieval], tmp_path / "elsewhere")
-    waits, rival, scores = threading.Event(), Rival(), list[TaskScore]()
+    [there], _ = run([Baseline()], [retrieval], tmp_path / "elsewhere")
+    waits, baseline, scores = threading.Event(), Baseline(), list[TaskScore]()
 
     def told(event: EvalEvent) -> None:
         if isinstance(event, Waiting):
             waits.set()
 
-    thread = threading.Thread(target=lambda: scores.extend(evaluate([rival], [task], store, told=told)))
-    with store.claim(rival.identify(), task, settings_of(task), waiting=lambda: None):
+    thread = threading.Thread(target=lambda: scores.extend(evaluate([baseline], [task], store, told=told)))
+    with store.claim(baseline.identify(), task, settings_of(task), waiting=lambda: None):
         thread.start()
         assert waits.wait(20)
         store.save(there)
     thread.join(20)
-    assert ([there], []) == (scores, rival.opened)
+    assert ([there], []) == (scores, baseline.opened)
 
 
-class Searching(Rival):
+class Searching(Baseline):
     """One of several contenders that rank the same collection."""
 
     def identify(self) -> Identity:
@@ -436,30 +436,32 @@ def test_work_shared_with_a_pair_that_another_process_scores_is_removed(tmp_path
 def test_contender_is_closed_after_its_last_task_and_before_the_next_is_opened(tmp_path: Path) -> None:
     order: list[str] = []
 
-    class Closing(Rival):
+    class Closing(Baseline):
         def close(self) -> None:
             order.append(f"close {self.label}")
 
     def note(label: str) -> Callable[[str, Path], None]:
         return lambda task, workspace: order.append(f"{task} {label}")
 
-    rivals = [Closing(label="a", doing=note("a")), Closing(label="b", fingerprint="b", doing=note("b"))]
-    run(rivals, [retrieval, sts], tmp_path)
+    baselines = [Closing(label="a", doing=note("a")), Closing(label="b", fingerprint="b", doing=note("b"))]
+    run(baselines, [retrieval, sts], tmp_path)
     whole = ["by-hand", "pairs-by-hand", "close"]
     assert [f"{what} {label}" for label in "ab" for what in whole] == list(dict.fromkeys(order))
 
 
 def test_equal_contenders_are_measured_once_under_the_first_label(tmp_path: Path) -> None:
-    rivals = [Rival(label="model"), Rival(label="bi"), Rival(label="other", fingerprint="b")]
-    scores, told = run(rivals, [retrieval, sts], tmp_path)
-    assert [["by-hand", "pairs-by-hand"], [], ["by-hand", "pairs-by-hand"]] == [rival.opened for rival in rivals]
+    baselines = [Baseline(label="model"), Baseline(label="bi"), Baseline(label="other", fingerprint="b")]
+    scores, told = run(baselines, [retrieval, sts], tmp_path)
+    assert [["by-hand", "pairs-by-hand"], [], ["by-hand", "pairs-by-hand"]] == [
+        baseline.opened for baseline in baselines
+    ]
     assert ["model", "model", "other", "other"] == [score.who.label for score in scores]
     assert [(number, 4) for number in (1, 2, 3, 4)] == [(e.pair.number, e.pair.total) for e in told.of(Scored)]
-    swapped = [Rival(label="bi"), Rival(label="model")]
+    swapped = [Baseline(label="bi"), Baseline(label="model")]
     again, _ = run(swapped, [retrieval, sts], tmp_path)
     assert ["bi", "bi"] == [score.who.label for score in again]
     assert ["model"] * 2 + ["other"] * 2 == sorted(score.who.label for score in ResultStore(tmp_path).all())
-    assert [[], []] == [rival.opened for rival in swapped]
+    assert [[], []] == [baseline.opened for baseline in swapped]
 
 
 def test_settings_name_instructions_seed_and_the_version_of_mteb() -> None:
@@ -474,11 +476,11 @@ def test_settings_name_instructions_seed_and_the_version_of_mteb() -> None:
 def test_same_evaluation_twice_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
     """Classification draws its training samples: the draw must not depend on what was drawn before."""
     makers = [retrieval, sts, classification]
-    first, _ = run([Rival()], makers, tmp_path / "first")
+    first, _ = run([Baseline()], makers, tmp_path / "first")
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
-    second, _ = run([Rival()], list(reversed(makers)), tmp_path / "second")
+    second, _ = run([Baseline()], list(reversed(makers)), tmp_path / "second")
     by_name = {score.task: score for score in second}
     for score in first:
         other = by_name[score.task]
@@ -487,8 +489,8 @@ def test_same_evaluation_twice_is_the_same_to_the_last_bit(tmp_path: Path) -> No
 
 
 def test_unsupported_pair_is_told(tmp_path: Path) -> None:
-    rivals = [Rival(types=("Retrieval",)), Rival(label="b", fingerprint="b")]
-    scores, told = run(rivals, [sts, retrieval], tmp_path)
+    baselines = [Baseline(types=("Retrieval",)), Baseline(label="b", fingerprint="b")]
+    scores, told = run(baselines, [sts, retrieval], tmp_path)
     assert [("compass", "by-hand"), ("b", "pairs-by-hand"), ("b", "by-hand")] == [(s.who.label, s.task) for s in scores]
     [event] = told.of(NotApplicable)
     assert ("compass", "pairs-by-hand", 1, 4) == (
@@ -504,11 +506,11 @@ def test_error_in_one_task_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
         if task == "by-hand":
             raise RuntimeError("out of memory")
 
-    scores, told = run([Rival(doing=fail)], [retrieval, sts], tmp_path)
+    scores, told = run([Baseline(doing=fail)], [retrieval, sts], tmp_path)
     assert ["pairs-by-hand"] == [score.task for score in scores]
     [failed] = told.of(Failed)
     assert ("by-hand", "out of memory") == (failed.pair.task, str(failed.error))
-    mended = Rival()
+    mended = Baseline()
     scores, told = run([mended], [retrieval, sts], tmp_path)
     assert ["by-hand"] == mended.opened
     assert ["by-hand", "pairs-by-hand"] == [score.task for score in scores]
@@ -518,11 +520,11 @@ def test_malformed_data_ends_the_run_before_anything_is_encoded(tmp_path: Path) 
     def malformed() -> Any:
         raise DataError(Path("queries.jsonl"), "no _id", line=3)
 
-    rival = Rival()
+    baseline = Baseline()
     tasks = [eval_task(retrieval), replace(eval_task(sts), make=malformed)]
     with pytest.raises(DataError, match=r"queries\.jsonl, line 3: no _id"):
-        evaluate([rival], tasks, ResultStore(tmp_path), told=Told())
-    assert [] == rival.opened
+        evaluate([baseline], tasks, ResultStore(tmp_path), told=Told())
+    assert [] == baseline.opened
 
 
 def test_data_of_the_hub_are_not_read_beforehand(tmp_path: Path) -> None:
@@ -534,7 +536,7 @@ def test_data_of_the_hub_are_not_read_beforehand(tmp_path: Path) -> None:
 
     task = replace(eval_task(retrieval), make=make, data="hub by-hand@1")
     told = Told()
-    evaluate([Rival()], [task], ResultStore(tmp_path), told=told)
+    evaluate([Baseline()], [task], ResultStore(tmp_path), told=told)
     assert ["made"] == made
     assert [Planned(total=1, todo={1: None})] == told.of(Planned)
 
@@ -547,8 +549,8 @@ def test_plan_counts_what_must_be_computed_with_its_size(tmp_path: Path) -> None
             self.dataset = retrieval().dataset
             self.data_loaded = True
 
-    run([Rival()], [sts], tmp_path)
-    _, told = run([Rival(types=("STS", "Retrieval"))], [Late, sts, classification], tmp_path)
+    run([Baseline()], [sts], tmp_path)
+    _, told = run([Baseline(types=("STS", "Retrieval"))], [Late, sts, classification], tmp_path)
     [plan] = told.of(Planned)
     assert (3, [1]) == (plan.total, list(plan.todo))
     texts = "north east north-east almost north south east"
@@ -556,7 +558,7 @@ def test_plan_counts_what_must_be_computed_with_its_size(tmp_path: Path) -> None
 
 
 def test_events_come_in_order_with_the_progress_of_encoding(tmp_path: Path) -> None:
-    _, told = run([Rival()], [retrieval], tmp_path)
+    _, told = run([Baseline()], [retrieval], tmp_path)
     kinds = [type(event) for event in told.events if not isinstance(event, Remark)]
     assert [Planned, Begun, Encoding, Encoding, Scored] == kinds
     assert 18.0 == told.of(Encoding)[0].pulse.tokens_per_s
@@ -572,7 +574,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_workspace(tmp_path: Path) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run([Rival(doing=press)], [retrieval, sts], tmp_path)
+        run([Baseline(doing=press)], [retrieval, sts], tmp_path)
     assert ["by-hand"] == [score.task for score in ResultStore(tmp_path).all()]
     assert not seen[0].exists()
     assert "half" == (seen[-1] / "vectors").read_text()
@@ -582,7 +584,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_workspace(tmp_path: Path) -> None
     def look(task: str, workspace: Path) -> None:
         found.append((workspace / "vectors").read_text())
 
-    after = Rival(doing=look)
+    after = Baseline(doing=look)
     scores, _ = run([after], [retrieval, sts], tmp_path)
     assert (["pairs-by-hand"], ["half", "half"]) == (after.opened, found)
     assert 2 == len(scores)
@@ -592,10 +594,10 @@ def test_ctrl_c_keeps_what_is_finished_and_the_workspace(tmp_path: Path) -> None
 def test_half_written_predictions_of_a_killed_run_do_no_harm(tmp_path: Path) -> None:
     task = eval_task(sts)
     store = ResultStore(tmp_path)
-    left = store.workspace(Rival().identify(), task, settings_of(task)) / "predictions"
+    left = store.workspace(Baseline().identify(), task, settings_of(task)) / "predictions"
     left.mkdir()
     (left / "pairs-by-hand_predictions.json").write_text('{"default": {"test": {"cos')
-    [score], _ = run([Rival()], [sts], tmp_path)
+    [score], _ = run([Baseline()], [sts], tmp_path)
     assert 0.8 == pytest.approx(score.score)
 
 
@@ -606,7 +608,7 @@ def test_score_that_is_no_number_fails_the_task(tmp_path: Path) -> None:
         made.dataset = DatasetDict({"test": Dataset.from_list(rows)})
         return made
 
-    scores, told = run([Rival()], [make], tmp_path)
+    scores, told = run([Baseline()], [make], tmp_path)
     assert [] == scores
     assert "cosine_spearman is nan" in str(told.of(Failed)[0].error)
     assert [] == ResultStore(tmp_path).all()
@@ -626,7 +628,7 @@ class Searcher:
 
 
 def test_model_that_leaves_queries_out_does_not_get_their_mean(tmp_path: Path) -> None:
-    scores, told = run([Rival(make_model=Searcher)], [retrieval], tmp_path)
+    scores, told = run([Baseline(make_model=Searcher)], [retrieval], tmp_path)
     assert [] == scores
     assert "1 of 2 queries were scored" in str(told.of(Failed)[0].error)
 
@@ -637,7 +639,7 @@ def test_what_libraries_say_is_told_and_not_printed(tmp_path: Path, capfd: pytes
         logging.getLogger("mteb.tasks").info("chatter")
         warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
 
-    _, told = run([Rival(doing=warn)], [retrieval], tmp_path)
+    _, told = run([Baseline(doing=warn)], [retrieval], tmp_path)
     messages = [event.message for event in told.of(Remark)]
     assert {"a scoring bug", "deprecated"} <= set(messages)
     assert "chatter" not in messages
@@ -673,5 +675,5 @@ def test_task_of_several_tasks_is_their_mean_without_samples(tmp_path: Path) -> 
         return Both()
 
     task = replace(eval_task(sts), name="both", make=both, data="hub both@1")
-    [score] = evaluate([Rival()], [task], ResultStore(tmp_path), told=Told())
+    [score] = evaluate([Baseline()], [task], ResultStore(tmp_path), told=Told())
     assert (pytest.approx(0.9), None) == (score.score, score.samples)

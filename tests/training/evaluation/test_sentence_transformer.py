@@ -1,4 +1,4 @@
-"""Sentence-transformers models as rivals: by their own prompts and similarity, wherever their files lie."""
+"""Sentence-transformers models as baselines: by their own prompts and similarity, wherever their files lie."""
 
 import shutil
 from collections.abc import Callable
@@ -28,7 +28,7 @@ STS = EvalTask(
     name="sts",
     task_type="STS",
     data="-",
-    instructions=TaskInstructions(query="not for a rival", document="not for a rival"),
+    instructions=TaskInstructions(query="not for a baseline", document="not for a baseline"),
     make=lambda: pytest.fail("a contender needs no data"),
 )
 
@@ -101,7 +101,7 @@ def test_a_text_of_just_the_limit_is_not_cut(st_model: Path, tmp_path: Path) -> 
         assert (24, 1) == (opened.meter.tokens, opened.meter.truncated)
 
 
-def test_a_rivals_killed_task_goes_on_too(st_model: Path, tmp_path: Path) -> None:
+def test_a_baseline_s_killed_task_goes_on_too(st_model: Path, tmp_path: Path) -> None:
     contender = parse(str(st_model), tmp_path)
     first, tokens = measure(contender, TEXTS, tmp_path / "work")
     contender.close()
@@ -110,7 +110,7 @@ def test_a_rivals_killed_task_goes_on_too(st_model: Path, tmp_path: Path) -> Non
     assert tokens > 0 == tokens_again
 
 
-def test_who_a_rival_is_depends_on_its_files_and_not_on_their_place(st_model: Path, tmp_path: Path) -> None:
+def test_who_a_baseline_is_depends_on_its_files_and_not_on_their_place(st_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(st_model, copy)
     (copy / "README.md").write_text("another card")
@@ -146,7 +146,7 @@ def test_a_package_without_a_model_is_unknown() -> None:
         parse("pytest")
 
 
-def test_a_rival_that_does_not_load_is_an_error_that_names_the_folder(st_model: Path, tmp_path: Path) -> None:
+def test_a_baseline_that_does_not_load_is_an_error_that_names_the_folder(st_model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "modules.json").write_text((st_model / "modules.json").read_text())

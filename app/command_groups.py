@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models.commands", "The encoders known by name: list, fetch, describe, export, promote."),
     "eval": (
         "evaluate.commands",
-        "Measure encoders beside their baselines, on standard tasks, local data or your own collection.",
+        "Measure encoders beside baselines, on standard tasks, local data or your own collection.",
     ),
     "probe": (
         "probe.command",

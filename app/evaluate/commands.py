@@ -470,7 +470,7 @@ def word(
 eval = typer.Typer(
     add_completion=False,
     cls=DefaultGroup,
-    help="Measure encoders beside their baselines, on standard tasks, local data or your own collection.",
+    help="Measure encoders beside baselines, on standard tasks, local data or your own collection.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

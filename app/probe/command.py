@@ -51,7 +51,48 @@ TextFile = Annotated[
 HtmlFile = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write all of it as one page with pictures.")
 ]
-PngFile = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write the heat map as a picture.")]
+PngFile = Annotated[
+    Path | None,
+    typer.Option("--png", metavar="FILE", help="Write the heat map, or with --depth the curve, as a picture."),
+]
+DEPTH = "Options of --depth"
+Depth = Annotated[
+    bool,
+    typer.Option(
+        "--depth",
+        help="Instead of all that: what the first layers alone score, for every number of them, to choose "
+        "`train run --layers N` by.",
+        rich_help_panel=DEPTH,
+    ),
+]
+Dev = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--dev",
+        metavar="FILE",
+        help='Sentence pairs {"a", "b", "score"} that each depth is scored on by Spearman correlation; several times '
+        "for their mean.",
+        rich_help_panel=DEPTH,
+    ),
+]
+TeacherOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        metavar="NAME|FOLDER",
+        help="Score each depth after a map to the vectors of this encoder too, as for `train run --teacher`.",
+        rich_help_panel=DEPTH,
+    ),
+]
+TextsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--texts",
+        metavar="FILE",
+        help='What the map is fitted on: {"text"} in JSON lines, also .gz, or a text a line.',
+        rich_help_panel=DEPTH,
+    ),
+]
 
 
 def probe(
@@ -61,6 +102,10 @@ def probe(
     text: TextFile = None,
     html: HtmlFile = None,
     png: PngFile = None,
+    depth: Depth = False,
+    dev: Dev = None,
+    teacher: TeacherOption = None,
+    texts: TextsFile = None,
     chain: Chain = None,
     adapter: Adapters = None,
     max_tokens: MaxTokens = None,
@@ -84,22 +129,28 @@ def probe(
       searchctl probe smollm2-135m --chain 0
       searchctl probe ./my-model --html probe.html
       searchctl probe qwen3-0.6b --text paragraph.txt --format json
+      searchctl probe smollm2-135m --depth --dev pairs.jsonl
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from .run import ProbeRequest, run_probe
 
-    run_probe(
-        terminal,
-        ProbeRequest(
-            model=model,
-            chain=chain,
-            adapters=tuple(adapter or ()),
-            max_tokens=max_tokens,
-            precision=precision,
-            device=device,
-            text=text,
-            html=html,
-            png=png,
-            form=form,
-        ),
+    request = ProbeRequest(
+        model=model,
+        chain=chain,
+        adapters=tuple(adapter or ()),
+        max_tokens=max_tokens,
+        precision=precision,
+        device=device,
+        text=text,
+        html=html,
+        png=png,
+        form=form,
+    )
+    if not (depth or dev or teacher or texts):
+        run_probe(terminal, request)
+        return
+    from .depth import DepthOptions, run_depth
+
+    run_depth(
+        terminal, request, DepthOptions(depth=depth, dev=tuple(dev or ()), teacher=tuple(teacher or ()), texts=texts)
     )

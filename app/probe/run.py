@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from ..terminal.progress import pull_bar
 from ..terminal.wording import duration
 
 if TYPE_CHECKING:
+    from ...encoder.transformer import TransformerEncoder
     from ...training.probing.probe import ProbeProgress
     from .report import Subject
 
@@ -47,7 +47,8 @@ def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
         if path is not None:
             check_target(option, path)
     text = None if request.text is None else _paragraph(request.text)
-    subject = _probed(terminal, _config(request), text)
+    # As the model was made: a model that fails the bidirectional proof must load to be looked at.
+    subject = _probed(terminal, config_of(request, Attention.CAUSAL), text)
     tolerance = subject.probe.tolerance
     if tolerance.cut:
         terminal.notice(
@@ -65,14 +66,13 @@ def run_probe(terminal: Terminal, request: ProbeRequest) -> None:
         show_probe(terminal, subject)
 
 
-def _config(request: ProbeRequest) -> EncoderConfig:
+def config_of(request: ProbeRequest, attention: Attention) -> EncoderConfig:
     """Return the model to look into. Raises AppError for the encoder that is none."""
     choice = choice_of(
         model=request.model,
         adapter=list(request.adapters),
         pooling=None,
-        # As the model was made: a model that fails the bidirectional proof must load to be looked at.
-        attention=Attention.CAUSAL,
+        attention=attention,
         method=None,
         dim=None,
         max_tokens=request.max_tokens,
@@ -90,19 +90,15 @@ def _config(request: ProbeRequest) -> EncoderConfig:
 
 def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subject:
     """Load the model and look into it; `text` None is the built-in paragraph."""
-    with ExitStack() as stack:
-        pulling = stack.enter_context(pull_bar(terminal, config.model))
-        encoder = LazyEncoder(config, talk_to(terminal, pulling)).open()
-        from ...encoder.models.resolve import resolve
-        from ...encoder.transformer import TransformerEncoder
-        from ...training.probing.probe import probe_model
-        from ...training.probing.tolerance import PARAGRAPH
-        from ...training.recipe import adapter_name
-        from .report import Subject
+    encoder = open_probed(terminal, config)
+    from ...encoder.models.resolve import resolve
+    from ...training.probing.probe import probe_model
+    from ...training.probing.tolerance import PARAGRAPH
+    from ...training.recipe import adapter_name
+    from .report import Subject
 
-        assert isinstance(encoder, TransformerEncoder)
-        adapters = resolve(config, cache=cache_folder()).adapters
-        update = stack.enter_context(terminal.progress("Probing"))
+    adapters = resolve(config, cache=cache_folder()).adapters
+    with terminal.progress("Probing") as update:
         probe = probe_model(
             encoder,
             text=PARAGRAPH if text is None else text,
@@ -112,6 +108,16 @@ def _probed(terminal: Terminal, config: EncoderConfig, text: str | None) -> Subj
     has_own = len(adapters) > len(config.adapters)
     bare = f"searchctl probe {shlex.quote(config.model)}{' --chain 0' if has_own else ''}"
     return Subject(probe=probe, adapters=tuple(str(folder) for folder in adapters), bare=bare)
+
+
+def open_probed(terminal: Terminal, config: EncoderConfig) -> TransformerEncoder:
+    """Return the model of `config_of`, loaded, and pulled before where it is missing."""
+    with pull_bar(terminal, config.model) as pulling:
+        encoder = LazyEncoder(config, talk_to(terminal, pulling)).open()
+    from ...encoder.transformer import TransformerEncoder
+
+    assert isinstance(encoder, TransformerEncoder)
+    return encoder
 
 
 class ProbeWords:

@@ -163,7 +163,7 @@ def run(
 
 PlanFile = Annotated[
     Path,
-    typer.Option("--plan", metavar="FILE", help="The plan, as `searchctl dedup plan` wrote it.", show_default=False),
+    typer.Argument(metavar="PLAN", help="The plan, as `searchctl dedup plan` wrote it.", show_default=False),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it; without it nothing is changed.")]
 SkipChanged = Annotated[
@@ -194,8 +194,8 @@ def apply(
 
     [bold]Examples[/bold]
 
-      searchctl dedup apply --plan plan.json
-      searchctl dedup apply --plan plan.json --yes
+      searchctl dedup apply plan.json
+      searchctl dedup apply plan.json --yes
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from .apply_report import ApplyRequest, run_apply

@@ -157,7 +157,7 @@ def test_a_kept_file_that_changed_between_a_kill_and_the_next_run(house: House, 
     if change == "other bytes":
         house.shell.write("keep/b.md", HERON.upper())
     write_plan(house.root / "plan.json", plan)
-    ended = house.shell("dedup", "apply", "--plan", "plan.json", "--yes", "--format", "json")
+    ended = house.shell("dedup", "apply", "plan.json", "--yes", "--format", "json")
     assert 3 == ended.code
     assert "docs/c.md stays: the kept file keep/b.md" in ended.err
     assert [None, True] == [action["reason"] and "kept file" in action["reason"] for action in ended.json["actions"]]
@@ -172,10 +172,10 @@ def test_what_is_left_is_named_and_done_by_the_same_command_later(house: House) 
     first = house.apply(plan, at("apply:checked", lambda: house.shell.write("docs/c.md", "my new text\n")))
     assert (("docs/a.md",), {"docs/c.md": "it changed meanwhile"}) == (first.moved, first.left)
     write_plan(house.root / "plan.json", plan)
-    again = house.shell("dedup", "apply", "--plan", "plan.json", "--yes")
+    again = house.shell("dedup", "apply", "plan.json", "--yes")
     assert (3, True) == (again.code, "docs/c.md: it has changed" in again.err)
     house.shell.write("docs/c.md", HERON)
-    shown = house.shell("dedup", "apply", "--plan", "plan.json")
+    shown = house.shell("dedup", "apply", "plan.json")
     assert (0, True, True) == (shown.code, "1 of the plan's 2 actions" in shown.err, "1 file," in shown.out)
     second = house.apply(plan)
     assert (("docs/c.md",), {}, {"docs/a.md"}) == (second.moved, second.left, second.before)
@@ -376,7 +376,7 @@ def test_commands_in_messages_name_the_collection(house: House) -> None:
     with pytest.raises(Killed):
         house.apply(house.plan("docs/a.md"), at("apply:kept", kill))
     write_plan(house.root / "plan.json", house.plan("docs/c.md"))
-    refused = house.shell("dedup", "apply", "--plan", "plan.json", *named)
+    refused = house.shell("dedup", "apply", "plan.json", *named)
     assert f"--collection {house.collection}\n" in refused.err
     (manifest,) = (house.root / ".searchctl-trash").glob("*/manifest.json")
     manifest.write_text("{}")

@@ -232,8 +232,10 @@ class Application:
                 held.enter_context(writers_kept_out(other))
             except StorageError as error:
                 _log.warning(
-                    f"{other}, which the kept files are in, cannot be locked ({error.__cause__}): going on without. "
-                    "Take nothing out of it until this has ended"
+                    "%s, which the kept files are in, cannot be locked (%s): going on without. "
+                    "Take nothing out of it until this has ended",
+                    other,
+                    error.__cause__,
                 )
             yield
 

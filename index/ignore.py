@@ -91,33 +91,6 @@ def _hides(root: Path, levels: Sequence[IgnoreLevel], *, below: Path) -> bool:
     return any(ignored_by(folder, levels, is_dir=True) is not None for folder in between)
 
 
-def hides_root(root: Path, base: Path, text: str) -> bool:
-    """Return whether a .searchctlignore of `base` with this text hides `root` below it.
-
-    A walk that names `root` pays no heed to that file then."""
-    own = base / OWN_IGNORE_FILE
-    level = IgnoreLevel(base=base, specs=((own, _parsed(text, own)),))
-    return base in root.parents and _hides(root, (level,), below=base)
-
-
-def hidden_by_text(file: Path, root: Path, base: Path, text: str) -> bool:
-    """Return whether a walk of `root` leaves out `file` below it once the .searchctlignore of `base` has this text.
-
-    Only ignore files that say something of the file itself are asked, as one that hides its folder does already."""
-    if root == file:
-        return False  # a root that is a file is taken whatever the ignore rules say
-    own = base / OWN_IGNORE_FILE
-    folders = [folder for folder in reversed(file.parents) if folder == root or root in folder.parents]
-    found = (*ancestor_levels(root, base), *filter(None, map(load_level, folders)))
-    levels = {level.base: level for level in found}
-    others = tuple(pair for pair in levels[base].specs if pair[0] != own) if base in levels else ()
-    new = IgnoreLevel(base=base, specs=((own, _parsed(text, own)), *others))
-    if base == root or base not in root.parents or not _hides(root, (new,), below=base):
-        levels[base] = new
-    chain = sorted(levels.values(), key=lambda level: len(level.base.parts))
-    return ignored_by(file, chain, is_dir=False) is not None
-
-
 def ignored_by(path: Path, levels: Sequence[IgnoreLevel], *, is_dir: bool) -> Path | None:
     """Return the ignore file that hides `path`, None when it is to be indexed."""
     full = str(path) + ("/" if is_dir else "")
@@ -141,10 +114,6 @@ def _load(path: Path) -> GitIgnoreSpec:
         raise IndexRoomError(
             f"{path}: cannot read this ignore file ({reason}). Make it readable, or index without ignore rules."
         ) from error
-    return _parsed(text, path)
-
-
-def _parsed(text: str, path: Path) -> GitIgnoreSpec:
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return parse_patterns(map(_with_ranges_of_git, lines), str(path))
 

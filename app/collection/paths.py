@@ -119,6 +119,8 @@ def shown_path(path: Path) -> str:
         relative = os.path.relpath(path)
     except ValueError:  # another drive
         return str(path)
+    if relative.startswith("-"):  # in a command it would be an option
+        return f"./{relative}"
     return relative if relative.count("..") <= 2 else str(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import stat
@@ -26,7 +25,6 @@ from ..collection.paths import absolute_path
 from ..errors import AppError, ExitCode
 from .checks import Checked, check_collection, check_plan
 from .files import DoesNotFitError, KeptFiles, said
-from .ignore import plan_change, read_ignore, write_change
 from .plan import Kept, Plan, plan_to_json
 from .trash import (
     DISK_IS_FULL,
@@ -36,7 +34,6 @@ from .trash import (
     ROWS_FILE,
     Manifest,
     Moved,
-    Origin,
     State,
     Step,
     Trash,
@@ -182,7 +179,6 @@ class Application:
         self,
         path: Path,
         plan: Plan,
-        origin: Origin,
         talk: Talk,
         *,
         skip_changed: bool = False,
@@ -191,13 +187,12 @@ class Application:
         """`path` is the collection's own folder; `told` hears the share of the files done and a word."""
         self._path = path
         self._plan = plan
-        self._origin = origin
         self._talk = talk
         self._step: Step = talk.step or (lambda name: None)
         self._skip_changed = skip_changed
         self._told = told
         self._trash = Trash(path)
-        self._digest = plan_digest(plan, origin)
+        self._digest = plan_digest(plan)
 
     def look(self) -> Outlook:
         """Return what `apply` would do; nothing is changed. Raises AppError for a plan of another collection."""
@@ -237,8 +232,10 @@ class Application:
                 held.enter_context(writers_kept_out(other))
             except StorageError as error:
                 _log.warning(
-                    f"{other}, which the kept files are in, cannot be locked ({error.__cause__}): going on without. "
-                    "Take nothing out of it until this has ended"
+                    "%s, which the kept files are in, cannot be locked (%s): going on without. "
+                    "Take nothing out of it until this has ended",
+                    other,
+                    error.__cause__,
                 )
             yield
 
@@ -258,9 +255,7 @@ class Application:
         earlier = begun if begun is not None or rest else done
         if earlier is not None:
             return Outlook(checked=Checked(), earlier=earlier, before=frozenset(before))
-        # An ignore file that cannot be added to is said before anything is written.
-        ignored = (read_ignore(self._trash.root) or "") if self._origin is Origin.INDEX else ""
-        checked = check_plan(replace(self._plan, actions=rest), collection, self._origin, ignored=ignored)
+        checked = check_plan(replace(self._plan, actions=rest), collection)
         return Outlook(checked=checked, earlier=None, before=frozenset(before))
 
     def _refuse(self, outlook: Outlook) -> None:
@@ -294,11 +289,9 @@ class Application:
             id="",
             made=datetime.now().astimezone(),
             state=State.APPLYING,
-            origin=self._origin,
             collection=self._path.name,
             plan=self._digest,
             files=files,
-            ignore=None,
         )
         return self._trash.begin(manifest, step=self._step)
 
@@ -307,15 +300,11 @@ class Application:
         rows = self._trash.path_of(manifest) / ROWS_FILE
         keeper.keep([file.path for file in manifest.files], rows)
         self._step("apply:kept")
-        left: Mapping[str, str] = {}
-        if manifest.origin is Origin.FILES:
-            kept = KeptFiles(self._trash.root, outlook.checked.kept)
-            goes = {action.path: action.kept for action in self._plan.actions}
-            continued = outlook.earlier is not None
-            moving = Moving(self._trash, manifest, kept, goes, continued=continued, step=self._step, told=self._told)
-            left = moving.run()
-        else:
-            manifest = self._ignore(manifest)
+        kept = KeptFiles(self._trash.root, outlook.checked.kept)
+        goes = {action.path: action.kept for action in self._plan.actions}
+        continued = outlook.earlier is not None
+        moving = Moving(self._trash, manifest, kept, goes, continued=continued, step=self._step, told=self._told)
+        left = moving.run()
         taken = tuple(file for file in manifest.files if file.path not in left)
         keeper.set_aside({file.path for file in taken}, rows)
         self._step("apply:set-aside")
@@ -323,15 +312,6 @@ class Application:
         manifest = self._trash.update(manifest, state=State.APPLIED if taken else State.UNDONE, files=taken)
         self._step("apply:done")
         return self._applied(manifest, outlook, left)
-
-    def _ignore(self, manifest: Manifest) -> Manifest:
-        folder = self._trash.path_of(manifest)
-        change = plan_change(self._trash.root, manifest, self._trash.manifests())
-        if change is not None:
-            manifest = self._trash.update(manifest, ignore=change)
-            self._step("ignore:noted")
-            write_change(self._trash.root, folder, manifest, step=self._step)
-        return manifest
 
     def _applied(
         self, manifest: Manifest, outlook: Outlook, left: Mapping[str, str], *, repeated: bool = False
@@ -347,9 +327,9 @@ class Application:
         )
 
 
-def plan_digest(plan: Plan, origin: Origin) -> str:
+def plan_digest(plan: Plan) -> str:
     """Return what tells an apply of this plan from others, however its file is laid out."""
-    return blake3(json.dumps([origin.value, plan_to_json(plan)]).encode()).hexdigest()
+    return blake3(plan_to_json(plan).encode()).hexdigest()
 
 
 def targets_of(paths: Iterable[str]) -> dict[str, str]:
@@ -392,8 +372,8 @@ def _unfinished(manifest: Manifest) -> AppError:
         begun = f"{manifest.id} is being taken back, and not to its end: finish that first"
         return AppError(begun, code=ExitCode.INCOMPLETE, next_command=undo)
     return AppError(
-        f"{manifest.id}, of another plan or with another --from, was begun and is not finished: take it back, or "
-        "finish it with the command that began it",
+        f"{manifest.id}, of another plan, was begun and is not finished: take it back, or finish it with the command "
+        "that began it",
         code=ExitCode.INCOMPLETE,
         next_command=undo,
     )

@@ -20,7 +20,7 @@ from ..terminal.wording import many, size
 from .apply import Application, Applied, Outlook
 from .checks import Checked
 from .plan import Action, Plan, read_plan
-from .trash import Manifest, Origin, State, Trash
+from .trash import Manifest, State, Trash
 from .undo import Undoing, Undone
 
 SCHEMA = 1
@@ -33,7 +33,6 @@ class ApplyRequest:
     """What the person asked for."""
 
     plan: Path
-    origin: Origin
     yes: bool
     skip_changed: bool
     form: ReportFormat
@@ -44,14 +43,7 @@ def run_apply(terminal: Terminal, request: ApplyRequest, given: Path | None) -> 
     plan = read_plan(request.plan)
     path = existing_collection(given)
     with terminal.progress("Applying") as told:
-        application = Application(
-            path,
-            plan,
-            request.origin,
-            Talk(),
-            skip_changed=request.skip_changed,
-            told=told,
-        )
+        application = Application(path, plan, Talk(), skip_changed=request.skip_changed, told=told)
         # A plan without an action is done when it is looked at: a script that finds no duplicates has not failed.
         doing = request.yes and bool(plan.actions)
         if not doing:
@@ -115,12 +107,7 @@ def _show(terminal: Terminal, request: ApplyRequest, checked: Checked) -> None:
     fits = [fit.action for fit in checked.fits]
     if fits:
         total = size(sum(action.bytes for action in fits))
-        what = (
-            f"{many(len(fits), 'file')}, {total}, would go to the trash"
-            if request.origin is Origin.FILES
-            else f"{many(len(fits), 'document')}, {total}, would leave the index"
-        )
-        terminal.show(Text(what, style="bold"))
+        terminal.show(Text(f"{many(len(fits), 'file')}, {total}, would go to the trash", style="bold"))
         shown = fits if terminal.verbose else fits[:_MOST_NAMED]
         terminal.show(_table(shown))
         if len(shown) < len(fits):
@@ -162,7 +149,6 @@ def _outlook_to_json(request: ApplyRequest, plan: Plan, outlook: Outlook) -> str
         "applied": False,
         "id": None if earlier is None else earlier.id,
         "state": None if earlier is None else earlier.state.value,
-        "from": request.origin.value,
         "files": len(outlook.checked.fits),
         "bytes": sum(fit.action.bytes for fit in outlook.checked.fits),
         "folder": None,
@@ -198,7 +184,6 @@ def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied
             "applied": True,
             "id": manifest.id,
             "state": manifest.state.value,
-            "from": manifest.origin.value,
             "files": len(done),
             "bytes": moved,
             "folder": str(applied.folder),
@@ -211,10 +196,7 @@ def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied
     for path, reason in reasons.items():
         what = "stays" if path in applied.left else "left out"
         terminal.say(Text.assemble(("  ", ""), one_line(path), (f" {what}: {one_line(reason)}", "yellow")))
-    if manifest.origin is Origin.FILES:
-        what = f"{many(len(done), 'file')}, {size(moved)}, moved to {shown_path(applied.folder)} and out of the index"
-    else:
-        what = f"{many(len(done), 'document')} taken out of the index; the files stay, and .searchctlignore names them"
+    what = f"{many(len(done), 'file')}, {size(moved)}, moved to {shown_path(applied.folder)} and out of the index"
     terminal.say(f"{'finished what was begun: ' if applied.continued else ''}{what}")
     if done:
         terminal.say(f"to take it back: {terminal.command('dedup', 'undo', manifest.id)}")
@@ -272,7 +254,7 @@ def run_list(terminal: Terminal, given: Path | None, form: ReportFormat) -> None
         terminal.say("nothing was applied to this collection")
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("id", "date", "from"):
+    for name in ("id", "date"):
         table.add_column(name, no_wrap=True)
     for name in ("files", "size"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -280,7 +262,7 @@ def run_list(terminal: Terminal, given: Path | None, form: ReportFormat) -> None
     for one in found:
         words, style = _WORDS[one.state]
         made = f"{one.made:%Y-%m-%d %H:%M}"
-        table.add_row(one.id, made, one.origin.value, f"{len(one.files):,}", size(one.bytes), Text(words, style=style))
+        table.add_row(one.id, made, f"{len(one.files):,}", size(one.bytes), Text(words, style=style))
     terminal.show(table)
 
 
@@ -288,14 +270,12 @@ def _summary(terminal: Terminal, undone: Undone) -> str:
     manifest = undone.manifest
     if undone.repeated:
         return f"{manifest.id} is undone already"
-    parts = [f"{many(len(undone.documents), 'document')} back in the index"]
-    if manifest.origin is Origin.FILES:
-        parts.insert(0, f"{many(len(undone.files), 'file')} back in place")
+    files, documents = many(len(undone.files), "file"), many(len(undone.documents), "document")
     end = ""
     if manifest.state is State.PARTLY:
         again = terminal.command("dedup", "undo", manifest.id)
         end = f"; what is left is in {shown_path(undone.folder)}: once the reasons are mended, run {again} again"
-    return f"{manifest.id}: {', '.join(parts)}{end}"
+    return f"{manifest.id}: {files} back in place, {documents} back in the index{end}"
 
 
 def _undone_to_json(undone: Undone) -> str:
@@ -315,7 +295,6 @@ def _manifest_to_json(manifest: Manifest) -> dict[str, object]:
     return {
         "id": manifest.id,
         "made": manifest.made.isoformat(),
-        "from": manifest.origin.value,
         "files": len(manifest.files),
         "bytes": manifest.bytes,
         "state": manifest.state.value,

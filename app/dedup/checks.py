@@ -9,15 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...index.collection import FolderCollection
-from ...index.ignore import OWN_IGNORE_FILE, hidden_by_text, hides_root
 from ...index.protocol import FileRecord
 from ..collection.paths import absolute_path
-from ..collection.sources import read_sources
 from ..errors import AppError
 from .files import DoesNotFitError, hash_file, look_at_file, look_at_kept, said
-from .ignore import can_be_ignored, with_block
 from .plan import Action, Kept, Plan
-from .trash import Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,27 +52,19 @@ def check_collection(plan: Plan, collection: Path) -> None:
         )
 
 
-def check_plan(plan: Plan, collection: FolderCollection, origin: Origin, *, ignored: str = "") -> Checked:
-    """Return which actions of the plan can be done now. Every file is read, those that go and those that stay.
-
-    `ignored` is the text of the collection's .searchctlignore, for documents that leave the index alone.
-    """
-    return _Check(plan, collection, origin, ignored).run()
+def check_plan(plan: Plan, collection: FolderCollection) -> Checked:
+    """Return which actions of the plan can be done now. Every file is read, those that go and those that stay."""
+    return _Check(plan, collection).run()
 
 
 class _Check:
     """State of one check."""
 
-    def __init__(self, plan: Plan, collection: FolderCollection, origin: Origin, ignored: str) -> None:
+    def __init__(self, plan: Plan, collection: FolderCollection) -> None:
         self._plan = plan
         self._base = collection.root
-        self._origin = origin
         self._indexed: Mapping[str, FileRecord] = collection.files()
         self._kept: dict[Kept, str | os.stat_result] = {}
-        self._sources = read_sources(collection.path)
-        roots = [absolute_path(source.path, self._base) for source in self._sources]
-        # A line that hides what a run names counts for nothing in that run, and so does every other line of its file.
-        self._named = {root for root in roots if hides_root(root, self._base, ignored)}
 
     def run(self) -> Checked:
         found: list[Fit | Misfit] = []
@@ -97,11 +85,8 @@ class _Check:
         self._check_indexed(action.path, action.content_hash)
         file = absolute_path(action.path, self._base)
         info = look_at_file(file)
-        if self._origin is Origin.FILES:
-            if not os.access(file.parent, os.W_OK | os.X_OK):
-                raise DoesNotFitError(f"its folder {file.parent} is read-only")
-        else:
-            self._check_ignorable(action.path, file)
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            raise DoesNotFitError(f"its folder {file.parent} is read-only")
         try:
             changed = hash_file(file) != action.content_hash
         except OSError as error:
@@ -109,10 +94,9 @@ class _Check:
         if changed:
             raise DoesNotFitError("it has changed since it was indexed")
         kept = self._kept_file(action.kept)
-        if (kept.st_dev, kept.st_ino) == (info.st_dev, info.st_ino) and self._origin is Origin.FILES:
+        if (kept.st_dev, kept.st_ino) == (info.st_dev, info.st_ino):
             raise DoesNotFitError(
-                f"it is the same file as the kept one, {action.kept.path}, under another name: moving it frees "
-                "nothing. Take it out of the index alone, with --from index"
+                f"it is the same file as the kept one, {action.kept.path}, under another name: moving it frees nothing"
             )
         return info
 
@@ -140,33 +124,8 @@ class _Check:
             self._check_indexed(kept.path, kept.content_hash, f"the kept file {kept.path}")
         return look_at_kept(kept, self._base)
 
-    def _check_ignorable(self, path: str, file: Path) -> None:
-        """Raise DoesNotFitError when the next `searchctl index` would take the file in again, whatever is ignored."""
-        if path.startswith("/"):
-            raise DoesNotFitError(
-                f"it lies outside of {self._base}, whose {OWN_IGNORE_FILE} cannot name it: the next run of index "
-                "would take it in again. Take it away with --from files"
-            )
-        if not can_be_ignored(path):
-            raise DoesNotFitError(
-                "its name has a line break, which no ignore file can say. Take it away with --from files"
-            )
-        for source in self._sources:
-            root = absolute_path(source.path, self._base)
-            if root == file or root in file.parents or source.path == ".":
-                block = with_block("", "now", [path])
-                heedless = source.options.no_ignore or root in self._named
-                if heedless or not hidden_by_text(file, root, self._base, block):
-                    raise DoesNotFitError(
-                        f"index of {source.path} takes it in whatever {OWN_IGNORE_FILE} says "
-                        f"(--no-ignore, an ignore file further down, a line there that hides {source.path} itself, or "
-                        "a path of its own). Take it away with --from files"
-                    )
-
     def _together(self, found: list[Fit | Misfit]) -> list[Fit | Misfit]:
         """Return the outcome with what only shows over several actions: names of one file, and a kept one that goes."""
-        if self._origin is Origin.INDEX:
-            return found
         names = Counter((one.info.st_dev, one.info.st_ino) for one in found if isinstance(one, Fit))
         kept = {(info.st_dev, info.st_ino): name.path for name, info in self._kept.items() if not isinstance(info, str)}
         return [one if isinstance(one, Misfit) else _alone(one, names, kept) for one in found]

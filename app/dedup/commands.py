@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -162,24 +161,9 @@ def run(
     present(terminal, report, form, most=limit, curve=curve, html=html)
 
 
-class From(StrEnum):
-    """`trash.Origin` by value: that module needs more than --help does."""
-
-    FILES = "files"
-    INDEX = "index"
-
-
 PlanFile = Annotated[
     Path,
-    typer.Option("--plan", metavar="FILE", help="The plan, as `searchctl dedup plan` wrote it.", show_default=False),
-]
-FromOption = Annotated[
-    From,
-    typer.Option(
-        "--from",
-        help="files: move each file to the trash folder, and take it out of the index. index: take it out of the "
-        "index alone; the file stays, and a line in .searchctlignore keeps it out.",
-    ),
+    typer.Argument(metavar="PLAN", help="The plan, as `searchctl dedup plan` wrote it.", show_default=False),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it; without it nothing is changed.")]
 SkipChanged = Annotated[
@@ -192,7 +176,6 @@ def apply(
     ctx: typer.Context,
     *,
     plan: PlanFile,
-    from_: FromOption = From.FILES,
     yes: Yes = False,
     skip_changed: SkipChanged = False,
     form: Report = ReportFormat.TABLE,
@@ -211,17 +194,15 @@ def apply(
 
     [bold]Examples[/bold]
 
-      searchctl dedup apply --plan plan.json
-      searchctl dedup apply --plan plan.json --yes
-      searchctl dedup apply --plan plan.json --from index --yes
+      searchctl dedup apply plan.json
+      searchctl dedup apply plan.json --yes
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from .apply_report import ApplyRequest, run_apply
-    from .trash import Origin
 
     code = run_apply(
         terminal,
-        ApplyRequest(plan=plan, origin=Origin(from_.value), yes=yes, skip_changed=skip_changed, form=form),
+        ApplyRequest(plan=plan, yes=yes, skip_changed=skip_changed, form=form),
         collection,
     )
     if code:

@@ -246,4 +246,4 @@ def tell_plan(terminal: Terminal, plan: Plan, output: Path) -> None:
     """Say what a plan holds, and what to do with it."""
     terminal.say(f"{many(len(plan.actions), 'document')} could go, {size(plan.bytes)}: {shown_path(output)}")
     if plan.actions:
-        terminal.say(f"see what would happen: {terminal.command('dedup', 'apply', '--plan', shown_path(output))}")
+        terminal.say(f"see what would happen: {terminal.command('dedup', 'apply', shown_path(output))}")

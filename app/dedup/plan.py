@@ -106,7 +106,8 @@ def read_plan(path: Path) -> Plan:
         data = path.expanduser().read_bytes()
     except OSError as error:
         raise AppError(
-            f"--plan is {path}: {error.strerror or error}: expected a plan", next_command=("dedup", "plan")
+            f"the plan {path} cannot be read ({error.strerror or error}): expected a file that `dedup plan` wrote",
+            next_command=("dedup", "plan"),
         ) from error
     try:
         text = data.decode("utf-8-sig")

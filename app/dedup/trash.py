@@ -28,7 +28,6 @@ from .files import hash_file, state_of
 
 MANIFEST_FILE = "manifest.json"
 ROWS_FILE = "rows.db"
-IGNORE_FILE = "ignore-before"
 PART_FILE = "part"
 """A file on its way in from another file system."""
 FILES_FOLDER = "files"
@@ -40,15 +39,6 @@ _MANIFEST_PART = f"{MANIFEST_FILE}.part"
 _ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{6}-[0-9a-f]{6,}")
 
 Step = Callable[[str], None]
-
-
-class Origin(StrEnum):
-    """What the files of a plan are taken from."""
-
-    FILES = "files"
-    """Moved to the trash, and out of the index."""
-    INDEX = "index"
-    """Out of the index; the file stays, and is ignored from then on."""
 
 
 class State(StrEnum):
@@ -70,7 +60,7 @@ class Moved:
     path: str
     """As the collection stores it."""
     target: str
-    """Its place in the folder of the apply; not used when only the index changes."""
+    """Its place in the folder of the apply."""
     size: int
     mtime_ns: int
     mode: int
@@ -81,31 +71,18 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoreChange:
-    """What an apply made of the collection's .searchctlignore, by blake3 of its bytes."""
-
-    before: str | None
-    """None: it was not there."""
-    written: str
-    made: bool = False
-    """No person made the file: this apply did, or one before whose block was still in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """All that is needed to finish an apply or to take it back."""
 
     id: str
     made: datetime
     state: State
-    origin: Origin
     collection: str
     """The name of the collection's own folder: the trash may be that of several."""
     plan: str
     """Digest of the plan and of what was left out of it by --skip-changed."""
     files: tuple[Moved, ...]
     """Once it is applied, only those that were taken."""
-    ignore: IgnoreChange | None
     rows: bool = True
     """The rows were kept in a file; false when the apply was ended before that, as its undo found."""
 
@@ -204,7 +181,7 @@ class Trash:
     def clean(self, manifest: Manifest) -> None:
         """Remove what an undone apply needs no more; the manifest stays, to be listed."""
         folder = self.path_of(manifest)
-        for name in (ROWS_FILE, f"{ROWS_FILE}.part", IGNORE_FILE, PART_FILE, _MANIFEST_PART):
+        for name in (ROWS_FILE, f"{ROWS_FILE}.part", PART_FILE, _MANIFEST_PART):
             (folder / name).unlink(missing_ok=True)
         for entry in folder.iterdir():
             remove_empty(entry)
@@ -229,14 +206,11 @@ def read_manifest(path: Path) -> Manifest:
             raise ValueError("it is of another version of searchctl")
         del data["bytes"]
         files = tuple(Moved(**item) for item in data.pop("files"))
-        ignore = data.pop("ignore")
         return Manifest(
             id=data.pop("id"),
             made=datetime.fromisoformat(data.pop("made")),
             state=State(data.pop("state")),
-            origin=Origin(data.pop("origin")),
             files=files,
-            ignore=None if ignore is None else IgnoreChange(**ignore),
             **data,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -303,7 +277,7 @@ def move_in(source: Path, target: Path, part: Path, content_hash: str, *, step: 
             raise
     seen = source.lstat()
     try:
-        copy_whole(source, part, content_hash, step=step)
+        _copy_whole(source, part, content_hash, step=step)
     except AppError:
         if state_of(source.lstat()) != state_of(seen):
             return False
@@ -341,7 +315,7 @@ def move_back(source: Path, place: Path, part: Path, *, step: Step) -> None:
         if error.errno != errno.EXDEV:
             raise
         seen = source.lstat()
-        copy_whole(source, part, hash_file(source), step=step)
+        _copy_whole(source, part, hash_file(source), step=step)
         _name_anew(part, place, step=step)
         sync(place.parent)
         step("copy:named")
@@ -350,7 +324,7 @@ def move_back(source: Path, place: Path, part: Path, *, step: Step) -> None:
         source.unlink()
 
 
-def copy_whole(source: Path, part: Path, content_hash: str, *, step: Step) -> None:
+def _copy_whole(source: Path, part: Path, content_hash: str, *, step: Step) -> None:
     """Copy a file with its times, mode and owner to `part`, on the disk and compared when this returns."""
     try:
         shutil.copy2(source, part, follow_symlinks=False)

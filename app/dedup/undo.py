@@ -17,13 +17,11 @@ from ..collection.opening import open_collection
 from ..collection.paths import absolute_path
 from ..errors import AppError
 from .files import hash_file, said
-from .ignore import take_back
 from .trash import (
     DISK_IS_FULL,
     ROWS_FILE,
     Manifest,
     Moved,
-    Origin,
     State,
     Step,
     Trash,
@@ -127,15 +125,11 @@ class Undoing:
         rows = begun.rows if begun.state is not State.APPLYING else _may_have_rows(begun, folder)
         manifest = result.manifest = self._trash.update(begun, state=State.UNDOING, rows=rows)
         self._step("undo:begun")
-        changed: set[str] = set()
-        if manifest.origin is Origin.FILES:
-            changed = self._move(result)
-            result.changed = sorted(changed - set(indexed))
+        changed = self._move(result)
+        result.changed = sorted(changed - set(indexed))
         away = bool(result.conflicts) or any(is_there(folder / file.target) for file in manifest.files)
         if manifest.rows:
             self._rows(result, keeper, indexed, {file.path for file in manifest.files} - changed)
-        take_back(self._trash.root, folder, manifest, step=self._step)
-        self._step("undo:ignore")
         result.manifest = self._trash.update(manifest, state=State.PARTLY if away else State.UNDONE)
         self._step("undo:marked")
 
@@ -210,7 +204,7 @@ class _ConflictError(Exception):
 def _may_have_rows(manifest: Manifest, folder: Path) -> bool:
     """Return whether an apply that was killed had come as far as its rows, which are kept before anything changes."""
     moved = any(is_there(folder / file.target) for file in manifest.files)
-    return moved or manifest.ignore is not None or (folder / ROWS_FILE).is_file()
+    return moved or (folder / ROWS_FILE).is_file()
 
 
 def _settle_both(source: Path, place: Path, kept: Path) -> None:

@@ -195,7 +195,7 @@ def test_nothing_said_twice_is_said(library: Any) -> None:
         (("--against", "."), "the collection itself"),
         (("--against", "nowhere"), "there is no collection in"),
         (("--keep", "best"), "'best' is not one of"),
-        (("aply", "--plan", "plan.json"), "No such command 'aply'"),
+        (("aply", "plan.json"), "No such command 'aply'"),
         (("--html", "/dev/full"), "/dev/full: No space left on device"),
     ],
 )
@@ -284,9 +284,9 @@ def test_a_plan_takes_away_and_undo_brings_back(twice: Any) -> None:
     plan = json.loads((twice.folder / "plan.json").read_text())
     assert ["a/heron.txt", "b/copy.txt"] == [action["path"] for action in plan["actions"]]
     assert {"b/near.txt"} == {action["kept"]["path"] for action in plan["actions"]}
-    assert 0 == twice("dedup", "apply", "--plan", "plan.json").code
+    assert 0 == twice("dedup", "apply", "plan.json").code
     assert (twice.folder / "a/heron.txt").exists()
-    ended = twice("dedup", "apply", "--plan", "plan.json", "--yes")
+    ended = twice("dedup", "apply", "plan.json", "--yes")
     assert 0 == ended.code, ended.err
     assert not (twice.folder / "a/heron.txt").exists()
     assert {} == grouped(report(twice, "--level", "document"))
@@ -300,7 +300,7 @@ def test_a_plan_against_another_collection_names_its_files(twice: Any) -> None:
     assert 0 == twice("dedup", "plan", "--against", "test", "-o", "plan.json").code
     plan = json.loads((twice.folder / "plan.json").read_text())
     assert {str(twice.folder / "other/test.txt")} == {action["kept"]["path"] for action in plan["actions"]}
-    ended = twice("dedup", "apply", "--plan", "plan.json", "--yes")
+    ended = twice("dedup", "apply", "plan.json", "--yes")
     assert 0 == ended.code, ended.err
     assert (twice.folder / "other/test.txt").exists()
     assert not (twice.folder / "b/near.txt").exists()

@@ -24,7 +24,6 @@ from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
 from searchctl.app.collection.indexer import Indexer, IndexRequest
 from searchctl.app.errors import AppError
 from searchctl.app.collection.indexing import IndexHooks
-from searchctl.app.dedup.trash import Origin
 from searchctl.index.collection import FolderCollection
 from searchctl.index.walk import WalkOptions
 import numpy as np
@@ -32,8 +31,7 @@ import semantic_text_splitter, sqlite_utils, sqlite_utils.migrations, searchctl.
 from searchctl.index.faiss_store import load_faiss
 load_faiss()
 
-work, origin = Path(sys.argv[1]), Origin(sys.argv[2])
-only = sys.argv[3]
+work, only = Path(sys.argv[1]), sys.argv[2]
 root, collection = work / "root", work / "root" / ".searchctl"
 out = work / "answer.json"
 TABLES = ("documents", "chunks", "vectors", "skipped")
@@ -88,7 +86,7 @@ def stepping(die_at):
 
 def apply(the_plan, die_at=None):
     steps, step = stepping(die_at)
-    applied = Application(collection, the_plan, origin, Talk(step=step)).apply()
+    applied = Application(collection, the_plan, Talk(step=step)).apply()
     assert not applied.left
     return steps
 
@@ -190,12 +188,10 @@ def make(work: Path) -> None:
     (work / "root" / ".searchctlignore").chmod(0o640)
 
 
-def run_server(work: Path, goes: dict[str, str], origin: str, only: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def run_server(work: Path, goes: dict[str, str], only: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what the server said of a whole run, and of each point it was killed at."""
     (work / "plan.json").write_text(json.dumps(goes), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", SERVER, str(work), origin, only], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", SERVER, str(work), only], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     whole, *points = [json.loads(line) for line in done.stdout.splitlines()]
@@ -221,7 +217,7 @@ def test_kill_9_at_every_step_of_moving_files(tmp_path: Path) -> None:
     make(tmp_path)
     outside = str(tmp_path / "beside" / "twin\nof heron.md")
     Path(outside).write_text((tmp_path / "root/docs/heron.md").read_text())
-    whole, points = run_server(tmp_path, {**NAMES, outside: "docs/heron.md"}, "files", "")
+    whole, points = run_server(tmp_path, {**NAMES, outside: "docs/heron.md"}, "")
     check(whole, points)
     assert 8 == whole["added"]
     assert 4 == whole["applied"].count("apply:moved")
@@ -229,16 +225,6 @@ def test_kill_9_at_every_step_of_moving_files(tmp_path: Path) -> None:
     assert {"undo:begun", "back:linked", "rows:inserted", "publish:recorded", "undo:marked"} < set(whole["undone"])
     published = sum(step.startswith("publish:") for step in whole["applied"])
     assert len(points) == 2 * len(whole["applied"]) - published + len(whole["undone"])
-
-
-def test_kill_9_at_every_step_of_leaving_the_index(tmp_path: Path) -> None:
-    make(tmp_path)
-    whole, points = run_server(tmp_path, NAMES, "index", "ignore:")
-    check(whole, points)
-    assert {"ignore:noted", "ignore:kept", "ignore:renamed", "ignore:written"} <= set(whole["applied"])
-    assert {"ignore:back"} <= set(whole["undone"])
-    tree = whole["between"]["same"][0]
-    assert all(f"root/{path}" in tree for path in NAMES), "the files stay"
 
 
 @pytest.mark.skipif(
@@ -258,7 +244,7 @@ def test_kill_9_while_copying_from_another_file_system(tmp_path: Path) -> None:
         outside.write_text((tmp_path / "root/docs/heron.md").read_text() + "\nA line of its own.\n")
         os.utime(outside, ns=(10**18, 10**18 + 77))
         outside.chmod(0o604)
-        whole, points = run_server(tmp_path, {str(outside): "docs/heron.md"}, "files", "copy:")
+        whole, points = run_server(tmp_path, {str(outside): "docs/heron.md"}, "copy:")
         for state in (whole["before"], whole["after"], *(point["state"] for point in points)):
             for path, values in state["same"][0].items():
                 values[0] *= not path.startswith("beside")

@@ -118,6 +118,6 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, said: str) -> 
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AppError, match=r"--plan is .*: No such file") as caught:
+    with pytest.raises(AppError, match=r"the plan .*none\.json cannot be read \(No such file") as caught:
         read_plan(tmp_path / "none.json")
     assert caught.value.next_command == ("dedup", "plan")

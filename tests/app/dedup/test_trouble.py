@@ -17,7 +17,7 @@ from blake3 import blake3
 from searchctl.app.collection.encoder_choice import Talk
 from searchctl.app.dedup.apply import Application, Applied, targets_of
 from searchctl.app.dedup.plan import Action, Kept, Plan, write_plan
-from searchctl.app.dedup.trash import Origin, State, Trash
+from searchctl.app.dedup.trash import State, Trash
 from searchctl.app.dedup.undo import Undoing, Undone
 from searchctl.app.errors import AppError
 from searchctl.index.collection import FolderCollection
@@ -62,8 +62,8 @@ class House:
             near_threshold=0.7, keep="longest", actions=actions,
         )  # fmt: skip
 
-    def apply(self, plan: Plan, step: Callable[[str], None] | None = None, origin: Origin = Origin.FILES) -> Applied:
-        return Application(self.collection, plan, origin, Talk(step=step)).apply()
+    def apply(self, plan: Plan, step: Callable[[str], None] | None = None) -> Applied:
+        return Application(self.collection, plan, Talk(step=step)).apply()
 
     def undo(self, id_: str | None = None, step: Callable[[str], None] | None = None) -> Undone:
         return Undoing(self.collection, Talk(step=step)).undo(id_)
@@ -157,7 +157,7 @@ def test_a_kept_file_that_changed_between_a_kill_and_the_next_run(house: House, 
     if change == "other bytes":
         house.shell.write("keep/b.md", HERON.upper())
     write_plan(house.root / "plan.json", plan)
-    ended = house.shell("dedup", "apply", "--plan", "plan.json", "--yes", "--format", "json")
+    ended = house.shell("dedup", "apply", "plan.json", "--yes", "--format", "json")
     assert 3 == ended.code
     assert "docs/c.md stays: the kept file keep/b.md" in ended.err
     assert [None, True] == [action["reason"] and "kept file" in action["reason"] for action in ended.json["actions"]]
@@ -172,10 +172,10 @@ def test_what_is_left_is_named_and_done_by_the_same_command_later(house: House) 
     first = house.apply(plan, at("apply:checked", lambda: house.shell.write("docs/c.md", "my new text\n")))
     assert (("docs/a.md",), {"docs/c.md": "it changed meanwhile"}) == (first.moved, first.left)
     write_plan(house.root / "plan.json", plan)
-    again = house.shell("dedup", "apply", "--plan", "plan.json", "--yes")
+    again = house.shell("dedup", "apply", "plan.json", "--yes")
     assert (3, True) == (again.code, "docs/c.md: it has changed" in again.err)
     house.shell.write("docs/c.md", HERON)
-    shown = house.shell("dedup", "apply", "--plan", "plan.json")
+    shown = house.shell("dedup", "apply", "plan.json")
     assert (0, True, True) == (shown.code, "1 of the plan's 2 actions" in shown.err, "1 file," in shown.out)
     second = house.apply(plan)
     assert (("docs/c.md",), {}, {"docs/a.md"}) == (second.moved, second.left, second.before)
@@ -285,19 +285,16 @@ def test_the_trash_is_no_root_and_nothing_in_it_counts(house: House) -> None:
 
 
 def test_part_files_of_a_person_stay(house: House) -> None:
-    mine = [house.shell.write(name, "mine\n") for name in ("docs/.searchctl-part", ".searchctlignore.part")]
+    mine = house.shell.write("docs/.searchctl-part", "mine\n")
     house.apply(house.plan("docs/a.md"))
     assert house.undo().whole
-    house.apply(house.plan("docs/a.md"), origin=Origin.INDEX)
-    assert house.undo().whole
-    assert ["mine\n"] * 2 == [path.read_text() for path in mine]
+    assert "mine\n" == mine.read_text()
 
 
-@pytest.mark.parametrize("origin", list(Origin))
 @pytest.mark.parametrize("content", [None, b"x" * 5000])
-def test_rows_that_are_damaged_or_gone_are_indexed_again(house: House, content: bytes | None, origin: Origin) -> None:
+def test_rows_that_are_damaged_or_gone_are_indexed_again(house: House, content: bytes | None) -> None:
     plan = house.plan("docs/a.md")
-    rows = house.apply(plan, origin=origin).folder / "rows.db"
+    rows = house.apply(plan).folder / "rows.db"
     rows.unlink()
     if content is not None:
         rows.write_bytes(content)
@@ -307,7 +304,7 @@ def test_rows_that_are_damaged_or_gone_are_indexed_again(house: House, content: 
     assert "`searchctl index`" in ended.err
     assert HERON == house.read("docs/a.md")
     assert 1 == house.shell.index()["added"]
-    assert ("docs/a.md",) == house.apply(plan, origin=origin).moved, "nothing is in the way of the next"
+    assert ("docs/a.md",) == house.apply(plan).moved, "nothing is in the way of the next"
 
 
 def test_an_apply_that_was_ended_before_its_rows_is_undone_whole(house: House) -> None:
@@ -351,12 +348,6 @@ def test_one_file_that_cannot_be_moved_stops_no_other(house: House) -> None:
     assert ("docs/c.md",) == applied.moved
 
 
-def test_an_ignore_file_that_hides_what_a_run_names(house: House) -> None:
-    house.shell.write(".searchctlignore", "/docs/\n")
-    with pytest.raises(AppError, match="hides docs itself"):
-        house.apply(house.plan("docs/a.md"), origin=Origin.INDEX)
-
-
 def test_a_file_that_was_edited_in_the_trash_comes_back_and_is_named(house: House) -> None:
     folder = house.apply(house.plan("docs/a.md", "docs/c.md")).folder
     (folder / "files/docs/a.md").write_text("edited\n")
@@ -378,20 +369,6 @@ def test_the_latest_of_two_applies_in_one_instant(house: House) -> None:
     assert [third.manifest.id, second.manifest.id] == [house.undo().manifest.id, house.undo().manifest.id]
 
 
-def test_an_ignore_file_that_nobody_made_goes_whatever_the_order(house: House) -> None:
-    first = house.apply(house.plan("docs/a.md"), origin=Origin.INDEX)
-    house.apply(house.plan("docs/c.md"), origin=Origin.INDEX)
-    house.undo(first.manifest.id)
-    house.undo()
-    assert not (house.root / ".searchctlignore").exists()
-    house.shell.write(".searchctlignore", "")
-    first = house.apply(house.plan("docs/a.md"), origin=Origin.INDEX)
-    house.apply(house.plan("docs/c.md"), origin=Origin.INDEX)
-    house.undo(first.manifest.id)
-    house.undo()
-    assert "" == house.read(".searchctlignore"), "one that a person made stays"
-
-
 def test_commands_in_messages_name_the_collection(house: House) -> None:
     named = ("--collection", str(house.collection))
     ended = house.shell("dedup", "undo", *named)
@@ -399,7 +376,7 @@ def test_commands_in_messages_name_the_collection(house: House) -> None:
     with pytest.raises(Killed):
         house.apply(house.plan("docs/a.md"), at("apply:kept", kill))
     write_plan(house.root / "plan.json", house.plan("docs/c.md"))
-    refused = house.shell("dedup", "apply", "--plan", "plan.json", *named)
+    refused = house.shell("dedup", "apply", "plan.json", *named)
     assert f"--collection {house.collection}\n" in refused.err
     (manifest,) = (house.root / ".searchctl-trash").glob("*/manifest.json")
     manifest.write_text("{}")

@@ -115,7 +115,7 @@ def _find_one(
             resolved = resolve(config, cache=cache, progress=progress)
             info, licence = identify_resolved(resolved, config, cache=cache), resolved.licence
     except EncoderError as error:
-        raise TrainingError(f"the teacher of the distill stage is {name!r}: {error}") from error
+        raise TrainingError(f"the teacher is {name!r}: {error}") from error
 
     def opened() -> Encoder:
         try:
@@ -140,7 +140,7 @@ def _sentence_teacher(name: str, folder: Path, *, device: torch.device, cache: P
     try:
         info = st_info(folder, name=name, fingerprint=st_fingerprint(folder, cache=cache))
     except (EvaluationError, EncoderError) as error:
-        raise TrainingError(f"the teacher of the distill stage is {name!r}: {error}") from error
+        raise TrainingError(f"the teacher is {name!r}: {error}") from error
 
     def opened() -> Encoder:
         try:

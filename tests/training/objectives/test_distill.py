@@ -389,7 +389,7 @@ def test_mistakes_are_said_before_anything_is_made(
     refused("there is no stage before it", recipe=previous)
     other = replace(previous, simcse=replace(RECIPE.simcse, lora=replace(chain.LORA, alpha=16)))
     refused("distill.lora.alpha is 8: expected 16, that of the simcse", recipe=other, stages=(Stage.SIMCSE, *ONLY))
-    with pytest.raises(TrainingError, match=r"the teacher of the distill stage is 'nowhere': no model is called"):
+    with pytest.raises(TrainingError, match=r"the teacher is 'nowhere': no model is called"):
         teacher_of("nowhere")
 
 

@@ -67,7 +67,7 @@ def test_embed_gives_unit_vectors_that_know_paraphrases_from_strangers(tmp_path:
     done = searchctl("embed", "-", "-o", str(out), cwd=tmp_path, stdin=lines)
     assert done.returncode == 0, done.stderr
     vectors = np.load(out)
-    assert vectors.shape == (3, 576)
+    assert vectors.shape == (3, 384)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
     # No word in common: what tells them apart is what the shipped adapters learnt.
     assert float(vectors[0] @ vectors[1]) > float(vectors[0] @ vectors[2]) + 0.2
@@ -77,7 +77,7 @@ def test_the_default_comes_with_its_adapters(tmp_path: Path) -> None:
     done = searchctl("models", "info", "smollm2-135m", "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [Path(folder).name for folder in json.loads(done.stdout)["adapters"]]
-    assert names == ["mntp", "supervised"]
+    assert names == ["mntp", "supervised", "distill"]
 
 
 def test_bidirectional_and_causal_vectors_differ(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from searchctl.encoder.models.registry import find
 from searchctl.encoder.models.resolve import SHIPPED, shipped_adapters
 
-LIMIT_BYTES = 25_000_000
+LIMIT_BYTES = 12_000_000
 MODELS = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir()) if SHIPPED.is_dir() else []
 EVALUATION = re.compile(r"scifact|cranfield|npl|xquad|cosqa|sts|mrpc|twitter|20news|stackoverflow|banking|trec|conll")
 

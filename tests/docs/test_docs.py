@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from functools import cache
@@ -119,6 +120,19 @@ def test_every_command_has_a_section_that_names_its_options() -> None:
         documented = set(re.findall(r"(?<![\w-])--?[a-zA-Z0-9][a-z0-9-]*", " ".join(CODE_SPAN.findall(body))))
         missing = {name for name in command_line()[command] if name not in {"--help", "-h"}} - documented
         assert not missing, f"docs/commands.md, searchctl {command}: {sorted(missing)} not described"
+
+
+def test_tables_of_options_are_what_the_program_says() -> None:
+    spec = importlib.util.spec_from_file_location("options", TREE / "docs" / "options.py")
+    assert spec is not None and spec.loader is not None
+    options = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(options)
+    page = text_of(COMMANDS_PAGE)
+
+    assert "" == options.difference(page)
+    assert "-| `--offset M` |" in options.difference(page.replace("| `--offset N` |", "| `--offset M` |"))
+    with pytest.raises(ValueError, match="eval word"):
+        options.difference(page.replace("<!-- options: eval word -->", ""))
 
 
 def test_options_of_searchctl_itself_are_described() -> None:

@@ -85,7 +85,8 @@ def explain(error: Exception, *, collection: Path | None = None) -> Failure:
     """
     code, message, words = ExitCode.ERROR, str(error), tuple[str, ...]()
     if hasattr(error, "next_command"):  # the errors of every room have one, and no others
-        words = error.next_command
+        # An error of a lower room may stand in the words of another: what helps is still the same.
+        words = error.next_command or getattr(error.__cause__, "next_command", ())
         if isinstance(error, AppError):
             code = error.code
         elif isinstance(error, CollectionLockedError):

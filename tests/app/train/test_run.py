@@ -182,7 +182,7 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
         (["--max-minutes", "nan"], "--max-minutes is nan: expected a number of minutes above 0"),
         (["--model", "hashing"], "hashing"),
         (["--stages", "mntp,distill"], "the distill stage has no teacher: expected --teacher NAME|FOLDER"),
-        (["--stages", "distill", "--teacher", "nowhere"], "stage is 'nowhere': no model is called 'nowhere'"),
+        (["--stages", "distill", "--teacher", "nowhere"], "the teacher is 'nowhere': no model is called 'nowhere'"),
         (["--stages", "distill", "--teacher", " "], "--teacher is ' ': expected"),
         (["--dev", "dev.jsonl", "--dev", "again/dev.jsonl"], "two --dev files are called dev: expected names of their"),
         (["--dev", "loss.jsonl"], "a --dev file is called loss, which is a held-out score of training itself"),

@@ -267,7 +267,7 @@ def test_unknown_names_are_errors(choice: Any, message: str) -> None:
 
 
 def test_nothing_to_compare_is_an_error() -> None:
-    with pytest.raises(EvaluationError, match="made by `searchctl eval run`"):
+    with pytest.raises(EvaluationError, match="no result to compare"):
         compare([])
     with pytest.raises(EvaluationError, match="none of these contenders"):
         compare([score("t", A, 0.5), score("u", B, 0.5)], contenders=["a"], tasks=["u"])

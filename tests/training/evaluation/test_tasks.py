@@ -126,7 +126,7 @@ def test_hub_task_that_cannot_be_fetched_names_the_data_set() -> None:
 @pytest.mark.parametrize(
     ("names", "suite", "what"),
     [
-        ([], None, "Name tasks of mteb (`searchctl eval SciFact STSBenchmark`), a suite (`--suite paper15`;"),
+        ([], None, "Name tasks of mteb, a suite (`--suite paper15`;"),
         ([], "paper", "suite 'paper' is not known, expected one of paper15, paper56, mteb-eng-v2, nanobeir, local"),
         ([], "local", "--suite local needs --local DIR"),
         (["scifact"], None, "no task 'scifact' among the local ones and mteb's. Close to it: SciFact"),

@@ -1,0 +1,51 @@
+"""What an error says and which command it names, at the one boundary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from searchctl.app.errors import AppError, ExitCode, explain, typed
+from searchctl.encoder.errors import UnknownModelError
+from searchctl.index.errors import CollectionDamagedError, CollectionLockedError, CollectionNotFoundError
+from searchctl.training.errors import TrainingError
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("index", "PATH"), "searchctl index PATH --collection 'my notes'"),
+        (("models", "promote", "--rollback"), "searchctl models promote --rollback --collection 'my notes'"),
+        (("models", "list"), "searchctl models list"),
+        (("index", "--rebuild", "--collection", "other"), "searchctl index --rebuild --collection other"),
+        (("dedup", "undo", "2026 x"), "searchctl dedup undo '2026 x' --collection 'my notes'"),
+    ],
+)
+def test_a_command_names_the_collection_where_it_takes_one(words: tuple[str, ...], shown: str) -> None:
+    assert shown == typed(words, collection=Path("my notes"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "hint"),
+    [
+        (AppError("no", code=ExitCode.INCOMPLETE, next_command=("index",)), 3, "searchctl index"),
+        (AppError("no"), 2, None),
+        (CollectionNotFoundError("none", next_command=("index", "PATH")), 2, "searchctl index PATH"),
+        (CollectionDamagedError("bad", next_command=("repair",)), 5, "searchctl repair"),
+        (CollectionLockedError("busy", pid=7), 4, None),
+        (FileNotFoundError(2, "No such file", "x"), 2, None),
+        (ValueError("a bug"), 2, None),
+    ],
+)
+def test_code_and_hint_are_values_of_the_error(error: Exception, code: int, hint: str | None) -> None:
+    failure = explain(error)
+    assert (code, hint, type(error).__name__) == (failure.code, failure.hint, failure.type)
+    assert ("This is a bug" in failure.error) == isinstance(error, ValueError)
+
+
+def test_what_helps_an_error_of_a_lower_room_helps_the_one_it_stands_in() -> None:
+    try:
+        raise TrainingError("the teacher is unknown") from UnknownModelError("x", next_command=("models", "list"))
+    except TrainingError as error:
+        assert explain(error).hint == "searchctl models list"

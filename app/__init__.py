@@ -1,1 +1,1 @@
-"""Everything a person touches: commands, settings, rendering; `engine` joins encoder and index."""
+"""Everything a person touches: commands, settings, rendering."""

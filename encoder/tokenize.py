@@ -141,7 +141,7 @@ class TextTokenizer:
 def _token_span(offsets: NDArray[np.int64], ordinary: NDArray[np.bool_], start: int, end: int) -> tuple[int, int]:
     """Return [a, b) of the ordinary tokens that hold a character of [start, end).
 
-    By offsets of the whole string, never by tokenising the text again: BPE merges differ at the borders (D5).
+    By offsets of the whole string, never by tokenising the text again: BPE merges differ at the borders.
     A token across the border counts as the text's.
     """
     inside = np.flatnonzero(

@@ -307,7 +307,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillStage:
-    """Distillation: another encoder, the teacher, shows which texts are near. See distillation.py for the losses.
+    """Distillation: another encoder, the teacher, shows which texts are near. Losses: objectives/distill.py, vector.py.
 
     Its pairs are used as `supervised.sources` says: an instruction belongs to the data, whoever learns from them.
     """

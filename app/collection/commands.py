@@ -226,7 +226,7 @@ def _require_no_selection(ctx: typer.Context) -> None:
 
 
 def _places(paths: list[str], options: WalkOptions, *, yes: bool) -> tuple[Place, ...]:
-    """Return the paths as the engine takes them.
+    """Return the paths as the indexer takes them.
 
     Raises AppError for an empty path, and for the home folder or / without --yes.
     """

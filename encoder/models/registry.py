@@ -66,7 +66,7 @@ _LLAMA_3_CHAT = Sidecar(
 _PLAIN = Sidecar()
 
 # Recipes that come with searchctl. Bases of the paper have the paper's values: Mistral stands Bi attention untrained
-# and takes 80 % masking, every other one takes 20 % (reference, table 1.2). Large models that the paper did not train
+# and takes 80 % masking, every other one takes 20 %. Large models that the paper did not train
 # take those of its base nearest in size and kind; models up to about a billion weights take the project's own.
 _SMALL, _SHEARED, _LLAMA_2 = "smollm2-135m", "sheared-llama-1.3b", "llama-2-7b-chat"
 _MISTRAL, _LLAMA_3 = "mistral-7b-instruct", "llama-3-8b-instruct"

@@ -35,7 +35,7 @@ class Sidecar:
     """The base's layers that are kept, before any adapter is applied; None: all. In the file a number means the first
     so many."""
     projection: str | None = None
-    """File inside the folder that maps pooled states to vectors (encoder/projection.py); None: they are the vectors."""
+    """File inside the folder that maps pooled states to vectors (projection.py); None: they are the vectors."""
     base: str | None = None
     """In a folder without weights of its own: the model that `adapters` were trained on (a registry name, meaning the
     plain weights; a hub name; a folder, absolute or relative to this one). `searchctl train` writes such folders."""

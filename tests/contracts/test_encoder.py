@@ -140,7 +140,7 @@ def test_text_within_the_limit_is_not_counted_as_cut(encoder: Encoder) -> None:
 
 
 def test_long_text_without_spaces_keeps_its_start(encoder: Encoder) -> None:
-    """D2: texts without whitespace were cut to the empty string."""
+    """Texts without whitespace were cut to the empty string."""
     assert np.isfinite(documents(encoder, ["漢字" * 2000, "abc" * 2000])).all()
 
 

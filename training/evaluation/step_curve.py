@@ -137,8 +137,8 @@ def _started_from(
     """Return the adapter whose weights the stage's own began with, () where it began with none (B = 0).
 
     Supervised training may go on with SimCSE's adapter or the last that the model brought, and distillation with that
-    of the stage before it, whichever that is; then it is not below the stage's own, but in its place (`_below` of
-    chain.py).
+    of the stage before it, whichever that is; then it is not below the stage's own, but in its place
+    (`adapters_below` of chain/run.py).
     """
     if stage not in (Stage.SUPERVISED, Stage.DISTILL):
         return ()

@@ -1,7 +1,7 @@
 """Several documents in one row of tokens, kept apart by the attention mask.
 
 transformers' bidirectional masks ignore position ids, so documents packed without a mask of our own would read each
-other (reference: section 5.5). Shape suffixes: B rows, L tokens.
+other. Shape suffixes: B rows, L tokens.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def test_hub_model_that_is_pulled_needs_no_network(folder: Path, cache: Path) ->
 
 
 def test_template_of_a_copied_model_is_not_lost(folder: Path, cache: Path, tmp_path: Path) -> None:
-    """D6: a template keyed on the model's name is lost when the folder moves."""
+    """A template keyed on the model's name is lost when the folder moves."""
     prompt = PromptFormat(prefix="[INST] ", suffix=" [/INST]")
     write_sidecar(folder, Sidecar(prompt=prompt))
     moved = Path(shutil.copytree(folder, tmp_path / "another-name"))

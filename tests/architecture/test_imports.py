@@ -212,6 +212,29 @@ def test_only_app_prints_and_reads_the_environment() -> None:
     assert offenders == []
 
 
+def test_the_lower_rooms_name_no_command_in_their_messages() -> None:
+    """What to type next is a value of the error, and what collection it is about only the boundary knows."""
+    offenders = []
+    for path in MODULES:
+        if path.relative_to(TREE).parts[0] == "app":
+            continue
+        documented = {
+            id(node.body[0].value)  # type: ignore[attr-defined]
+            for node in ast.walk(TREES[path])
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+        }
+        documented |= {
+            id(node.value)
+            for node in ast.walk(TREES[path])
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(TREES[path]):
+            said = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if "`searchctl " in said and id(node) not in documented:
+                offenders.append(f"{shown(path)}:{node.lineno}: {said}")  # type: ignore[attr-defined]
+    assert offenders == []
+
+
 def test_modules_folders_and_functions_are_small() -> None:
     offenders = [
         f"{shown(path)}: {lines} lines" for path in MODULES if (lines := SOURCES[path].count("\n")) > MOST_LINES

@@ -174,7 +174,7 @@ def _ids(path: Path, items: Items, clusters: list[tuple[int, tuple[int, ...]]], 
     try:
         before = read_clusters(path)
     except AppError as error:
-        _log.warning(f"{error}. Clusters are numbered anew")
+        _log.warning("%s. Clusters are numbered from 1 again", error)
         before = None
     members = [item.member for item in items.items]
     same_kind = before is not None and before.level == items.level.value

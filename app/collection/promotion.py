@@ -122,12 +122,12 @@ class Promotion:
             begun = None
         now = lineage(old)
         if begun is not None and begun.vectors:
-            _log.warning(f"going on with a promotion begun before: {begun.vectors:,} vectors are there")
+            _log.warning("going on with a promotion begun before: %s vectors are there", f"{begun.vectors:,}")
             record = read_record(folder)
             if record is not None and record.lineage != now:
                 _log.warning("the collection has changed since then: the changes are brought over")
             if begun.precision not in (None, encoder.config.precision):
-                _log.warning(f"going on in precision {begun.precision}, as it was begun")
+                _log.warning("going on in precision %s, as it was begun", begun.precision)
                 encoder.config = replace(encoder.config, precision=begun.precision)
         new = FolderCollection.create(folder, step=self._talk.step)
         write_record(folder, PromotionRecord(lineage=now, precision=encoder.config.precision))
@@ -188,7 +188,7 @@ class Promotion:
                 try:
                     _take_vectors(writer, old, seed, wanted.dim)
                 except CollectionDamagedError as error:
-                    _log.warning(f"{folder} is damaged ({error}): what it cannot give is embedded again")
+                    _log.warning("%s is damaged (%s): what it cannot give is embedded again", folder, error)
 
     def _carry_sources(self) -> None:
         """Give the new generation the places that were indexed, with the runs that have not ended."""

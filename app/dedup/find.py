@@ -167,9 +167,9 @@ def _pairs(
         try:
             write_pairs(file, stored)
         except OSError as error:
-            _log.warning(f"the pairs are not kept for the next run: {file}: {error.strerror or error}")
+            _log.warning("the pairs are not kept for the next run: %s: %s", file, error.strerror or error)
     else:
-        _log.info(f"pairs of an earlier run: {shown_path(file)}")
+        _log.info("pairs of an earlier run: %s", shown_path(file))
     if stored.pairs.floor > request.threshold:
         least = stored.pairs.floor
         raise AppError(

@@ -269,8 +269,8 @@ def _final_norm(
     ):
         raise TrainingError(
             f"{type(encoder.model).__name__} does more to the states of its last layer than a final norm: what fewer "
-            "layers score cannot be told without cutting it. `searchctl train run --layers N` does, and its --dev "
-            "scores it"
+            "layers score cannot be told without cutting it, as training with --layers does, whose --dev scores it",
+            next_command=("train", "run", "--layers", "N"),
         )
     return finish, final_BLD.shape[-1]
 

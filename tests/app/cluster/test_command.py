@@ -175,7 +175,7 @@ def test_a_damaged_file_of_clusters_is_said_and_made_anew(themes: Any) -> None:
     (themes.folder / ".searchctl/clusters.json").write_text("{")
     ended = themes("cluster", "--method", "kmeans", "-n", "3", "--format", "json")
     assert 0 == ended.code
-    assert "numbered anew" in ended.err
+    assert "numbered from 1 again" in ended.err
     assert all(cluster["known"] for cluster in report(themes, "--method", "kmeans", "-n", "3")["clusters"])
 
 

@@ -101,10 +101,6 @@ def run(args: Sequence[str]) -> int:
 
 def _invoke(args: list[str], invocation: Invocation) -> int:
     command = get_command(app)
-    if {"--help", "-h"} & set(args) or args in ([], ["eval"], ["train"], ["models"]):
-        from .terminal.help import show_whole_names
-
-        show_whole_names()
     if "_SEARCHCTL_COMPLETE" in os.environ:
         command.main(args, prog_name="searchctl")  # shell completion: prints and exits
     try:

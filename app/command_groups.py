@@ -60,7 +60,7 @@ class LazyCommands(MutableMapping[str, Any]):
                 found = single
             self._loaded[name] = get_command(found)
             self._loaded[name].name = name
-            _dress(self._loaded[name])
+            _dress_when_shown(self._loaded[name])
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -79,12 +79,20 @@ class LazyCommands(MutableMapping[str, Any]):
         del self._loaded[name]
 
 
-def _dress(command: Command) -> None:
-    from .terminal.help import dressed
+def _dress_when_shown(command: Command) -> None:
+    """Let the help of a command, and of those below it, be laid out when it is asked for: other runs pay nothing."""
+    plain = command.format_help
 
-    command.help = dressed(command.help or "")
+    def format_help(ctx: Context, formatter: HelpFormatter) -> None:
+        from .terminal.help import dressed, show_whole_names
+
+        show_whole_names()
+        command.help = dressed(command.help or "")
+        plain(ctx, formatter)
+
+    command.format_help = format_help  # type: ignore[method-assign]
     for below in getattr(command, "commands", {}).values():
-        _dress(below)
+        _dress_when_shown(below)
 
 
 OTHER_WORDS = {

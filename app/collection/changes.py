@@ -52,8 +52,6 @@ class Survey:
     """Files that are gone together with everything in their folder, by that folder: kept unless --prune."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Left out by rule, with the reason."""
-    binary: set[str] = field(default_factory=set)
-    """Those of `skipped` whose content is none of a text."""
     failed: dict[str, str] = field(default_factory=dict)
     """Could not be read, with the reason; an indexed version is kept."""
     carried: dict[str, str] = field(default_factory=dict)
@@ -84,7 +82,7 @@ class Survey:
 
     def _walk(self, roots: Sequence[Path], options: WalkOptions, *, prune: bool) -> None:
         there = [root for root in roots if is_there(root) or not _under(root, self.known, self.base)]
-        found = self._found(there, options)
+        found, binary = self._found(there, options)
         self.seen = set(found)
         for path, file in found.items():
             self._add(path, file, self.known.get(path))
@@ -93,7 +91,7 @@ class Survey:
             if not _of_type(path, options):
                 continue
             state = _state(absolute_path(path, self.base))
-            if not prune and path in self.binary:  # A text that a crash has filled with zeros.
+            if not prune and path in binary:  # A text that a crash has filled with zeros.
                 del self.skipped[path]
                 self.failed[path] = "binary data where text was indexed before; --prune forgets it"
             if failed_in(path, self.failed) or state is _State.UNREACHABLE:
@@ -119,8 +117,10 @@ class Survey:
         else:
             self.tasks.append(Task(path=path, found=file, known=record))
 
-    def _found(self, roots: Sequence[Path], options: WalkOptions) -> dict[str, FoundFile]:
+    def _found(self, roots: Sequence[Path], options: WalkOptions) -> tuple[dict[str, FoundFile], set[str]]:
+        """Return the files to index, and those skipped as binary; what else is passed over is noted."""
         found: dict[str, FoundFile] = {}
+        binary: set[str] = set()
         ours = frozenset(own_places(self.collection))
 
         def settled(file: FoundFile) -> bool:
@@ -139,10 +139,10 @@ class Survey:
             if item.why.by_rule and not named:
                 self.skipped[path] = item.reason
                 if item.why is Skip.BINARY:
-                    self.binary.add(path)
+                    binary.add(path)
             else:
                 self.failed[path] = item.reason
-        return found
+        return found, binary
 
     def _protect(self, roots: Sequence[Path], found: Mapping[str, FoundFile]) -> None:
         """Move files out of `gone` that vanished with their whole folder: an unmounted drive looks like that."""

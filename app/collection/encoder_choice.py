@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...index.protocol import CollectionSettings
 
 
-Notice = Callable[[str], None]
+Step = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Talk:
     pulling: Callable[[PullProgress], None] | None = None
     loading: Callable[[str], AbstractContextManager[None]] | None = None
     """Entered with the encoder's name while it is loaded."""
-    step: Notice | None = None
+    step: Step | None = None
     """Told each step of writing; crash tests end the process there."""
     cache: Path | None = None
     """Folder for models, None for the user's cache folder."""

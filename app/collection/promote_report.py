@@ -18,7 +18,7 @@ from ..terminal.console import Terminal
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, size
-from .encoder_choice import EncoderChoice, Notice, Talk
+from .encoder_choice import EncoderChoice, Step, Talk
 from .generations import Switched, described
 from .index_report import BarWords
 from .indexing import IndexHooks
@@ -46,7 +46,7 @@ def run_promotion(
     *,
     confirmed: bool,
     form: ReportFormat,
-    step: Notice | None = None,
+    step: Step | None = None,
 ) -> None:
     """Run `models promote MODEL` and print what it did; `step` is told each step of writing."""
     began = time.monotonic()
@@ -64,7 +64,7 @@ def run_promotion(
 
 
 def run_rollback(
-    terminal: Terminal, given: Path | None, *, confirmed: bool, form: ReportFormat, step: Notice | None = None
+    terminal: Terminal, given: Path | None, *, confirmed: bool, form: ReportFormat, step: Step | None = None
 ) -> None:
     """Run `models promote --rollback` and print what it did; `step` is told each step of writing."""
     began = time.monotonic()
@@ -90,7 +90,7 @@ class _Interrupted:
 
 @contextmanager
 def _run(
-    terminal: Terminal, given: Path | None, what: str, model: str, *, interrupted: _Interrupted, step: Notice | None
+    terminal: Terminal, given: Path | None, what: str, model: str, *, interrupted: _Interrupted, step: Step | None
 ) -> Iterator[_Run]:
     """Show one bar and mind Ctrl-C while inside."""
     path = existing_collection(given)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ...index.collection import FolderCollection
 from ...index.filters import Candidate, matching_documents
 from ...index.protocol import CollectionStatus, Filter
 from ..collection.encoder_choice import EncoderChoice, talk_to
@@ -130,7 +131,7 @@ def run_query(
             status = collection.status()
             notices = [*_cut(searcher, len(questions)), *grouping_notices(grouping, collection, terminal)]
             if not any(answer.hits for answer in answers):
-                notices += unmatched(request.where, status.formats, collection.files())
+                notices += _unmatched(collection, request.where, status.formats)
         finally:
             collection.close()
     context = ResultContext(
@@ -168,21 +169,20 @@ def _cut(searcher: Searcher, asked: int) -> list[str]:
     return [f"{who} {verb} longer than {limit} tokens and {verb} cut for the search by meaning"]
 
 
-def unmatched(where: Filter, formats: Mapping[str, int], paths: Iterable[str]) -> list[str]:
+def _unmatched(collection: FolderCollection, where: Filter, formats: Mapping[str, int]) -> list[str]:
     """Return what to say of a --type and a --path that no indexed file passes, with what there is; [] where some do."""
-    said, names = [], list(paths)
-    if where.types:
-        endings = {name.rpartition("/")[2].rpartition(".")[2].casefold() for name in names}
-        asked = {type_.strip().removeprefix(".").casefold() for type_ in where.types}
-        if asked.isdisjoint(endings | {name.casefold() for name in formats}):
-            there = ", ".join(f"{name} ({count:,})" for name, count in formats.items()) or "none"
-            said.append(f"no indexed file is of type {', '.join(where.types)}: the types there are {there}")
-    if where.paths:
-        candidates = [Candidate(id=at, path=name, format="", date_us=0) for at, name in enumerate(names)]
-        if not len(matching_documents(candidates, Filter(paths=where.paths))):
-            folders = Counter(f"{name.rpartition('/')[0]}/" if "/" in name else "." for name in names)
-            there = ", ".join(name for name, _ in folders.most_common(_FOLDERS_NAMED)) or "none"
-            said.append(f"no indexed file matches --path {', '.join(where.paths)}: the folders there are {there}")
+    if not (where.types or where.paths):
+        return []
+    said, names = [], list(collection.files())
+    files = [Candidate(id=at, path=name, format="", date_us=0) for at, name in enumerate(names)]
+    kinds = [Candidate(id=-1, path="", format=name, date_us=0) for name in formats]
+    if where.types and not len(matching_documents([*files, *kinds], Filter(types=where.types))):
+        there = ", ".join(f"{name} ({count:,})" for name, count in formats.items()) or "none"
+        said.append(f"no indexed file is of type {', '.join(where.types)}: the types there are {there}")
+    if where.paths and not len(matching_documents(files, Filter(paths=where.paths))):
+        folders = Counter(f"{name.rpartition('/')[0]}/" if "/" in name else "." for name in names)
+        there = ", ".join(name for name, _ in folders.most_common(_FOLDERS_NAMED)) or "none"
+        said.append(f"no indexed file matches --path {', '.join(where.paths)}: the folders there are {there}")
     return said
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from searchctl.app.cli import app
 from searchctl.app.errors import AppError, ExitCode, explain, typed
 from searchctl.encoder.errors import UnknownModelError
 from searchctl.index.errors import CollectionDamagedError, CollectionLockedError, CollectionNotFoundError
@@ -24,6 +27,21 @@ from searchctl.training.errors import TrainingError
 )
 def test_a_command_names_the_collection_where_it_takes_one(words: tuple[str, ...], shown: str) -> None:
     assert shown == typed(words, collection=Path("my notes"))
+
+
+def test_the_commands_that_take_a_collection_are_those_of_the_command_line() -> None:
+    wrong = []
+
+    def visit(command: Any, words: tuple[str, ...]) -> None:
+        for name, child in getattr(command, "commands", {}).items():
+            visit(child, (*words, name))
+        if not hasattr(command, "commands"):
+            takes = any("--collection" in parameter.opts for parameter in command.params)
+            if takes != ("--collection" in typed(words, collection=Path("c"))):
+                wrong.append(" ".join(words))
+
+    visit(get_command(app), ())
+    assert wrong == ["train pairs"], "which reads one collection among other sources"
 
 
 @pytest.mark.parametrize(

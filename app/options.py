@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..encoder.config import Attention, Method, Pooling, Precision
+from ..encoder.config import Attention, Method, Pooling, Precision, Runtime
 
 DENSE_WEIGHT = 0.05
 """Share of the dense side in hybrid search where the model recommends none. Measured with the untrained default
@@ -202,6 +202,15 @@ PrecisionOption = Annotated[
         "--precision",
         envvar="SEARCHCTL_PRECISION",
         help="Number format to compute in; auto takes bf16 where the hardware has it.",
+        rich_help_panel=ENCODER,
+    ),
+]
+RuntimeOption = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime",
+        envvar="SEARCHCTL_RUNTIME",
+        help="What computes; auto compiles a model for the CPU where that can be done, and takes torch elsewhere.",
         rich_help_panel=ENCODER,
     ),
 ]

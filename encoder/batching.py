@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-
-import torch
+from typing import Any
 
 from .errors import EncoderError
 
@@ -25,9 +25,25 @@ def plan_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
+def plan_equal_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield lists of positions of texts with the same number of tokens, longest first, each list within `budget`."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[position]
+        if batch and (lengths[batch[0]] != length or length * (len(batch) + 1) > budget):
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether this is a GPU's or the CPU allocator's out-of-memory error."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and any(words in str(error) for words in ("can't allocate memory", "not enough memory", "DefaultCPUAllocator"))
     )
@@ -51,7 +67,8 @@ def run_halving(batch: list[int], forward: Callable[[list[int]], None], *, halve
         # Outside of the except block: the traceback would keep the failed batch's tensors alive.
         if not failed:
             continue
-        if torch.cuda.is_available():
+        torch: Any = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(part) == 1:
             raise EncoderError(

@@ -35,6 +35,13 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Runtime(StrEnum):
+    AUTO = "auto"
+    """Compiled on a CPU wherever the model can be, else torch."""
+    TORCH = "torch"
+    COMPILED = "compiled"
+
+
 class ExportFormat(StrEnum):
     SENTENCE_TRANSFORMERS = "sentence-transformers"
     MERGED = "merged"
@@ -61,6 +68,7 @@ class EncoderConfig:
     precision: Precision = Precision.AUTO
     device: str = "auto"
     """"auto", "cpu", "cuda" or "cuda:N"."""
+    runtime: Runtime = Runtime.AUTO
     batch_tokens: int | None = None
     """Padded tokens per forward pass; None picks one for the device."""
 

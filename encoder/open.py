@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 from pathlib import Path
 
-from .config import EncoderConfig
+from .compiled.errors import NotCompiledError
+from .config import EncoderConfig, Runtime
 from .models.cache import PullCallback
 from .models.identity import identify, identify_resolved
-from .models.resolve import resolve
+from .models.resolve import ResolvedModel, resolve
 from .protocol import Encoder
 
 __all__ = ["identify", "open_encoder"]
+
+_log = logging.getLogger(__name__)
 
 
 def open_encoder(
@@ -29,9 +34,53 @@ def open_encoder(
         from .hashing import hashing_encoder
 
         return hashing_encoder(config)
-    # Files, sizes and settings are checked before torch is imported, which takes seconds.
+    # Files, sizes and settings are checked before anything heavy is imported.
     resolved = resolve(config, cache=cache, progress=progress)
     info = identify_resolved(resolved, config, cache=cache)
+    runtime, reason = choose_runtime(resolved, config)
+    if runtime is Runtime.COMPILED:
+        from .compiled.open import open_compiled
+
+        try:
+            return open_compiled(resolved, config, info, cache=cache, progress=progress)
+        except NotCompiledError as error:
+            if config.runtime is Runtime.COMPILED:
+                raise
+            reason = str(error)
+    if config.runtime is Runtime.AUTO:
+        _log.info("%s runs on torch: %s", info.name, reason)
     from .load import load_transformer
 
     return load_transformer(resolved, config, info)
+
+
+def choose_runtime(resolved: ResolvedModel, config: EncoderConfig) -> tuple[Runtime, str]:
+    """Return what will compute, TORCH or COMPILED, and why; nothing heavy is imported.
+
+    Raises NotCompiledError where COMPILED is asked for and this model, or this way to use it, needs torch.
+    """
+    if config.runtime is Runtime.TORCH:
+        return Runtime.TORCH, "asked for"
+    if config.runtime is Runtime.AUTO and _has_gpu(config):
+        return Runtime.TORCH, "there is a GPU"
+    from .compiled.open import require_fit
+
+    try:
+        require_fit(resolved, config)
+    except NotCompiledError as error:
+        if config.runtime is Runtime.COMPILED:
+            raise
+        return Runtime.TORCH, str(error)
+    return Runtime.COMPILED, "asked for" if config.runtime is Runtime.COMPILED else "the CPU computes"
+
+
+def _has_gpu(config: EncoderConfig) -> bool:
+    """Return whether device "auto" would find a GPU; asked of NVIDIA's driver, since torch takes seconds to import."""
+    if config.device != "auto":
+        return config.device != "cpu"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +52,10 @@ class EncodeProgress:
     """Texts cut at `max_tokens`, known from the first event on."""
     texts_known: int = 0
     """Of `texts_done`, those whose vectors were there before: they took no time, and `tokens_*` leave them out."""
+
+    def further(self, *, texts: int, tokens: int) -> EncodeProgress:
+        """Return the event after so many more."""
+        return replace(self, texts_done=self.texts_done + texts, tokens_done=self.tokens_done + tokens)
 
     @property
     def share(self) -> float:

@@ -75,27 +75,22 @@ class TransformerEncoder:
         rows = self.texts(texts, role=role, instruction=instruction)
         out = np.empty((len(rows), self._info.dim), dtype=np.float32)
         lengths = [len(row.ids) for row in rows]
-        total, truncated = sum(lengths), sum(row.truncated for row in rows)
-        texts_done = tokens_done = 0
-
-        def report() -> None:
-            if progress is not None:
-                progress(
-                    EncodeProgress(
-                        texts_done=texts_done,
-                        texts_total=len(rows),
-                        tokens_done=tokens_done,
-                        tokens_total=total,
-                        texts_truncated=truncated,
-                    )
-                )
+        done = EncodeProgress(
+            texts_done=0,
+            texts_total=len(rows),
+            tokens_done=0,
+            tokens_total=sum(lengths),
+            texts_truncated=sum(row.truncated for row in rows),
+        )
+        if progress is not None:
+            progress(done)
 
         def forward(batch: list[int]) -> None:
-            nonlocal texts_done, tokens_done
+            nonlocal done
             out[batch] = self._vectors([rows[i] for i in batch], batch)
-            texts_done += len(batch)
-            tokens_done += sum(lengths[i] for i in batch)
-            report()
+            done = done.further(texts=len(batch), tokens=sum(lengths[i] for i in batch))
+            if progress is not None:
+                progress(done)
 
         def halved(count: int) -> None:
             self.batch_tokens = max(1, self.batch_tokens // 2)
@@ -103,18 +98,17 @@ class TransformerEncoder:
                 "out of memory: going on with %d texts, then %s tokens a batch", count, f"{self.batch_tokens:,}"
             )
 
-        report()
-        # Planned anew after each halving: the budget that failed once would fail at each batch of that size.
+        # Planned again after each halving: the budget that failed once would fail at each batch of that size.
         left = list(range(len(rows)))
         while left:
             budget = self.batch_tokens
-            done: set[int] = set()
+            encoded: set[int] = set()
             for batch in plan_batches([lengths[i] for i in left], budget):
                 run_halving([left[i] for i in batch], forward, halved=halved)
-                done.update(left[i] for i in batch)
+                encoded.update(left[i] for i in batch)
                 if self.batch_tokens != budget:
                     break
-            left = [i for i in left if i not in done]
+            left = [i for i in left if i not in encoded]
         return out
 
     def _vectors(self, rows: Sequence[TokenRow], positions: Sequence[int]) -> NDArray[np.float32]:

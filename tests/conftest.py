@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 # work. Set before torch is imported, and inherited by the commands that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Models are compiled into the user's cache, which tests leave alone; those of the real default model find it here.
+os.environ.setdefault("SEARCHCTL_TEST_CACHE", os.environ.get("XDG_CACHE_HOME", ""))
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="searchctl-test-cache-")
 
 import pytest
 import torch
@@ -37,6 +41,10 @@ SMALL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def make_tokenizer(*, bos: bool = False) -> Tokenizer:

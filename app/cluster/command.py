@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...encoder.config import Precision
+from ...encoder.config import Precision, Runtime
 from ...index.dedup_settings import Level
 from ...index.groups.cluster_settings import ClusterSettings, Layout, Method
 from ..errors import AppError
@@ -24,6 +24,7 @@ from ..options import (
     PathGlobs,
     PrecisionOption,
     Quiet,
+    RuntimeOption,
     Types,
     Verbose,
 )
@@ -96,6 +97,7 @@ def cluster(
     html: Html = None,
     layout: LayoutOption = Layout.TSNE,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     collection: Collection = None,
@@ -132,7 +134,12 @@ def cluster(
         raise AppError(f"--limit is for the table, and --format is {form}, which holds all: leave one of them out")
     if html is None and was_given(ctx, "layout"):
         raise AppError("--map is for the report: name its file with --html FILE")
-    for name, option in (("precision", "--precision"), ("device", "--device"), ("batch_tokens", "--batch-tokens")):
+    for name, option in (
+        ("precision", "--precision"),
+        ("runtime", "--runtime"),
+        ("device", "--device"),
+        ("batch_tokens", "--batch-tokens"),
+    ):
         if instruction is None and was_given(ctx, name):
             raise AppError(f"{option} is for encoding, which only --instruction asks for: leave it out")
     if n is not None and method not in (Method.KMEANS, Method.AGGLOMERATIVE):
@@ -146,7 +153,7 @@ def cluster(
         instruction=instruction,
         where=Filter(types=file_types(types), paths=tuple(paths or ()), exclude=tuple(exclude or ())),
         layout=None if html is None else layout,
-        choice=EncoderChoice(precision=precision, device=device, batch_tokens=batch_tokens),
+        choice=EncoderChoice(precision=precision, runtime=runtime, device=device, batch_tokens=batch_tokens),
     )
     talk = Talk(cache=cache_folder())
     report = run_cluster(collection, request, talk=talk, bar=terminal.progress)

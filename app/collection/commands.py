@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...encoder.config import Precision
+from ...encoder.config import Precision, Runtime
 from ..errors import AppError, ExitCode
 from ..options import (
     CHUNK_OVERLAP,
@@ -31,6 +31,7 @@ from ..options import (
     Quiet,
     Report,
     ReportFormat,
+    RuntimeOption,
     Verbose,
     type_names,
 )
@@ -153,6 +154,7 @@ def index(
     dim: Dim = None,
     max_tokens: MaxTokens = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     collection: Collection = None,
@@ -201,6 +203,7 @@ def index(
             dim=dim,
             max_tokens=max_tokens,
             precision=precision,
+            runtime=runtime,
             device=device,
             batch_tokens=batch_tokens,
         ),

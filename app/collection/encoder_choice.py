@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
+from ...encoder.config import Attention, EncoderConfig, Method, Pooling, Precision, Runtime
 from ...encoder.models.registry import find
 from ...index.errors import EncoderMismatchError
 from ..errors import AppError
@@ -63,6 +63,7 @@ class EncoderChoice:
     max_tokens: int | None = None
     dim: int | None = None
     precision: Precision = Precision.AUTO
+    runtime: Runtime = Runtime.AUTO
     device: str = "auto"
     batch_tokens: int | None = None
 
@@ -86,6 +87,7 @@ class EncoderChoice:
             start,
             adapters=tuple(folder.expanduser().absolute() for folder in self.adapters) or start.adapters,
             precision=self.precision,
+            runtime=self.runtime,
             device=self.device,
             batch_tokens=self.batch_tokens,
             **said,
@@ -192,7 +194,7 @@ def require_same(info: EncoderInfo, settings: CollectionSettings, config: Encode
 
 def _decisive(config: EncoderConfig) -> EncoderConfig:
     """Return the configuration without what changes no vector."""
-    return replace(config, device="auto", precision=Precision.AUTO, batch_tokens=None)
+    return replace(config, device="auto", precision=Precision.AUTO, runtime=Runtime.AUTO, batch_tokens=None)
 
 
 def promote_command(config: EncoderConfig, *more: str) -> tuple[str, ...]:
@@ -235,6 +237,7 @@ def choice_of(
     dim: int | None,
     max_tokens: int | None,
     precision: Precision,
+    runtime: Runtime = Runtime.AUTO,
     device: str,
     batch_tokens: int | None,
 ) -> EncoderChoice:
@@ -255,6 +258,7 @@ def choice_of(
         dim=dim,
         max_tokens=max_tokens,
         precision=precision,
+        runtime=runtime,
         device=device,
         batch_tokens=batch_tokens,
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ...encoder.config import Precision
+from ...encoder.config import Precision, Runtime
 from ...training.probing.word_data import WordTask
 from ...training.recipe import Step
 from ..command_groups import DefaultGroup
@@ -30,6 +30,7 @@ from ..options import (
     Quiet,
     Report,
     ReportFormat,
+    RuntimeOption,
     Verbose,
 )
 from ..terminal.invocation import Invocation, terminal_of
@@ -116,6 +117,7 @@ def run(
     dim: Dim = None,
     max_tokens: MaxTokens = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     quiet: Quiet = False,
@@ -161,6 +163,7 @@ def run(
             dim=dim,
             max_tokens=max_tokens,
             precision=precision,
+            runtime=runtime,
             device=device,
             batch_tokens=batch_tokens,
         ),
@@ -244,6 +247,7 @@ def own(
     form: Report = ReportFormat.TABLE,
     model: Model = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     collection: Collection = None,
@@ -271,7 +275,7 @@ def own(
     require_model(model)
     if instruction is not None:
         require_unicode(instruction, "--instruction")
-    choice = EncoderChoice(model=model, precision=precision, device=device, batch_tokens=batch_tokens)
+    choice = EncoderChoice(model=model, precision=precision, runtime=runtime, device=device, batch_tokens=batch_tokens)
     request = OwnRequest(data=data, k=k, choice=choice, instruction=instruction, dense_weight=dense_weight)
     run_own(terminal, request, collection, form)
 
@@ -420,6 +424,7 @@ def word(
     adapter: Adapters = None,
     max_tokens: MaxTokens = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     quiet: Quiet = False,
@@ -460,6 +465,7 @@ def word(
             dim=None,
             max_tokens=max_tokens,
             precision=precision,
+            runtime=runtime,
             device=device,
             batch_tokens=batch_tokens,
         ),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from ...encoder.config import Runtime
 from ...training.probing.word_data import WordData, WordTask, load_words
 from ...training.probing.word_steps import TABLE_4, ProbedStep, probed_steps
 from ...training.recipe import Step
@@ -213,7 +214,8 @@ class _Runner:
 
         terminal = self._terminal
         lazy = LazyEncoder(
-            step.config,
+            # Only torch gives the states of single tokens.
+            replace(step.config, runtime=Runtime.TORCH),
             replace(
                 talk_to(terminal, self._pulling),
                 loading=lambda name: terminal.waiting(f"{step.label}: loading {name}"),

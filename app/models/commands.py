@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...encoder.config import ExportFormat, Precision
+from ...encoder.config import ExportFormat, Precision, Runtime
 from ..options import (
     Adapters,
     AttentionOption,
@@ -24,6 +24,7 @@ from ..options import (
     Quiet,
     Report,
     ReportFormat,
+    RuntimeOption,
     Verbose,
     model_names,
 )
@@ -291,6 +292,7 @@ def promote_model(
     dim: Dim = None,
     max_tokens: MaxTokens = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     collection: Collection = None,
@@ -323,6 +325,7 @@ def promote_model(
         dim=dim,
         max_tokens=max_tokens,
         precision=precision,
+        runtime=runtime,
         device=device,
         batch_tokens=batch_tokens,
     )
@@ -333,7 +336,10 @@ def promote_model(
         run_promotion(terminal, choice, collection, confirmed=yes, form=form)
 
 
-_OF_ENCODER = ("adapter", "pooling", "attention", "method", "dim", "max_tokens", "precision", "device", "batch_tokens")
+_OF_ENCODER = (
+    *("adapter", "pooling", "attention", "method", "dim", "max_tokens"),
+    *("precision", "runtime", "device", "batch_tokens"),
+)
 
 
 def _check_direction(ctx: typer.Context, model: str | None, *, rollback: bool) -> None:

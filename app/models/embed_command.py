@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ...encoder.config import Precision
+from ...encoder.config import Precision, Runtime
 from ..options import (
     Adapters,
     AttentionOption,
@@ -24,6 +24,7 @@ from ..options import (
     PrecisionOption,
     Quiet,
     RoleName,
+    RuntimeOption,
     VectorFormat,
     Verbose,
 )
@@ -90,6 +91,7 @@ def embed(
     dim: Dim = None,
     max_tokens: MaxTokens = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     quiet: Quiet = False,
@@ -131,6 +133,7 @@ def embed(
             dim=dim,
             max_tokens=max_tokens,
             precision=precision,
+            runtime=runtime,
             device=device,
             batch_tokens=batch_tokens,
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...encoder.config import Attention, EncoderConfig, Precision
+from ...encoder.config import Attention, EncoderConfig, Precision, Runtime
 from ..collection.encoder_choice import LazyEncoder, choice_of, talk_to
 from ..errors import AppError
 from ..options import ReportFormat, cache_folder
@@ -80,7 +80,7 @@ def config_of(request: ProbeRequest, attention: Attention) -> EncoderConfig:
         device=request.device,
         batch_tokens=None,
     )
-    config = replace(choice.config(), chain=request.chain)
+    config = replace(choice.config(), chain=request.chain, runtime=Runtime.TORCH)
     if config.model == "hashing":
         raise AppError(
             "hashing has no layers to look into: expected a decoder model", next_command=("probe", "smollm2-135m")

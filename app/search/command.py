@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ...encoder.config import Precision
+from ...encoder.config import Precision, Runtime
 from ..errors import AppError
 from ..options import (
     BatchTokens,
@@ -21,6 +21,7 @@ from ..options import (
     Model,
     PrecisionOption,
     Quiet,
+    RuntimeOption,
     SearchMode,
     Verbose,
     type_names,
@@ -194,6 +195,7 @@ def query(
     strict: Strict = False,
     model: Model = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     collection: Collection = None,
@@ -250,7 +252,7 @@ def query(
     output = QueryOutput(
         form=HitFormat.FILES if files_only or nul else form, nul=nul, explain=explain, full=full, strict=strict
     )
-    choice = EncoderChoice(model=model, precision=precision, device=device, batch_tokens=batch_tokens)
+    choice = EncoderChoice(model=model, precision=precision, runtime=runtime, device=device, batch_tokens=batch_tokens)
     questions = read_questions(text or [], queries)
     asked = AskedGroups(clusters=tuple(clusters or ()), collapse=collapse is not None)
     code = run_query(terminal, questions, request, choice=choice, output=output, given=collection, asked=asked)

@@ -17,6 +17,7 @@ _STAGES = {
     "download": (0.0, 0.7, "downloading"),
     "check": (0.7, 0.8, "checking"),
     "convert": (0.8, 1.0, "converting"),
+    "compile": (0.0, 1.0, "compiling"),
 }
 """Where each stage begins and ends on the bar, and what it is called."""
 

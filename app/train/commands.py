@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ...encoder.config import Precision
+from ...encoder.config import Precision, Runtime
 from ..command_groups import DefaultGroup
 from ..evaluate.commands import Again, Instructions, Local, NoInstructions, SuiteOption
 from ..options import (
@@ -23,6 +23,7 @@ from ..options import (
     Quiet,
     Report,
     ReportFormat,
+    RuntimeOption,
     Verbose,
 )
 from ..terminal.invocation import Invocation, terminal_of
@@ -307,7 +308,7 @@ QueryRecipe = Annotated[
 ]
 ForceMany = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 
-OF_THE_ENCODER = ("model", "instruction", "recipe", "max_tokens", "precision", "device", "batch_tokens")
+OF_THE_ENCODER = ("model", "instruction", "recipe", "max_tokens", "precision", "runtime", "device", "batch_tokens")
 
 
 def mine(
@@ -326,6 +327,7 @@ def mine(
     model: Model = None,
     max_tokens: MaxTokens = None,
     precision: PrecisionOption = Precision.AUTO,
+    runtime: RuntimeOption = Runtime.AUTO,
     device: Device = "auto",
     batch_tokens: BatchTokens = None,
     quiet: Quiet = False,
@@ -368,7 +370,12 @@ def mine(
             recipe=recipe,
             force=force,
             choice=EncoderChoice(
-                model=model, max_tokens=max_tokens, precision=precision, device=device, batch_tokens=batch_tokens
+                model=model,
+                max_tokens=max_tokens,
+                precision=precision,
+                runtime=runtime,
+                device=device,
+                batch_tokens=batch_tokens,
             ),
             typed=tuple(typed),
         ),

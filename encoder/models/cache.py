@@ -16,20 +16,21 @@ from typing import Literal
 from ..errors import PullError
 from .registry import find
 
-Stage = Literal["wait", "download", "check", "convert"]
+Stage = Literal["wait", "download", "check", "convert", "compile"]
 # A commit of the hub at the end of a folder's name.
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullProgress:
-    """How far one pull has come. Stages come in the order wait (for another process), download, check, convert."""
+    """How far one pull has come. Stages come in the order wait (for another process), download, check, convert; compile
+    is the making of a graph from files that are there."""
 
     stage: Stage
     done: int
-    """Bytes."""
+    """Bytes; steps of "compile"."""
     total: int | None
-    """Bytes; None when not known."""
+    """As many as there are; None when not known."""
 
 
 PullCallback = Callable[[PullProgress], None]

@@ -13,7 +13,7 @@ from ..errors import EncoderError, ModelFilesError
 from ..protocol import EncoderInfo
 from .cache import PullCallback
 from .folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, context, read_config, read_json, weight_files, width
-from .hash_cache import content_hashes
+from .hash_cache import content_hash, content_hashes
 from .projection import projection_shape
 from .resolve import ResolvedModel, resolve
 
@@ -92,31 +92,38 @@ def _max_tokens(resolved: ResolvedModel, config: EncoderConfig) -> int:
 
 def _fingerprint(resolved: ResolvedModel, config: EncoderConfig, *, dim: int, pooling: str, cache: Path | None) -> str:
     """Return the digest of everything that changes vectors; where the files lie and how they are run does not."""
-    weights = weight_files(resolved.folder)
-    adapters = [folder / ADAPTER_WEIGHTS for folder in resolved.adapters]
-    last = [] if resolved.projection is None else [resolved.projection]
-    digests = content_hashes([*weights, resolved.folder / "tokenizer.json", *adapters, *last], cache=cache)
-    adapter_digests = digests[len(weights) + 1 :][: len(adapters)]
-    layers = resolved.sidecar.layers
     parts = {
         "version": FINGERPRINT_VERSION,
-        "weights": digests[: len(weights)],
-        "tokenizer": digests[len(weights)],
-        "config": _without(read_config(resolved.folder), PASSING_CONFIG),
-        "adapters": [
-            [digest, _without(read_json(folder / ADAPTER_CONFIG), PASSING_ADAPTER)]
-            for digest, folder in zip(adapter_digests, resolved.adapters, strict=True)
-        ],
+        **weight_parts(resolved, cache=cache),
+        "tokenizer": content_hash(resolved.folder / "tokenizer.json", cache=cache),
         "prompt": resolved.sidecar.prompt.to_dict(),
         "pooling": pooling,
         "attention": config.attention.value,
         "method": config.method.value,
         "dim": dim,
+    }
+    return digest_of(parts)
+
+
+def weight_parts(resolved: ResolvedModel, *, cache: Path | None) -> dict[str, Any]:
+    """Return what decides the vector of given tokens, by digests: weights, config, adapters, layers, projection."""
+    weights = weight_files(resolved.folder)
+    adapters = [folder / ADAPTER_WEIGHTS for folder in resolved.adapters]
+    last = [] if resolved.projection is None else [resolved.projection]
+    digests = content_hashes([*weights, *adapters, *last], cache=cache)
+    adapter_digests = digests[len(weights) :][: len(adapters)]
+    layers = resolved.sidecar.layers
+    return {
+        "weights": digests[: len(weights)],
+        "config": _without(read_config(resolved.folder), PASSING_CONFIG),
+        "adapters": [
+            [digest, _without(read_json(folder / ADAPTER_CONFIG), PASSING_ADAPTER)]
+            for digest, folder in zip(adapter_digests, resolved.adapters, strict=True)
+        ],
         # Named only where there is one, so that the others keep the fingerprint of their collections.
         **({} if layers is None else {"layers": list(layers)}),
         **({} if resolved.projection is None else {"projection": digests[-1]}),
     }
-    return digest_of(parts)
 
 
 def digest_of(parts: dict[str, Any]) -> str:

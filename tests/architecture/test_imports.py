@@ -31,7 +31,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"errors", "config", "protocol"},
         {"adapters", "batching", "bidirectional", "depth", "hashing", "pooling", "prompts", "proof", "tokenize"},
         {"models"},
-        {"transformer"},
+        {"transformer", "compiled"},
         {"load"},
         {"open"},
         {"export"},

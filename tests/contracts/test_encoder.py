@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision, Runtime
 from searchctl.encoder.errors import EmptyTextError
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.open import open_encoder
@@ -29,6 +29,11 @@ TEXTS = [
 
 
 TRANSFORMERS = {
+    "compiled": {"runtime": Runtime.COMPILED},
+    "compiled-batch-of-one": {"runtime": Runtime.COMPILED, "batch_tokens": 1},
+    "compiled-weighted": {"runtime": Runtime.COMPILED, "pooling": Pooling.WEIGHTED_MEAN},
+    "compiled-echo": {"runtime": Runtime.COMPILED, "method": Method.ECHO},
+    "compiled-eos-dim-8": {"runtime": Runtime.COMPILED, "pooling": Pooling.LAST, "dim": 8},
     "transformer": {},
     "transformer-batch-of-one": {"batch_tokens": 1},
     "transformer-causal-weighted": {"attention": Attention.CAUSAL, "pooling": Pooling.WEIGHTED_MEAN},
@@ -42,9 +47,8 @@ TRANSFORMERS = {
 def encoder(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     if request.param in FACTORIES:
         return FACTORIES[request.param]()
-    config = EncoderConfig(
-        model=str(tiny_folder), precision=Precision.FP32, device="cpu", max_tokens=64, **TRANSFORMERS[request.param]
-    )
+    settings = {"runtime": Runtime.TORCH, **TRANSFORMERS[request.param]}
+    config = EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, device="cpu", max_tokens=64, **settings)
     return open_encoder(config, cache=tmp_path_factory.mktemp("cache"))
 
 

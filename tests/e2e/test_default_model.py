@@ -21,7 +21,11 @@ NOTES = {
 def searchctl(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from searchctl.app.cli import main; main()", *arguments]
     # The whole machine, as a user has it: conftest keeps the other tests on one thread.
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"OMP_NUM_THREADS", "XDG_CACHE_HOME"}
+    }
+    if os.environ["SEARCHCTL_TEST_CACHE"]:
+        environment["XDG_CACHE_HOME"] = os.environ["SEARCHCTL_TEST_CACHE"]
     return subprocess.run(
         command, cwd=cwd, input=stdin, capture_output=True, text=True, check=False, env=environment, timeout=600
     )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
-from searchctl.encoder.config import EncoderConfig, ExportFormat, Precision
+from searchctl.encoder.config import EncoderConfig, ExportFormat, Precision, Runtime
 from searchctl.encoder.depth import keep_adapter_layers, keep_layers, parse_layers, stated_layers
 from searchctl.encoder.errors import EncoderError, ModelFilesError
 from searchctl.encoder.export.check import sentence_transformers_loader
@@ -30,7 +30,7 @@ Make = Callable[..., Path]
 
 
 def opened(folder: Path, **changes: object) -> Encoder:
-    config = EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu", **changes)  # type: ignore[arg-type]
+    config = EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu", runtime=Runtime.TORCH, **changes)  # type: ignore[arg-type]
     return open_encoder(config)
 
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
 from searchctl.encoder import open as opening
-from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision, Runtime
 from searchctl.encoder.errors import EncoderError, ModelFilesError, NonFiniteError, NotBidirectionalError
 from searchctl.encoder.load import _place
 from searchctl.encoder.protocol import EncodeProgress, Encoder, Role
@@ -32,7 +32,9 @@ Opener = Callable[..., Encoder]
 
 
 def fp32(folder: Path, **changes: object) -> EncoderConfig:
-    return replace(EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu"), **changes)
+    return replace(
+        EncoderConfig(model=str(folder), precision=Precision.FP32, runtime=Runtime.TORCH, device="cpu"), **changes
+    )
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,13 @@ class _Maker:
         base = self.base
         return self.encoder(
             label,
-            EncoderConfig(model=model, precision=base.precision, device=base.device, batch_tokens=base.batch_tokens),
+            EncoderConfig(
+                model=model,
+                precision=base.precision,
+                runtime=base.runtime,
+                device=base.device,
+                batch_tokens=base.batch_tokens,
+            ),
         )
 
     def baseline(self, label: str, name: str, folder: Path) -> StContender:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ...encoder.config import EncoderConfig, Precision
+from ...encoder.config import EncoderConfig, Precision, Runtime
 from ...encoder.models.folder import stored_weights, weight_files
 from ...encoder.models.identity import digest_of, identify, identify_resolved
 from ...encoder.models.resolve import ResolvedModel, resolve
-from ...encoder.open import open_encoder
+from ...encoder.open import choose_runtime, open_encoder
 from ...encoder.protocol import Encoder, EncoderInfo
 from ..errors import EvaluationError
 from ..recipe import adapter_name
@@ -73,7 +73,7 @@ class EncoderContender:
             "attention": self.config.attention.value,
             "method": self.config.method.value,
             "chain": [adapter_name(folder) for folder in resolved.adapters],
-            "precision": _precision(self.config),
+            "precision": _precision(resolved, self.config),
             "parameters": _parameters(resolved),
         }
 
@@ -127,10 +127,12 @@ def _sizes(info: EncoderInfo) -> dict[str, Json]:
     return {"pooling": info.pooling, "max_tokens": info.max_tokens, "dim": info.dim}
 
 
-def _precision(config: EncoderConfig) -> str:
-    """Return the number format that loading will choose; only `auto` asks the hardware, through torch."""
+def _precision(resolved: ResolvedModel, config: EncoderConfig) -> str:
+    """Return the number format that loading will choose; for torch `auto` asks the hardware."""
     if config.precision is not Precision.AUTO:
         return config.precision.value
+    if choose_runtime(resolved, config)[0] is Runtime.COMPILED:
+        return Precision.FP32.value
     import torch
 
     from ...encoder.load import choose_device, choose_dtype
@@ -153,19 +155,20 @@ def check_precision(label: str, encoder: Encoder, *, expected: Json) -> None:
 
 def used_precision(encoder: Encoder) -> str:
     """Return the number format that a loaded encoder computes in."""
-    import torch
-
-    from ...encoder.transformer import TransformerEncoder
-
-    is_bf16 = isinstance(encoder, TransformerEncoder) and encoder.model.dtype is torch.bfloat16
+    model = torch_model(encoder)
+    is_bf16 = model is not None and str(model.dtype) == "torch.bfloat16"
     return (Precision.BF16 if is_bf16 else Precision.FP32).value
 
 
 def device_type(encoder: Encoder) -> str:
     """Return "cpu" or "cuda", where a loaded encoder computes."""
-    from ...encoder.transformer import TransformerEncoder
+    model = torch_model(encoder)
+    return "cpu" if model is None else str(model.device.type)
 
-    return encoder.model.device.type if isinstance(encoder, TransformerEncoder) else "cpu"
+
+def torch_model(encoder: Encoder) -> Any:
+    """Return the model that torch runs, None for an encoder that something else runs; torch is not imported."""
+    return getattr(encoder, "model", None)
 
 
 def _parameters(resolved: ResolvedModel) -> int:

@@ -16,7 +16,7 @@ from transformers import AutoModel
 
 from searchctl.app.terminal.wording import step_name
 from searchctl.encoder import load
-from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Method, Pooling, Precision, Runtime
 from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
@@ -54,7 +54,7 @@ def trained(make_folder: Callable[..., Path]) -> Path:
 
 
 def config(folder: Path, **changes: object) -> EncoderConfig:
-    return EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu", **changes)
+    return EncoderConfig(model=str(folder), precision=Precision.FP32, runtime=Runtime.TORCH, device="cpu", **changes)
 
 
 def parse(spec: str, base: EncoderConfig, cache: Path | None = None) -> EncoderContender | StContender | Bm25Contender:
@@ -269,7 +269,7 @@ def test_details_say_what_was_measured(trained: Path, tmp_path: Path) -> None:
 
 
 def test_a_precision_that_fell_back_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contender = parse("model", EncoderConfig(model=str(trained), device="cpu"), tmp_path)
+    contender = parse("model", EncoderConfig(model=str(trained), device="cpu", runtime=Runtime.TORCH), tmp_path)
     truth = load._cpu_has_bf16()
     with monkeypatch.context() as patch:
         patch.setattr(load, "_cpu_has_bf16", lambda: not truth)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
-from searchctl.encoder.config import EncoderConfig, Precision
+from searchctl.encoder.config import EncoderConfig, Precision, Runtime
 from searchctl.encoder.errors import NonFiniteError
 from searchctl.encoder.hashing import hashing_encoder
 from searchctl.encoder.models.projection import save_projection
@@ -53,7 +53,7 @@ KINDS = {
 
 
 def opened(folder: Path) -> TransformerEncoder:
-    config = EncoderConfig(model=str(folder), precision=Precision.FP32, device="cpu")
+    config = EncoderConfig(model=str(folder), precision=Precision.FP32, runtime=Runtime.TORCH, device="cpu")
     encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)
     return encoder

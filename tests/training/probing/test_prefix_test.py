@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModel
 
-from searchctl.encoder.config import Attention, EncoderConfig, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Precision, Runtime
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.transformer import TransformerEncoder
 from searchctl.training.errors import DataError, EvaluationError
@@ -41,7 +41,9 @@ was we were what when where whether which while who whose will with within witho
 
 
 def opened(folder: Path, attention: Attention = Attention.CAUSAL) -> TransformerEncoder:
-    config = EncoderConfig(model=str(folder), attention=attention, precision=Precision.FP32, device="cpu")
+    config = EncoderConfig(
+        model=str(folder), attention=attention, precision=Precision.FP32, runtime=Runtime.TORCH, device="cpu"
+    )
     encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)
     return encoder

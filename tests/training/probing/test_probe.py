@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchctl.encoder.config import Attention, EncoderConfig, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Precision, Runtime
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.proof import LayerProof, Proof
 from searchctl.encoder.transformer import TransformerEncoder
@@ -31,7 +31,12 @@ CONV = {"layer_types": ["full_attention", "conv", "full_attention"]}
 
 def opened(folder: Path) -> TransformerEncoder:
     config = EncoderConfig(
-        model=str(folder), attention=Attention.CAUSAL, precision=Precision.FP32, device="cpu", max_tokens=64
+        model=str(folder),
+        attention=Attention.CAUSAL,
+        precision=Precision.FP32,
+        runtime=Runtime.TORCH,
+        device="cpu",
+        max_tokens=64,
     )
     encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)

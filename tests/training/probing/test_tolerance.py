@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from searchctl.encoder.config import Attention, EncoderConfig, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Precision, Runtime
 from searchctl.encoder.errors import EmptyTextError
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.transformer import TransformerEncoder
@@ -29,7 +29,12 @@ KINDS = {
 
 def opened(folder: Path, attention: Attention = Attention.CAUSAL, max_tokens: int | None = None) -> TransformerEncoder:
     config = EncoderConfig(
-        model=str(folder), attention=attention, precision=Precision.FP32, device="cpu", max_tokens=max_tokens
+        model=str(folder),
+        attention=attention,
+        precision=Precision.FP32,
+        runtime=Runtime.TORCH,
+        device="cpu",
+        max_tokens=max_tokens,
     )
     encoder = open_encoder(config)
     assert isinstance(encoder, TransformerEncoder)

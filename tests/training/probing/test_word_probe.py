@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel
 
-from searchctl.encoder.config import Attention, EncoderConfig, Precision
+from searchctl.encoder.config import Attention, EncoderConfig, Precision, Runtime
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.tokenize import load_tokenizer
 from searchctl.encoder.transformer import TransformerEncoder
@@ -58,7 +58,7 @@ def data() -> WordData:
 
 @pytest.fixture(scope="module")
 def encoder(tiny_folder: Path) -> TransformerEncoder:
-    return opened(EncoderConfig(model=str(tiny_folder), precision=Precision.FP32))
+    return opened(EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, runtime=Runtime.TORCH))
 
 
 def opened(config: EncoderConfig) -> TransformerEncoder:
@@ -103,7 +103,7 @@ def test_characters_of_several_bytes_stay_in_their_word(tiny_folder: Path) -> No
 
 
 def test_the_tokenizers_own_start_is_not_doubled(make_folder: Callable[..., Path]) -> None:
-    found = opened(EncoderConfig(model=str(make_folder(bos=True)), precision=Precision.FP32))
+    found = opened(EncoderConfig(model=str(make_folder(bos=True)), precision=Precision.FP32, runtime=Runtime.TORCH))
     assert start_token(found) is None
     (row,) = word_rows(found.tokenizer, [sentence("The capital")], start=None, max_tokens=64)
     assert row.ids[0] == 1
@@ -150,7 +150,9 @@ def test_states_are_means_over_the_words_tokens(
     tiny_folder: Path, tmp_path: Path, data: WordData, alignment: Alignment, attention: Attention
 ) -> None:
     shift = {Alignment.SAME_TOKEN: 0, Alignment.NEXT_TOKEN: 1}[alignment]
-    encoder = opened(EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, attention=attention))
+    encoder = opened(
+        EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, runtime=Runtime.TORCH, attention=attention)
+    )
     states = compute(encoder, data, alignment, tmp_path)
     # Row 0 is the start token; then "Rust", the number with its space, "dough", and so on.
     spans = {
@@ -243,7 +245,7 @@ def test_damage_is_named(encoder: TransformerEncoder, tmp_path: Path, data: Word
 
 
 def test_words_beyond_the_limit_have_no_row(tiny_folder: Path, tmp_path: Path, data: WordData) -> None:
-    short = opened(EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, max_tokens=4))
+    short = opened(EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, runtime=Runtime.TORCH, max_tokens=4))
     states = compute(short, data, Alignment.SAME_TOKEN, tmp_path)
     # Start token and three more: "The capital of", "Rust" (its number needs five), nothing of z-e-b-r-a.
     assert [kept.tolist() for kept in states["train"].kept[:3]] == [[True] * 3 + [False], [True, False, False], [False]]

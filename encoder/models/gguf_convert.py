@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelFilesError, PullError
+from .gguf_file import GgufFile
+from .gguf_llama import DIGITS_APART, LIKE_GPT2, convert_plain_llama, is_plain_llama
 
-# How llama.cpp splits text, by the file's own name for it (llama.cpp, src/llama-vocab.cpp).
-LIKE_GPT2 = {"default", "gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais"}
-DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 # Keys of tokenizer_config.json and config.json that tell of the conversion and not of the model.
 PASSING_KEYS = ("is_local", "local_files_only", "_model_name_or_path", "_name_or_path", "name_or_path")
 
@@ -49,15 +48,24 @@ def convert_apart(source: Path, target: Path, *, python: str = sys.executable) -
 
 
 def convert_gguf(source: Path, target: Path) -> None:
-    """Write the model of the GGUF file `source` into the new folder `target`. Imports torch and transformers.
+    """Write the model of the GGUF file `source` into the new folder `target`.
 
-    The causal LM is kept whole (training needs its head); tied embeddings are stored once.
+    The causal LM is kept whole (training needs its head); tied embeddings are stored once. A plain Llama needs no
+    torch; for any other torch and transformers are imported.
     """
+    require_one_file(source)
+    opened = GgufFile(source)
+    if is_plain_llama(opened):
+        convert_plain_llama(opened, target)
+    else:
+        _convert_by_transformers(source, target)
+
+
+def _convert_by_transformers(source: Path, target: Path) -> None:
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    require_one_file(source)
     options: dict[str, Any] = {
         "gguf_file": source.name,
         "dtype": torch.bfloat16,
@@ -89,7 +97,7 @@ def convert_gguf(source: Path, target: Path) -> None:
 
 def require_one_file(source: Path) -> None:
     """Return when the file is a whole model. Raises ValueError for one part of several."""
-    parts = _field(source, "split.count")
+    parts = GgufFile(source).field("split.count")
     if parts is not None and int(parts) > 1:
         raise ValueError(f"it is one of {parts} parts; join them with `llama-gguf-split --merge FIRST-PART WHOLE`")
 
@@ -99,9 +107,9 @@ def require_plain_rotation(source: Path, config: Any) -> None:
 
     transformers' GGUF reader knows no scaling for some architectures (LLaMA 3.1 among them) and says nothing.
     """
-    told = str(_field(source, f"{_field(source, 'general.architecture')}.rope.scaling.type") or "none")
-    tensors = {tensor.name for tensor in _reader(source).tensors}
-    scaled = told != "none" or "rope_freqs.weight" in tensors
+    opened = GgufFile(source)
+    kind = opened.field(f"{opened.field('general.architecture')}.rope.scaling.type") or "none"
+    scaled = kind != "none" or "rope_freqs.weight" in opened.tensors
     rope = getattr(config, "rope_parameters", None) or {}
     if scaled and rope.get("rope_type", "default") == "default":
         raise ValueError(
@@ -112,20 +120,8 @@ def require_plain_rotation(source: Path, config: Any) -> None:
 
 def tokenizer_kind(source: Path) -> str | None:
     """Return the GGUF's own name for how its tokenizer splits text before merging, e.g. "smollm"."""
-    kind = _field(source, "tokenizer.ggml.pre")
-    return None if kind is None else str(kind)
-
-
-def _reader(source: Path) -> Any:
-    from gguf import GGUFReader
-
-    # A string as transformers gives it, so that the file is not read again.
-    return GGUFReader(str(source))
-
-
-def _field(source: Path, name: str) -> Any:
-    field = _reader(source).fields.get(name)
-    return None if field is None else field.contents()
+    kind: str | None = GgufFile(source).field("tokenizer.ggml.pre")
+    return kind
 
 
 def _mend_splitting(tokenizer: Any, kind: str | None) -> None:

@@ -93,6 +93,8 @@ def explain(error: Exception, *, collection: Path | None = None) -> Failure:
             code = ExitCode.LOCKED
         elif isinstance(error, CollectionDamagedError):
             code = ExitCode.DAMAGED
+    elif isinstance(error, ModuleNotFoundError) and _extra_of(error) is not None:
+        message = f"this needs {error.name}, which is not installed: `pip install 'searchctl[{_extra_of(error)}]'`"
     elif isinstance(error, OSError):
         message = _os_error(error)
     else:
@@ -102,6 +104,17 @@ def explain(error: Exception, *, collection: Path | None = None) -> Failure:
         )
     hint = typed(words, collection=collection) if words else None
     return Failure(error=message, type=type(error).__name__, hint=hint, code=code)
+
+
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "peft", "safetensors"), "torch"),
+    **dict.fromkeys(("sklearn", "scipy"), "cluster"),
+}
+
+
+def _extra_of(error: ModuleNotFoundError) -> str | None:
+    """Return the extra that brings the package which is not installed."""
+    return _EXTRAS.get((error.name or "").partition(".")[0])
 
 
 def _os_error(error: OSError) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 
 from .compiled.errors import NotCompiledError
 from .config import EncoderConfig, Runtime
+from .errors import EncoderError
 from .models.cache import PullCallback
 from .models.identity import identify, identify_resolved
 from .models.resolve import ResolvedModel, resolve
@@ -47,6 +49,10 @@ def open_encoder(
             if config.runtime is Runtime.COMPILED:
                 raise
             reason = str(error)
+    if find_spec("torch") is None:
+        raise EncoderError(
+            f"{info.name} runs on torch ({reason}), which is not installed: `pip install 'searchctl[torch]'`"
+        )
     if config.runtime is Runtime.AUTO:
         _log.info("%s runs on torch: %s", info.name, reason)
     from .load import load_transformer

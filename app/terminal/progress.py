@@ -34,8 +34,13 @@ def pull_bar(terminal: Terminal, name: str) -> Iterator[Callable[[PullProgress],
             nonlocal update
             begin, end, words = _STAGES[progress.stage]
             if update is None:
-                terminal.say(f"fetching {name}: once, then it is kept on this machine")
-                update = stack.enter_context(terminal.progress(f"Fetching {name}"))
+                preparing = progress.stage == "compile"
+                terminal.say(
+                    f"preparing {name} for this machine: once, then it is kept"
+                    if preparing
+                    else f"fetching {name}: once, then it is kept on this machine"
+                )
+                update = stack.enter_context(terminal.progress(f"{'Preparing' if preparing else 'Fetching'} {name}"))
             share = progress.done / progress.total if progress.total else 0.0
             mebibytes = f" {progress.done / 2**20:.0f} MiB" if progress.stage == "download" else ""
             update(begin + (end - begin) * share, words + mebibytes)

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,10 @@ def convert_gguf(source: Path, target: Path) -> None:
 
 
 def _convert_by_transformers(source: Path, target: Path) -> None:
+    if find_spec("transformers") is None:
+        raise ValueError(
+            "its architecture is read by transformers, which is not installed: `pip install 'searchctl[torch]'`"
+        )
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer

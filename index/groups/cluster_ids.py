@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..protocol import Vectors
+from .assignment import best_pairs
 
 MIN_SIMILARITY = 0.5
 """Least similarity of an old and a new cluster that are taken for the same."""
@@ -91,16 +92,10 @@ def _pairs(
     vectors: Mapping[str, Vectors],
 ) -> dict[int, int]:
     """Return which old cluster each new one continues, by position; a new one that continues none is left out."""
-    from scipy.optimize import linear_sum_assignment
-
     if not old or not new:
         return {}
     similarity = _similarities(old, new, sets, vectors)
-    # Below the limit no pair is as good as any other: they must not outweigh one real match.
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    return {
-        int(new_at): int(old_at) for old_at, new_at in zip(rows, columns, strict=True) if similarity[old_at, new_at] > 0
-    }
+    return {new_at: old_at for old_at, new_at in best_pairs(similarity)}
 
 
 def _similarities(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..protocol import Ids, Vectors
 from .silhouette import Labels
 from .steps import ProgressCallback, StepProgress, each, ignore_progress, one_thread
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
 
 RESOLUTION = 1.0
 NEIGHBORS = 15
@@ -32,12 +29,12 @@ def leiden(vectors: Vectors, resolution: float, *, seed: int, progress: Progress
 
     graph = neighbor_graph(vectors, NEIGHBORS, progress=progress)
     labels = np.full(len(vectors), -1, dtype=np.int64)
-    tied = np.flatnonzero(np.diff(graph.indptr))
+    tied = np.flatnonzero(np.diff(graph.starts))
     if not len(tied):
         return labels
     progress(StepProgress(step="finding communities", done=0, total=1))
     _, found = leiden_csr(
-        graph.indptr.astype(np.int64), graph.indices.astype(np.int32), graph.data.astype(np.float64), len(vectors),
+        graph.starts, graph.ends, graph.weights, len(vectors),
         resolution=resolution, seed=seed, trials=TRIALS, iterations=ITERATIONS,
     )  # fmt: skip
     labels[tied] = [found[int(row)] for row in tied]
@@ -45,24 +42,34 @@ def leiden(vectors: Vectors, resolution: float, *, seed: int, progress: Progress
     return labels
 
 
-def neighbor_graph(vectors: Vectors, k: int, *, progress: ProgressCallback = ignore_progress) -> csr_matrix:
-    """Return a symmetric (n, n) graph: an edge where one of two rows is among the k nearest of the other.
+@dataclass(frozen=True, slots=True)
+class NeighborGraph:
+    """A symmetric graph of n nodes by rows: node i has the edges starts[i] to starts[i + 1]."""
+
+    starts: NDArray[np.int64]
+    """(n + 1,)"""
+    ends: NDArray[np.int32]
+    """The other node of each edge, rising within a row."""
+    weights: NDArray[np.float64]
+
+
+def neighbor_graph(vectors: Vectors, k: int, *, progress: ProgressCallback = ignore_progress) -> NeighborGraph:
+    """Return the graph with an edge where one of two rows is among the k nearest of the other.
 
     Weights are cosines; an edge of 0 or less is left out, as modularity knows no negative ties.
     """
-    from scipy.sparse import csr_matrix
-
     n = len(vectors)
     k = min(k, n - 1)
-    if k < 1:
-        return csr_matrix((n, n), dtype=np.float64)
-    ids, cosines = _neighbors(vectors, k, progress)
+    ids, cosines = _neighbors(vectors, k, progress) if k > 0 else (np.empty((n, 0), int), np.empty((n, 0), np.float32))
     kept = cosines > 0
-    rows = np.repeat(np.arange(n), k)[kept.ravel()]
-    one_way = csr_matrix((cosines[kept].astype(np.float64), (rows, ids[kept])), shape=(n, n))
-    graph: csr_matrix = one_way.maximum(one_way.T).tocsr()
-    graph.sort_indices()
-    return graph
+    rows = np.repeat(np.arange(n), max(k, 0))[kept.ravel()]
+    # Both directions of an edge; where both were found, once, with the larger of two cosines that differ by rounding.
+    keys = np.concatenate([rows * n + ids[kept], ids[kept] * n + rows])
+    weights = np.tile(cosines[kept].astype(np.float64), 2)
+    order = np.lexsort((-weights, keys))
+    edges, first = np.unique(keys[order], return_index=True)
+    starts = np.searchsorted(edges, np.arange(n + 1) * n)
+    return NeighborGraph(starts.astype(np.int64), (edges % max(n, 1)).astype(np.int32), weights[order][first])
 
 
 def _neighbors(vectors: Vectors, k: int, progress: ProgressCallback) -> tuple[Ids, Vectors]:

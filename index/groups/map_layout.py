@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def check_layout(layout: Layout, items: int, dim: int, *, available: int | None 
     )  # fmt: skip
     if layout is Layout.UMAP:
         _umap()
+    elif find_spec("sklearn") is None:
+        raise MissingPackageError("a map needs the extra cluster: `pip install 'searchctl[cluster]'`")
 
 
 def layout_memory(items: int, dim: int) -> int:

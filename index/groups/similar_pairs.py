@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,6 +197,8 @@ def _products(left: Vectors, right: Vectors, *, symmetric: bool, device: str) ->
 
 def _use_gpu(device: str, count: int) -> bool:
     if device == "cpu" or (device == "auto" and count < _GPU_FROM):
+        return False
+    if device == "auto" and find_spec("torch") is None:
         return False
     import torch
 

@@ -21,17 +21,8 @@ from searchctl.encoder.models.identity import PASSING_CONFIG
 from .test_pull import write_gguf
 
 ODD_TEXTS = [
-    "",
-    " ",
-    "12 345.6e-7",
-    "\t\n\r\n",
-    "naïve café",
-    "東京、大阪",
-    "🦀👩‍👩‍👧",
-    "<|im_start|>x",
-    "a\u0301",
-    "don't",
-    "__x__",
+    *("", " ", "12 345.6e-7", "\t\n\r\n", "naïve café", "東京、大阪"),
+    *("🦀👩\u200d👩\u200d👧", "<|im_start|>x", "a\u0301", "don't", "__x__"),
 ]
 
 
@@ -93,7 +84,7 @@ def test_what_the_numpy_converter_does_not_know_is_left_to_transformers(
 def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.gguf"
     path.write_bytes(content)
-    with pytest.raises(ModelFilesError, match="odd.gguf"):
+    with pytest.raises(ModelFilesError, match=r"odd\.gguf"):
         GgufFile(path)
 
 

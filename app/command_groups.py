@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "status": ("collection.commands", "Say what is indexed, with which encoder, how fresh and how large."),
     "embed": ("models.embed_command", "Turn texts into unit vectors: the bare encoder, for pipes."),
-    "models": ("models.commands", "The encoders known by name: list, fetch, describe, export, promote."),
+    "models": ("models.commands", "The encoders known by name: list, fetch, describe, compile, export, promote."),
     "eval": (
         "evaluate.commands",
         "Measure encoders beside baselines, on standard tasks, local data or your own collection.",

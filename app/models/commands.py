@@ -1,4 +1,4 @@
-"""`searchctl models`: list, pull, info, export, promote and rollback."""
+"""`searchctl models`: list, pull, info, compile, export, promote and rollback."""
 
 from __future__ import annotations
 
@@ -225,6 +225,47 @@ def model_info(
         terminal.write(json.dumps(described, ensure_ascii=False, indent=2) + "\n")
     else:
         show_model(terminal, described)
+
+
+@models.command("compile")
+def compile_model(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    adapter: Adapters = None,
+    form: Report = ReportFormat.TABLE,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    color: Color = None,
+) -> None:
+    """Make the graph of a model that a CPU runs without torch, prove it, and print its folder.
+
+    Commands do so by themselves when they first need it. Where torch is installed, both are compared.
+
+    [bold]Examples[/bold]
+
+      searchctl models compile smollm2-135m
+      searchctl models compile ./my-encoder --format json
+    """
+    terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
+    from ..collection.encoder_choice import choice_of
+    from .compile import run_compile
+
+    _no_builtin(name)
+    choice = choice_of(
+        model=name,
+        adapter=adapter,
+        pooling=None,
+        attention=None,
+        method=None,
+        dim=None,
+        max_tokens=None,
+        precision=Precision.AUTO,
+        device="auto",
+        batch_tokens=None,
+    )
+    run_compile(terminal, choice.config(), form=form)
 
 
 @models.command("path")

@@ -10,6 +10,8 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from ...encoder.compiled.open import find_compiled
+from ...encoder.config import Runtime
 from ...encoder.depth import parse_layers, stated_layers
 from ...encoder.models.cache import folder_bytes, pulled
 from ...encoder.models.identity import identify
@@ -17,6 +19,7 @@ from ...encoder.models.pull import HUB_NAME
 from ...encoder.models.registry import ENTRIES, ModelEntry, find
 from ...encoder.models.resolve import resolve
 from ...encoder.models.sidecar import Sidecar
+from ...encoder.open import choose_runtime
 from ..collection.encoder_choice import EncoderChoice
 from ..errors import AppError
 from ..options import cache_folder
@@ -129,6 +132,8 @@ def describe(choice: EncoderChoice) -> dict[str, Any]:
         "folder": None if folder is None else str(folder),
         "bytes": None if folder is None or not folder.is_dir() else folder_bytes(folder),
         "encoder": None,
+        "runtime": None,
+        "compiled": None,
         "adapters": [],
         "settings": None if entry is None else _settings(entry.sidecar),
     }
@@ -144,6 +149,16 @@ def describe(choice: EncoderChoice) -> dict[str, Any]:
         }
         if not builtin:
             resolved = resolve(config, cache=cache_folder())
+            runtime, reason = choose_runtime(resolved, config)
+            compiled = find_compiled(resolved, cache=cache_folder()) if runtime is Runtime.COMPILED else None
+            described["runtime"] = {"name": runtime.value, "reason": reason}
+            if compiled is not None:
+                folder, record = compiled
+                described["compiled"] = {
+                    "folder": str(folder),
+                    "bytes": folder_bytes(folder),
+                    "proof": record["proof"],
+                }
             described["adapters"] = [str(path) for path in resolved.adapters]
             described["settings"] = _settings(resolved.sidecar)
             described["licence"] = resolved.licence
@@ -188,6 +203,10 @@ def _facts(described: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("vectors", f"{encoder['dim']} dimensions, {encoder['pooling']} pooling"))
         facts.append(("longest text", f"{encoder['max_tokens']:,} tokens"))
         facts.append(("fingerprint", encoder["fingerprint"]))
+    if described["runtime"] is not None:
+        facts.append(("runtime", f"{described['runtime']['name']} ({described['runtime']['reason']})"))
+    if described["compiled"] is not None:
+        facts.append(("compiled", f"{size(described['compiled']['bytes'])} in {described['compiled']['folder']}"))
     facts += [("adapter", folder) for folder in described["adapters"]]
     if settings is not None:
         facts += [(f"prompt {key}", json.dumps(text)) for key, text in settings["prompt"].items() if text]

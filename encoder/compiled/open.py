@@ -107,6 +107,15 @@ def compiled_folder(resolved: ResolvedModel, *, cache: Path | None) -> Path:
     return cache_root(cache) / "compiled" / f"{Path(resolved.plain).name}-{key[:16]}"
 
 
+def find_compiled(resolved: ResolvedModel, *, cache: Path | None) -> tuple[Path, dict[str, Any]] | None:
+    """Return the graph of these files that the cache has, and what was recorded of it; nothing is checked or made."""
+    folder = compiled_folder(resolved, cache=cache)
+    try:
+        return folder, json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _kept_numbers(resolved: ResolvedModel) -> int:
     """Return how many numbers the layers that are used have, from the headers of the files."""
     shapes = [item for path in weight_files(resolved.folder) for item in tensor_shapes(path).items()]

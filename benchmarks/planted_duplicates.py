@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from searchctl.app.collection.contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.dedup_settings import Level
 from searchctl.index.groups.text_pairs import TextPairs, find_text_pairs
-from searchctl.index.items import Items, with_vectors
+from searchctl.index.items import with_vectors
+from searchctl.index.protocol import Items
 
 Pair = tuple[int, int]
 TOTAL, EACH, WORDS = 5000, 200, 40
@@ -113,7 +113,7 @@ def baseline_items(items: Items, work: Path, model: str) -> Items:
 
     hashes = sorted({hash_ for part in items.parts for hash_, _ in part})
     collection = FolderCollection.open(work / ".searchctl")
-    texts = embedded_texts(collection, hashes)
+    texts = collection.embedded_texts(hashes)
     collection.close()
     vectors = SentenceTransformer(model, device="cpu").encode(texts, normalize_embeddings=True, batch_size=64)
     return with_vectors(items, hashes, np.asarray(vectors, dtype=np.float32))

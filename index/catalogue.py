@@ -15,8 +15,6 @@ from . import lexical
 from .errors import CollectionDamagedError, CollectionNotFoundError, IndexRoomError, StorageError
 from .protocol import CollectionSettings, FileRecord
 
-CATALOGUE_FILE = "catalogue.db"
-
 _PAGE_BYTES = 16384
 """A vector of 576 float32 wastes half of SQLite's default page of 4096 bytes, and 15 % of this."""
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import local
+from typing import Self
 
-from . import chunk_keys, dense, lexical, schema
+from . import contents, dense, lexical, schema
 from .catalogue import (
-    CATALOGUE_FILE,
     ReadConnection,
     connect_writer,
     read_files,
@@ -20,21 +20,27 @@ from .catalogue import (
     snapshot,
     sqlite_errors,
     transaction,
+    vector_ids,
     write_state,
 )
 from .dedup_settings import Level
 from .errors import CollectionDamagedError, CollectionNotFoundError, StorageError
-from .faiss_file import Step
+from .faiss_file import Step, vector_blocks
+from .file_names import CATALOGUE_FILE
 from .integrity import repair, verify
-from .items import Items, read_items
+from .items import embedded_texts, read_items
 from .keeper import Keeper
 from .lock import write_lock
 from .protocol import (
+    ChunkKey,
+    ChunkPlace,
     CollectionSettings,
     CollectionStatus,
+    DocumentRecord,
     FileRecord,
     Filter,
     Ids,
+    Items,
     Problem,
     RepairReport,
     Scored,
@@ -44,8 +50,6 @@ from .protocol import (
 from .restriction import FilterMemory
 from .rows import read_chunks
 from .writer import FolderWriter
-
-COLLECTION_FOLDER = ".searchctl"
 
 _CREATE_TIMEOUT_S = 10.0
 
@@ -241,15 +245,63 @@ class FolderCollection:
         with self._reading() as connection:
             return read_items(connection, level, where)
 
-    def keys(self, chunk_ids: Sequence[int]) -> list[chunk_keys.ChunkKey]:
+    def keys(self, chunk_ids: Sequence[int]) -> list[ChunkKey]:
         """Return what these chunks are known by outside of the catalogue, in this order."""
         with self._reading() as connection:
-            return chunk_keys.read_keys(connection, chunk_ids)
+            return contents.read_keys(connection, chunk_ids)
 
     def find_chunks(self, *, hashes: Sequence[str] = (), paths: Sequence[str] = ()) -> Ids:
         """Return the ascending ids of the chunks with one of these hashes or in one of these documents."""
         with self._reading() as connection:
-            return chunk_keys.find_chunks(connection, hashes=hashes, paths=paths)
+            return contents.find_chunks(connection, hashes=hashes, paths=paths)
+
+    @contextmanager
+    def _reading_apart(self) -> Iterator[sqlite3.Connection]:
+        """Hold one commit on a connection of its own, for what is read over a long time while the thread searches."""
+        with sqlite_errors(self._catalogue):
+            reader = ReadConnection(self._catalogue)
+            with snapshot(reader.connection):
+                yield reader.connection
+
+    def all_chunks(self) -> Iterator[StoredChunk]:
+        with self._reading_apart() as connection:
+            yield from contents.all_chunks(connection)
+
+    def chunk_places(self) -> list[ChunkPlace]:
+        with self._reading_apart() as connection:
+            return contents.chunk_places(connection)
+
+    def documents_at(self, paths: Sequence[str]) -> Iterator[DocumentRecord]:
+        with self._reading_apart() as connection:
+            yield from contents.documents_at(connection, paths)
+
+    def differing_documents(self, other: Self) -> dict[str, int]:
+        with self._reading_apart() as here, other._reading_apart() as there:
+            return contents.differing_documents(here, there)
+
+    def all_vectors(self, dim: int) -> Iterator[tuple[Ids, Vectors]]:
+        with self._reading_apart() as connection:
+            yield from vector_blocks(connection, dim)
+
+    def hashed_vectors(self, dim: int) -> Iterator[tuple[list[str], Vectors]]:
+        with self._reading_apart() as connection:
+            yield from contents.hashed_vectors(connection, dim)
+
+    def stored_hashes(self, hashes: Sequence[str]) -> set[str]:
+        with self._reading_apart() as connection:
+            return set(vector_ids(connection, hashes))
+
+    def stored_vectors(self, hashes: Sequence[str], dim: int) -> dict[str, Vectors]:
+        with self._reading_apart() as connection:
+            return contents.stored_vectors(connection, hashes, dim)
+
+    def embedded_texts(self, hashes: Sequence[str]) -> list[str]:
+        with self._reading_apart() as connection:
+            return embedded_texts(connection, hashes)
+
+    def lineage(self) -> dict[str, str | int]:
+        with self._reading_apart() as connection:
+            return contents.lineage(connection)
 
     def verify(self) -> list[Problem]:
         """Check everything against everything; takes the write lock, as FTS5 checks itself only for a writer."""

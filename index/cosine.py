@@ -1,10 +1,11 @@
-"""Cosines that do not depend on the way they are computed, and the one order in which neighbours are given."""
+"""Cosines that do not depend on the way they are computed, and the one order in which neighbours are given; what every
+vector store checks alike."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .protocol import Ids, Vectors
+from .protocol import Ids, Neighbors, Vectors
 
 UNIT_TOLERANCE = 1e-3
 """How far a norm may be from 1: wide enough for vectors that went through bfloat16, narrow enough for a mistake."""
@@ -66,3 +67,33 @@ def ranked(ids: Ids, scores: Vectors, k: int) -> tuple[Ids, Vectors]:
         ids, scores = ids[keep], scores[keep]
     order = np.lexsort((ids, -scores))[:k]
     return ids[order], scores[order]
+
+
+def checked_ids(ids: Ids, present: Ids) -> Ids:
+    """Return `ids` as int64 (n,). Raises ValueError for a negative one, one given twice or one that is present."""
+    array = np.ascontiguousarray(ids, dtype=np.int64)
+    if array.ndim != 1:
+        raise ValueError(f"ids must have shape (n,), got {array.shape}")
+    if len(array) and array.min() < 0:
+        raise ValueError(f"id {int(array.min())} is negative: expected 0 or more (-1 means no neighbour)")
+    values, counts = np.unique(array, return_counts=True)
+    if len(values) != len(array):
+        raise ValueError(f"id {int(values[counts > 1][0])} is given twice: expected distinct ids")
+    there = np.intersect1d(values, present)
+    if len(there):
+        raise ValueError(f"id {int(there[0])} is already stored: remove it first")
+    return array
+
+
+def check_k(k: int) -> None:
+    """Raise ValueError unless k is at least 1."""
+    if k < 1:
+        raise ValueError(f"k is {k}: expected at least 1")
+
+
+def empty_neighbors(queries: int, k: int) -> Neighbors:
+    """Return a result that says "none" everywhere: id -1, score -inf."""
+    return Neighbors(
+        ids=np.full((queries, k), -1, dtype=np.int64),
+        scores=np.full((queries, k), -np.inf, dtype=np.float32),
+    )

@@ -9,9 +9,8 @@ from threading import Lock
 
 import numpy as np
 
-from .brute_force import check_k
 from .catalogue import read_state
-from .cosine import check_unit, exact_cosines, ranked
+from .cosine import check_k, check_unit, exact_cosines, ranked
 from .errors import IndexRoomError
 from .faiss_file import catch_up, load_store, vector_blocks
 from .faiss_store import FaissStore

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from .catalogue import CATALOGUE_FILE, FaissRecord, ReadConnection, State, read_state, transaction, write_state
+from .catalogue import FaissRecord, ReadConnection, State, read_state, transaction, write_state
 from .cosine import check_unit
 from .errors import CollectionDamagedError
 from .faiss_store import FaissStore, load_faiss
+from .file_names import CATALOGUE_FILE
 from .protocol import Ids, Vectors
 
 Step = Callable[[str], None]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .brute_force import check_k, checked_ids, empty_neighbors
-from .cosine import check_unit, exact_cosines, float32_margin, ranked
+from .cosine import check_k, check_unit, checked_ids, empty_neighbors, exact_cosines, float32_margin, ranked
 from .durable import sync
 from .errors import IndexRoomError, StorageError
 from .protocol import Ids, Neighbors, StoreInfo, Vectors
@@ -55,19 +54,15 @@ def load_faiss(*, installed: Callable[[str], bool] = is_installed) -> Any:
 
 
 class FaissStore:
-    """A VectorStore on faiss.IndexIDMap2(IndexFlatIP): exact, in memory, equal to OracleStore in values and order.
+    """A VectorStore on faiss.IndexIDMap2(IndexFlatIP): exact, in memory, equal to brute force in values and order.
 
     FAISS finds the candidates in float32; their scores are then computed again in float64 (`exact_cosines`), with
     every candidate within the float32 error of the border included. Not safe for writing from two threads.
     """
 
-    def __init__(self, dim: int, *, path: Path | None = None) -> None:
-        """Make a store in memory, or one that is read from and flushed to the file `path`."""
+    def __init__(self, dim: int) -> None:
         self._faiss = load_faiss()
-        self._path = path
         self._index: Any = self._faiss.IndexIDMap2(self._faiss.IndexFlatIP(dim))
-        if path is not None and path.exists():
-            self._index = self._read(path, dim)
         self._adopt()
 
     @classmethod
@@ -213,13 +208,6 @@ class FaissStore:
                 next_command=("index",),
             ) from error
         step("folder-synced")
-
-    def flush(self) -> None:
-        if self._path is not None:
-            self.write(self._path)
-
-    def close(self) -> None:
-        self.flush()
 
 
 def _parts(positions: Ids) -> list[Ids]:

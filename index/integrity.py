@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalogue import CATALOGUE_FILE, State, bump, read_state, transaction, write_state
+from .catalogue import State, bump, read_state, transaction, write_state
 from .cosine import UNIT_TOLERANCE
 from .errors import CollectionDamagedError
 from .faiss_file import Step, is_published, leftovers, publish, read_published, vector_blocks
 from .faiss_store import FaissStore
+from .file_names import CATALOGUE_FILE
 from .protocol import Problem, RepairReport
 from .schema import SQL_FTS
 

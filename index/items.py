@@ -18,56 +18,10 @@ from .dedup_settings import Level
 from .errors import CollectionDamagedError, IndexRoomError
 from .faiss_file import vector_blocks
 from .filters import matching_documents
-from .protocol import Filter, Ids, Vectors
+from .protocol import Filter, Ids, Item, Items, Vectors
 from .rows import read_candidates
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A chunk, or a whole document."""
-
-    key: str
-    """Unique in its collection: the path, with "#" and the ordinal of a chunk."""
-    path: str
-    ordinal: int | None
-    """Of a chunk; None for a document."""
-    format: str
-    title: str | None
-    date: datetime
-    """The document's own, else the file's mtime."""
-    bytes: int
-    """Of a document its file's, of a chunk those of its text in UTF-8."""
-    content_hash: str
-    """blake3 hex of the file's bytes."""
-    member: str
-    """What a stored result calls it: the hash of a chunk's embedded text, the path of a document."""
-    text: str
-    anchor: str | None
-    """"page 3", where the chunk's format has no lines."""
-    lines: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Items:
-    """Items in ascending order of path and ordinal, whatever the order they were indexed in.
-
-    Items whose embedded texts are equal share a node, so that what is said a thousand times is compared once.
-    """
-
-    level: Level
-    items: tuple[Item, ...]
-    nodes: Ids
-    """(n,) row of each item in `vectors`"""
-    vectors: Vectors
-    """(m, dim) float32 unit rows, one per node, in the order of their first items"""
-    names: tuple[str, ...]
-    """(m,) hex digest of what each node embeds: equal nodes of two collections have equal names"""
-    parts: tuple[tuple[tuple[str, int], ...], ...]
-    """(m,) the chunks of each node: the hash of what is embedded, and its weight in the mean"""
-    changes: int
-    """`State.changes` of the catalogue they were read from."""
 
 
 @dataclass(frozen=True, slots=True)

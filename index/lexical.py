@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .brute_force import check_k
-from .cosine import ranked
+from .cosine import check_k, ranked
 from .protocol import Scored
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import CollectionLockedError, StorageError
+from .file_names import OWNER_FILE
 
 LOCK_FILE = "lock"
-OWNER_FILE = "owner.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

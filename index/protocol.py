@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .documents import Anchor, Chunk
-from .keeper import Keeper
+if TYPE_CHECKING:
+    from .dedup_settings import Level
+    from .documents import Anchor, Chunk
+    from .keeper import Keeper
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -59,10 +61,6 @@ class VectorStore(Protocol):
     def fetch(self, ids: Ids) -> Vectors:
         """Return the vectors (n, dim) of these ids in this order. Raises KeyError for one that is not there."""
         ...
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +166,76 @@ class StoredChunk:
     line_end: int | None
     char_start: int | None
     char_end: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A chunk, or a whole document."""
+
+    key: str
+    """Unique in its collection: the path, with "#" and the ordinal of a chunk."""
+    path: str
+    ordinal: int | None
+    """Of a chunk; None for a document."""
+    format: str
+    title: str | None
+    date: datetime
+    """The document's own, else the file's mtime."""
+    bytes: int
+    """Of a document its file's, of a chunk those of its text in UTF-8."""
+    content_hash: str
+    """blake3 hex of the file's bytes."""
+    member: str
+    """What a stored result calls it: the hash of a chunk's embedded text, the path of a document."""
+    text: str
+    anchor: str | None
+    """"page 3", where the chunk's format has no lines."""
+    lines: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """Items in ascending order of path and ordinal, whatever the order they were indexed in.
+
+    Items whose embedded texts are equal share a node, so that what is said a thousand times is compared once.
+    """
+
+    level: Level
+    items: tuple[Item, ...]
+    nodes: Ids
+    """(n,) row of each item in `vectors`"""
+    vectors: Vectors
+    """(m, dim) float32 unit rows, one per node, in the order of their first items"""
+    names: tuple[str, ...]
+    """(m,) hex digest of what each node embeds: equal nodes of two collections have equal names"""
+    parts: tuple[tuple[tuple[str, int], ...], ...]
+    """(m,) the chunks of each node: the hash of what is embedded, and its weight in the mean"""
+    changes: int
+    """`State.changes` of the catalogue they were read from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkKey:
+    """Where a chunk stands and what it says; ids change when a file is indexed again, these do not."""
+
+    id: int
+    hash: str
+    """Of its text as it was embedded: chunks that say the same word for word share it."""
+    path: str
+    ordinal: int
+    lines: tuple[int, int] | None
+    """First and last line, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkPlace:
+    """Where a chunk of a JSONL document comes from."""
+
+    id: int
+    path: str
+    row: int
+    """1-based line of its record."""
+    vector: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +355,76 @@ class Collection(Protocol):
 
     def chunks(self, chunk_ids: Sequence[int]) -> list[StoredChunk]:
         """Return these chunks in this order."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The collection's own folder, for what is kept beside it."""
+        ...
+
+    @property
+    def changes(self) -> int:
+        """How many commits have changed documents or chunks."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let every search of this thread inside see one commit, so that a hit's chunk is there when it is shown."""
+        ...
+
+    def items(self, level: Level, where: Filter | None = None) -> Items:
+        """Return the chunks or documents of one commit, by path and ordinal, to be compared with each other."""
+        ...
+
+    def keys(self, chunk_ids: Sequence[int]) -> list[ChunkKey]:
+        """Return what these chunks are known by outside of the collection, in this order."""
+        ...
+
+    def find_chunks(self, *, hashes: Sequence[str] = (), paths: Sequence[str] = ()) -> Ids:
+        """Return the ascending ids of the chunks with one of these hashes or in one of these documents."""
+        ...
+
+    def all_chunks(self) -> Iterator[StoredChunk]:
+        """Yield every chunk of one commit, in the order of paths and then of the chunks in their document."""
+        ...
+
+    def chunk_places(self) -> list[ChunkPlace]:
+        """Return the place of every chunk, by ascending id; all documents must be JSONL."""
+        ...
+
+    def documents_at(self, paths: Sequence[str]) -> Iterator[DocumentRecord]:
+        """Yield the documents at these paths in this order. Raises KeyError for one that is not there."""
+        ...
+
+    def differing_documents(self, other: Self) -> dict[str, int]:
+        """Return the documents that `other` lacks or has otherwise: paths, as they were stored, with tokens.
+
+        Token counts are each encoder's own, and make no difference. What is damaged in the other collection counts as
+        lacking there; damage in this one raises CollectionDamagedError.
+        """
+        ...
+
+    def all_vectors(self, dim: int) -> Iterator[tuple[Ids, Vectors]]:
+        """Yield ids and vectors as they were stored, not as an index has them, in blocks."""
+        ...
+
+    def hashed_vectors(self, dim: int) -> Iterator[tuple[list[str], Vectors]]:
+        """Yield vectors with the hashes of their texts, in blocks and in the order they were stored."""
+        ...
+
+    def stored_hashes(self, hashes: Sequence[str]) -> set[str]:
+        """Return which of these hashes of embedded texts have a vector."""
+        ...
+
+    def stored_vectors(self, hashes: Sequence[str], dim: int) -> dict[str, Vectors]:
+        """Return the vectors (dim,) of those of these hashes that have one."""
+        ...
+
+    def embedded_texts(self, hashes: Sequence[str]) -> list[str]:
+        """Return the texts that were embedded under these hashes, context included."""
+        ...
+
+    def lineage(self) -> dict[str, str | int]:
+        """Return what differs once documents or chunks have changed, or another collection has taken the place."""
         ...
 
     def verify(self) -> list[Problem]:

@@ -10,14 +10,12 @@ from enum import Enum, auto
 from pathlib import Path
 
 from .errors import IndexRoomError, PathNotFoundError
+from .file_names import COLLECTION_FOLDER, TRASH_FOLDER
 from .ignore import IgnoreLevel, ancestor_levels, ignored_by, load_level, parse_patterns
 from .readers import claims_text, reader_for
 from .readers.decoding import SNIFF_BYTES, looks_binary
 
-TRASH_FOLDER = ".searchctl-trash"
-"""Where `searchctl dedup apply` puts files, beside the collection."""
-
-_NEVER = frozenset({".git", ".searchctl", TRASH_FOLDER})
+_NEVER = frozenset({".git", COLLECTION_FOLDER, TRASH_FOLDER})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from .catalogue import (
-    CATALOGUE_FILE,
     bump,
     check_stored_text,
     read_files,
@@ -28,6 +27,7 @@ from .catalogue import (
 from .cosine import check_unit
 from .errors import EncoderMismatchError, IndexRoomError
 from .faiss_file import Step, is_published, leftovers, publish
+from .file_names import CATALOGUE_FILE
 from .keeper import PutBack
 from .protocol import Batch, CollectionSettings, FileRecord, Vectors
 from .rows import drop_documents, forget_words, index_words, replace_document

@@ -120,7 +120,8 @@ def cluster(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..collection.encoder_choice import EncoderChoice, Talk
+    from ..collection.encoder_choice import EncoderChoice
+    from ..collection.talk import Talk
     from ..options import cache_folder
     from ..pages.files import check_target
     from ..terminal.text_input import require_unicode

@@ -16,8 +16,7 @@ import numpy as np
 from ...index.groups.cluster_settings import ClusterSettings
 from ...index.groups.cluster_shape import ClusterShape
 from ...index.groups.clustering import Clustering
-from ...index.items import Item, Items
-from ...index.protocol import Vectors
+from ...index.protocol import Item, Items, Vectors
 from ..collection.items import item_json, place
 from ..options import GroupFormat
 from ..terminal.csv_rows import csv_text

@@ -25,16 +25,17 @@ from ...index.groups.clustering import by_size, check_settings, cluster
 from ...index.groups.keywords import keywords
 from ...index.groups.map_layout import check_layout
 from ...index.groups.steps import StepProgress
-from ...index.items import Items, with_vectors
-from ...index.protocol import Filter
+from ...index.items import with_vectors
+from ...index.protocol import Filter, Items
 from ...training.evaluation.vector_cache import CachedEncoder
 from ..collection.caches import places_of
-from ..collection.contents import StoredVectors, embedded_texts
-from ..collection.encoder_choice import EncoderChoice, Talk
+from ..collection.encoder_choice import EncoderChoice, collection_encoder
 from ..collection.items import INCOMPLETE, Bar, check_room
-from ..collection.opening import collection_encoder, open_collection
+from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, rooted_globs
 from ..collection.stored_groups import StoredCluster, StoredClusters, read_clusters, write_clusters
+from ..collection.stored_vectors import StoredVectors
+from ..collection.talk import Talk
 from ..errors import AppError, ResultNotStoredError
 from ..options import GroupFormat
 from ..pages.files import write_page
@@ -45,7 +46,7 @@ from .report import ClusterReport, ReportedCluster, render, settings_json, to_js
 from .table import show_clusters
 
 if TYPE_CHECKING:
-    from ...index.collection import FolderCollection
+    from ...index.protocol import Collection
     from ..collection.encoder_choice import LazyEncoder
 
 
@@ -56,7 +57,7 @@ INSTRUCTED_FILE = "instructed.sqlite"
 
 
 def instructed(
-    collection: FolderCollection,
+    collection: Collection,
     items: Items,
     instruction: str,
     lazy: LazyEncoder,
@@ -68,7 +69,7 @@ def instructed(
     What was encoded stays in the collection's folder: another run, also after a kill, encodes only what is new.
     """
     hashes = sorted({hash_ for part in items.parts for hash_, _ in part})
-    texts = embedded_texts(collection, hashes)
+    texts = collection.embedded_texts(hashes)
 
     def progress(event: EncodeProgress) -> None:
         show(event.texts_done / max(event.texts_total, 1), f"{event.texts_done:,} of {event.texts_total:,} texts")

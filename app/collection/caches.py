@@ -22,8 +22,7 @@ from ...index.groups.cluster_settings import Layout
 from ...index.groups.map_layout import map_layout
 from ...index.groups.steps import ProgressCallback
 from ...index.groups.text_pairs import TextPairs, first_texts
-from ...index.items import Items
-from ...index.protocol import Vectors
+from ...index.protocol import Items, Vectors
 
 _log = logging.getLogger(__name__)
 

@@ -273,9 +273,9 @@ def verify(
       searchctl verify --format json
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .encoder_choice import Talk
     from .opening import open_collection
     from .paths import existing_collection
+    from .talk import Talk
 
     opened = open_collection(existing_collection(collection), Talk())
     try:
@@ -317,9 +317,9 @@ def repair(
       searchctl repair --collection backup/.searchctl
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .encoder_choice import Talk
     from .opening import open_collection
     from .paths import existing_collection
+    from .talk import Talk
 
     opened = open_collection(existing_collection(collection), Talk())
     try:
@@ -371,10 +371,10 @@ def status(
       searchctl status --format json | jq .documents
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
-    from .encoder_choice import Talk
     from .indexer import Indexer
     from .paths import existing_collection
     from .status import read_report, report_to_json, show_report
+    from .talk import Talk
 
     if check_ready and no_scan:
         raise typer.BadParameter("--check-ready looks at the files: leave --no-scan out", param_hint="--no-scan")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,38 +12,11 @@ from ...encoder.config import Attention, EncoderConfig, Method, Pooling, Precisi
 from ...encoder.models.registry import find
 from ...index.errors import EncoderMismatchError
 from ..errors import AppError
-from ..options import cache_folder
-from ..terminal.console import Terminal
+from .talk import Talk
 
 if TYPE_CHECKING:
-    from ...encoder.models.cache import PullProgress
     from ...encoder.protocol import Encoder, EncoderInfo
     from ...index.protocol import CollectionSettings
-
-
-Step = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Talk:
-    """What a run shows of slow steps, and where models are kept."""
-
-    pulling: Callable[[PullProgress], None] | None = None
-    loading: Callable[[str], AbstractContextManager[None]] | None = None
-    """Entered with the encoder's name while it is loaded."""
-    step: Step | None = None
-    """Told each step of writing; crash tests end the process there."""
-    cache: Path | None = None
-    """Folder for models, None for the user's cache folder."""
-
-
-def talk_to(terminal: Terminal, pulling: Callable[[PullProgress], None] | None = None) -> Talk:
-    """Return the talk of a command that says in its terminal that a model is loaded."""
-    return Talk(
-        pulling=pulling,
-        loading=lambda name: terminal.waiting(f"loading {name}"),
-        cache=cache_folder(),
-    )
 
 
 IDENTITY = ("model", "adapters", "attention", "method", "pooling", "max_tokens", "dim")
@@ -165,6 +137,18 @@ class LazyEncoder:
         from ...encoder.models.resolve import resolve
 
         return resolve(self.config, cache=self._talk.cache, progress=self._talk.pulling).sidecar.dense_weight
+
+
+def collection_encoder(settings: CollectionSettings | None, choice: EncoderChoice, talk: Talk) -> LazyEncoder:
+    """Return the collection's own encoder, loaded when first needed; where it has none yet, the one that is chosen.
+
+    Raises EncoderMismatchError when `choice` names another one.
+    """
+    base = None if settings is None else config_from_json(settings.encoder_config)
+    encoder = LazyEncoder(choice.config(base), talk, expected=settings)
+    if choice.names_encoder and settings is not None:
+        encoder.info()
+    return encoder
 
 
 def require_same(info: EncoderInfo, settings: CollectionSettings, config: EncoderConfig) -> None:

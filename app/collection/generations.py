@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ...encoder.config import EncoderConfig, Precision
 from ...encoder.models.cache import folder_bytes
-from ...index.catalogue import CATALOGUE_FILE
-from ...index.collection import FolderCollection
 from ...index.durable import write_whole
 from ...index.errors import IndexRoomError
+from ...index.file_names import CATALOGUE_FILE
 from ...index.protocol import CollectionSettings
 from .encoder_choice import config_from_json
+from .opening import open_folder
 from .swap import previous_folder, promote_folder
 
 RECORD_FILE = "promotion.json"
@@ -99,7 +99,7 @@ def _generation(folder: Path) -> Generation | None:
         return None
     size = folder_bytes(folder)
     try:
-        collection = FolderCollection.open(folder)
+        collection = open_folder(folder)
         try:
             status = collection.status()
         finally:
@@ -131,7 +131,7 @@ class PromotionRecord:
     """How a promotion was begun."""
 
     lineage: Mapping[str, str | int]
-    """Which state of the collection it is made from, as `collection_contents.lineage` has it."""
+    """Which state of the collection it is made from, as `Collection.lineage` has it."""
     precision: Precision
     """As it was asked for."""
 

@@ -17,11 +17,11 @@ from ..terminal.console import Terminal, printable
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, reason_of
-from .encoder_choice import Talk
 from .indexer import Indexer, IndexRequest
 from .indexing import IndexHooks, IndexProgress, IndexSummary
 from .opening import open_collection
 from .paths import collection_to_write, existing_collection, shown_path
+from .talk import Talk
 
 SCHEMA = 1
 _STOPPING = "ending after this batch; Ctrl-C again drops it"

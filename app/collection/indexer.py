@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...index.chunking import LEAST_TOKENS, most_overlap
-from ...index.collection import FolderCollection
 from ...index.errors import EncoderMismatchError
 from ...index.lock import write_lock
-from ...index.protocol import CollectionSettings
+from ...index.protocol import Collection, CollectionSettings
 from ...index.walk import WalkOptions
 from ..errors import AppError, ExitCode
 from ..options import CHUNK_OVERLAP, CHUNK_TOKENS
 from .changes import Survey, check_places, check_read, is_gone, is_there, outside
-from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, config_to_json
+from .encoder_choice import EncoderChoice, LazyEncoder, collection_encoder, config_from_json, config_to_json
 from .indexing import IndexHooks, IndexRun, IndexSummary
-from .opening import collection_encoder, open_collection
+from .opening import create_collection, open_collection
 from .paths import absolute_path, stored_path
 from .sources import Source, read_sources, read_unfinished, remember_sources, widened
 from .swap import is_collection, rebuild_folder, require_rebuild_room, swap_in
+from .talk import Talk
 
 if TYPE_CHECKING:
     from ...encoder.protocol import Encoder
@@ -72,7 +72,7 @@ class Indexer:
         base = self.path.parent
         return tuple((absolute_path(source.path, base), source.options) for source in read_sources(self.path))
 
-    def look(self, collection: FolderCollection) -> Survey:
+    def look(self, collection: Collection) -> Survey:
         """Return how the files on disk differ from the collection; nothing is read or changed.
 
         What vanished is in `gone`, whether a run would keep it or not.
@@ -98,7 +98,7 @@ class Indexer:
             check_places(request.places, {}, self.path.parent)
             chunk_sizes(request.chunk_tokens, request.chunk_overlap, request.choice.max_tokens)
             collection_encoder(None, request.choice, self.talk).info()
-        collection = FolderCollection.create(self.path, step=self.talk.step)
+        collection = create_collection(self.path, step=self.talk.step)
         try:
             return self._run(collection, request, hooks)
         finally:
@@ -132,7 +132,7 @@ class Indexer:
             old.close()
         return summary
 
-    def _whole(self, old: FolderCollection, request: IndexRequest) -> IndexRequest:
+    def _whole(self, old: Collection, request: IndexRequest) -> IndexRequest:
         """Return the request with everything the old collection holds, and its settings where nothing was said."""
         named = {path for path, _ in request.places}
         known = old.files()
@@ -166,12 +166,12 @@ class Indexer:
         choice = request.choice.naming(config)
         return replace(request, places=tuple(places), choice=choice, chunk_tokens=tokens, chunk_overlap=overlap)
 
-    def _fresh(self, request: IndexRequest) -> FolderCollection:
+    def _fresh(self, request: IndexRequest) -> Collection:
         """Return the collection to build: what an earlier rebuild left if it is of the same kind, else a new one."""
         require_rebuild_room(self.path)  # before hours of embedding
         folder = rebuild_folder(self.path)
         if folder.exists():
-            collection = FolderCollection.create(folder)
+            collection = create_collection(folder)
             present = collection.settings
             if present is None or present == self._settings(
                 request, collection_encoder(None, request.choice, self.talk)
@@ -179,9 +179,9 @@ class Indexer:
                 return collection
             collection.close()
             shutil.rmtree(folder)
-        return FolderCollection.create(folder, step=self.talk.step)
+        return create_collection(folder, step=self.talk.step)
 
-    def _run(self, collection: FolderCollection, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
+    def _run(self, collection: Collection, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
         settings = self._fixed_settings(collection, request)
         encoder = collection_encoder(settings, request.choice, self.talk)
 
@@ -206,7 +206,7 @@ class Indexer:
         there = {path for path, _ in self.remembered(known)}
         return {stored_path(path, self.path.parent) for path, _ in self.places() if path not in there and is_gone(path)}
 
-    def _left(self, collection: FolderCollection, sources: Sequence[Source]) -> list[Source]:
+    def _left(self, collection: Collection, sources: Sequence[Source]) -> list[Source]:
         """Return the sources of interrupted runs that a run of `sources` does not finish; a vanished one is done."""
         if collection.path != self.path:
             return []  # a rebuild looks at everything
@@ -216,7 +216,7 @@ class Indexer:
             if is_there(absolute_path(source.path, self.path.parent)) and not any(new.covers(source) for new in sources)
         ]
 
-    def _survey(self, collection: FolderCollection, places: Sequence[Place], *, prune: bool) -> Survey:
+    def _survey(self, collection: Collection, places: Sequence[Place], *, prune: bool) -> Survey:
         """Return the survey of all places; those with the same options are walked as one."""
         base = self.path.parent
         grouped: dict[WalkOptions, list[Path]] = {}
@@ -232,7 +232,7 @@ class Indexer:
         whole.carried = outside(collection.skipped(), [path for path, _ in places], base)
         return whole
 
-    def _fixed_settings(self, collection: FolderCollection, request: IndexRequest) -> CollectionSettings | None:
+    def _fixed_settings(self, collection: Collection, request: IndexRequest) -> CollectionSettings | None:
         """Return the settings the run must keep to, None when the collection is empty and may take any.
 
         Raises EncoderMismatchError when the request wants other chunks than the collection has.

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...index.collection import FolderCollection
-from ...index.items import Item, needed_memory
+from ...index.items import needed_memory
 from ...index.memory import check_memory
-from ...index.protocol import CollectionStatus
-from .encoder_choice import Talk
+from ...index.protocol import Collection, CollectionStatus, Item
 from .opening import open_collection
 from .paths import absolute_path, shown_path
+from .talk import Talk
 
 INCOMPLETE = "the index is incomplete: a run of index is going on, or was ended early and the next one completes it"
 
@@ -22,7 +21,7 @@ Bar = Callable[[str], AbstractContextManager[Callable[[float, str], None]]]
 
 
 @contextmanager
-def opened(path: Path, talk: Talk) -> Iterator[FolderCollection]:
+def opened(path: Path, talk: Talk) -> Iterator[Collection]:
     """Open the collection in this folder, and close it."""
     collection = open_collection(path, talk)
     try:

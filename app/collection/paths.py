@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...index.collection import COLLECTION_FOLDER
 from ...index.errors import CollectionNotFoundError
+from ...index.file_names import COLLECTION_FOLDER
 from ..errors import AppError
 from .swap import SUFFIXES, companions, foreign_entry, is_collection, is_own_file, promotion_folders, swap_lock_file
 

@@ -18,7 +18,7 @@ from ..terminal.console import Terminal
 from ..terminal.interrupts import Interrupts
 from ..terminal.progress import pull_bar
 from ..terminal.wording import duration, size
-from .encoder_choice import EncoderChoice, Step, Talk
+from .encoder_choice import EncoderChoice
 from .generations import Switched, described
 from .index_report import BarWords
 from .indexing import IndexHooks
@@ -26,6 +26,7 @@ from .paths import existing_collection, shown_path
 from .promotion import Promotion
 from .rollback import roll_back
 from .swap import SWAP_DECIDED, is_swap_begun, previous_folder
+from .talk import Step, Talk
 
 SCHEMA = 1
 

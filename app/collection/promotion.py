@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING
 
 from ...encoder.config import Precision
 from ...encoder.models.cache import folder_bytes
-from ...index.collection import FolderCollection
 from ...index.durable import write_whole
 from ...index.errors import CollectionDamagedError
 from ...index.lock import write_lock
-from ...index.protocol import Batch, CollectionSettings, DocumentRecord, Writer
+from ...index.protocol import Batch, Collection, CollectionSettings, DocumentRecord, Writer
 from ..errors import AppError
-from .contents import differing_documents, documents_at, hashed_vectors, lineage, stored_hashes
 from .embedding import EmbedQueue
-from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, config_to_json, promote_command
+from .encoder_choice import EncoderChoice, LazyEncoder, config_from_json, config_to_json, promote_command
 from .generations import (
     RECORD_FILE,
     Filled,
@@ -38,9 +36,10 @@ from .generations import (
     write_successor,
 )
 from .indexing import IndexHooks, IndexProgress
-from .opening import open_collection
+from .opening import create_collection, open_collection, open_folder
 from .sources import FILE_NAME
 from .swap import discard, previous_folder, promote_folder, require_promotion_room, swap_keeping
+from .talk import Talk
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -106,8 +105,8 @@ class Promotion:
         return self._switched(wanted, before, info, filled, changed=True, dropped=dropped)
 
     def _begin(
-        self, old: FolderCollection, wanted: CollectionSettings, encoder: LazyEncoder, *, drop_unfinished: bool
-    ) -> FolderCollection:
+        self, old: Collection, wanted: CollectionSettings, encoder: LazyEncoder, *, drop_unfinished: bool
+    ) -> Collection:
         """Return the collection to fill: what an earlier promotion to this encoder left, else a new one.
 
         `encoder` goes on in the precision that promotion was begun with.
@@ -120,7 +119,7 @@ class Promotion:
                 raise self._occupied(begun, wanted, encoder)
             discard(self.path, folder)
             begun = None
-        now = lineage(old)
+        now = old.lineage()
         if begun is not None and begun.vectors:
             _log.warning("going on with a promotion begun before: %s vectors are there", f"{begun.vectors:,}")
             record = read_record(folder)
@@ -129,7 +128,7 @@ class Promotion:
             if begun.precision not in (None, encoder.config.precision):
                 _log.warning("going on in precision %s, as it was begun", begun.precision)
                 encoder.config = replace(encoder.config, precision=begun.precision)
-        new = FolderCollection.create(folder, step=self._talk.step)
+        new = create_collection(folder, step=self._talk.step)
         write_record(folder, PromotionRecord(lineage=now, precision=encoder.config.precision))
         return new
 
@@ -153,8 +152,8 @@ class Promotion:
 
     def _fill(
         self,
-        old: FolderCollection,
-        new: FolderCollection,
+        old: Collection,
+        new: Collection,
         encoder: LazyEncoder,
         wanted: CollectionSettings,
         hooks: IndexHooks,
@@ -164,18 +163,18 @@ class Promotion:
             writer.configure(wanted)
             self._take_over(writer, old, wanted)
             reused = new.status().vectors
-            pending = differing_documents(old, new)
+            pending = old.differing_documents(new)
             if gone := writer.files().keys() - old.files().keys():
                 writer.remove(gone)
             filled = Filled()
             if pending:
-                filled = _Filling(writer, encoder.open(), pending, hooks).run(documents_at(old, list(pending)))
+                filled = _Filling(writer, encoder.open(), pending, hooks).run(old.documents_at(list(pending)))
             with shield():
                 # Incomplete as the old one is: what its interrupted run had not read is still to be read.
                 writer.finish(skipped=old.skipped(), whole=old.status().complete)
         return replace(filled, vectors_reused=min(reused, new.status().vectors))
 
-    def _take_over(self, writer: Writer, old: FolderCollection, wanted: CollectionSettings) -> None:
+    def _take_over(self, writer: Writer, old: Collection, wanted: CollectionSettings) -> None:
         """Take the vectors that are needed from a generation of the same encoder, where there is one."""
         kept = kept_generation(self.path)
         for folder, settings in (
@@ -184,7 +183,7 @@ class Promotion:
         ):
             if settings is None or not comparable(settings, wanted):
                 continue
-            with closing(FolderCollection.open(folder)) as seed:
+            with closing(open_folder(folder)) as seed:
                 try:
                     _take_vectors(writer, old, seed, wanted.dim)
                 except CollectionDamagedError as error:
@@ -277,10 +276,10 @@ def _counted(document: DocumentRecord, tokenizer: Tokenizer) -> DocumentRecord:
     return replace(document, chunks=chunks)
 
 
-def _take_vectors(writer: Writer, old: FolderCollection, seed: FolderCollection, dim: int) -> None:
+def _take_vectors(writer: Writer, old: Collection, seed: Collection, dim: int) -> None:
     """Take over the vectors of `seed` that chunks of the old collection need and the new one lacks."""
-    for hashes, vectors in hashed_vectors(seed, dim):
-        needed = stored_hashes(old, writer.missing(hashes))
+    for hashes, vectors in seed.hashed_vectors(dim):
+        needed = old.stored_hashes(writer.missing(hashes))
         rows = [row for row, hash_ in enumerate(hashes) if hash_ in needed]
         if rows:
             writer.commit(Batch(hashes=[hashes[row] for row in rows], vectors=vectors[rows]))

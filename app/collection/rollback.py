@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from ...encoder.errors import EncoderError
 from ...encoder.models.cache import folder_bytes
-from ...index.collection import FolderCollection
 from ...index.lock import write_lock
+from ...index.protocol import Collection
 from ..errors import AppError
-from .encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json, promote_command
+from .encoder_choice import EncoderChoice, LazyEncoder, config_from_json, promote_command
 from .generations import (
     Filled,
     Generation,
@@ -23,9 +23,10 @@ from .generations import (
     read_successor,
     write_successor,
 )
-from .opening import open_collection
+from .opening import open_collection, open_folder
 from .sources import read_sources
 from .swap import previous_folder, swap_keeping
+from .talk import Talk
 
 if TYPE_CHECKING:
     from ...encoder.protocol import EncoderInfo
@@ -41,7 +42,7 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, confirmed: bool = Fa
     changed or was made anew otherwise since.
     """
     open_collection(path, Talk()).close()  # completes a half-made catalogue, which takes the lock itself
-    with write_lock(path), closing(FolderCollection.open(path)) as current:  # swapped meanwhile?
+    with write_lock(path), closing(open_folder(path)) as current:  # swapped meanwhile?
         settings, kept = current.settings, kept_generation(path)
         if kept is None or settings is None:
             raise AppError(
@@ -52,7 +53,7 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, confirmed: bool = Fa
             raise AppError(f"the generation kept in {kept.folder} cannot be read: {kept.problem}. Nothing was changed")
         info = _kept_encoder(kept, kept.settings, talk)
         promoted = _promoted(settings, kept.folder, kept.settings)
-        with closing(FolderCollection.open(kept.folder)) as previous:
+        with closing(open_folder(kept.folder)) as previous:
             differences = _differences(current, previous) + _other_making(settings, promoted)
         if differences and not confirmed:
             raise _refused(promoted, kept.settings, differences)
@@ -90,7 +91,7 @@ def _kept_encoder(kept: Generation, settings: CollectionSettings, talk: Talk) ->
     return info
 
 
-def _differences(current: FolderCollection, previous: FolderCollection) -> list[str]:
+def _differences(current: Collection, previous: Collection) -> list[str]:
     """Return in words what going back from one to the other would not bring along, [] for nothing."""
     now = {path: file.content_hash for path, file in current.files().items()}
     then = {path: file.content_hash for path, file in previous.files().items()}

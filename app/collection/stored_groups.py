@@ -18,8 +18,7 @@ from ...index.durable import write_whole
 from ..errors import AppError, ResultNotStoredError
 
 if TYPE_CHECKING:
-    from ...index.collection import FolderCollection
-    from ...index.protocol import Ids
+    from ...index.protocol import Collection, Ids
 
 
 DUPLICATES_FILE = "duplicates.json"
@@ -42,13 +41,13 @@ class StoredDuplicates:
     near_threshold: float
     """Least Jaccard similarity of a near pair."""
     changes: int
-    """`FolderCollection.changes` of the commit that was compared."""
+    """`Collection.changes` of the commit that was compared."""
     groups: tuple[tuple[str, ...], ...]
     """Two members or more each; no member is in two."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """Of documents, the content hash of each as it was compared; chunks are named after theirs."""
 
-    def still(self, collection: FolderCollection) -> StoredDuplicates:
+    def still(self, collection: Collection) -> StoredDuplicates:
         """Return what holds for the documents that are as they were."""
         if self.level == "chunk":
             return self
@@ -76,7 +75,7 @@ class StoredClusters:
     settings: Mapping[str, Any]
     """How it was done, as JSON values."""
     changes: int
-    """`FolderCollection.changes` of the commit that was clustered."""
+    """`Collection.changes` of the commit that was clustered."""
     next_id: int
     """No cluster, of this run or one before, has this id or a higher one."""
     clusters: tuple[StoredCluster, ...]
@@ -91,7 +90,7 @@ class Members:
     level: Level
     names: tuple[str, ...]
 
-    def find(self, collection: FolderCollection) -> Ids:
+    def find(self, collection: Collection) -> Ids:
         """Return the ascending ids of their chunks, as far as they are still there."""
         if self.level == "document":
             return collection.find_chunks(paths=self.names)

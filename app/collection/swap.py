@@ -28,10 +28,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ...index.catalogue import CATALOGUE_FILE
 from ...index.durable import sync
 from ...index.errors import StorageError
-from ...index.lock import OWNER_FILE
+from ...index.file_names import CATALOGUE_FILE, OWNER_FILE
 from .stored_groups import CLUSTERS_FILE, DUPLICATES_FILE
 
 _FILES = frozenset(

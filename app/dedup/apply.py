@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from blake3 import blake3
 
-from ...index.collection import FolderCollection
 from ...index.errors import StorageError
-from ...index.keeper import Keeper
 from ...index.lock import writers_kept_out
-from ..collection.encoder_choice import Talk
+from ...index.protocol import Collection
 from ..collection.opening import open_collection
 from ..collection.paths import absolute_path
+from ..collection.talk import Talk
 from ..errors import AppError, ExitCode
 from .checks import Checked, check_collection, check_plan
 from .files import DoesNotFitError, KeptFiles, said
@@ -45,6 +45,9 @@ from .trash import (
     move_in,
     sync_names,
 )
+
+if TYPE_CHECKING:
+    from ...index.keeper import Keeper
 
 _log = logging.getLogger(__name__)
 
@@ -239,7 +242,7 @@ class Application:
                 )
             yield
 
-    def _outlook(self, collection: FolderCollection) -> Outlook:
+    def _outlook(self, collection: Collection) -> Outlook:
         before: set[str] = set()
         begun = done = None
         for manifest in self._trash.manifests():

@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..collection.encoder_choice import Talk
 from ..collection.paths import existing_collection, shown_path
+from ..collection.talk import Talk
 from ..errors import ExitCode
 from ..options import ReportFormat
 from ..terminal.console import Terminal, one_line

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...index.collection import FolderCollection
-from ...index.protocol import FileRecord
+from ...index.protocol import Collection, FileRecord
 from ..collection.paths import absolute_path
 from ..errors import AppError
 from .files import DoesNotFitError, hash_file, look_at_file, look_at_kept, said
@@ -52,7 +51,7 @@ def check_collection(plan: Plan, collection: Path) -> None:
         )
 
 
-def check_plan(plan: Plan, collection: FolderCollection) -> Checked:
+def check_plan(plan: Plan, collection: Collection) -> Checked:
     """Return which actions of the plan can be done now. Every file is read, those that go and those that stay."""
     return _Check(plan, collection).run()
 
@@ -60,7 +59,7 @@ def check_plan(plan: Plan, collection: FolderCollection) -> Checked:
 class _Check:
     """State of one check."""
 
-    def __init__(self, plan: Plan, collection: FolderCollection) -> None:
+    def __init__(self, plan: Plan, collection: Collection) -> None:
         self._plan = plan
         self._base = collection.root
         self._indexed: Mapping[str, FileRecord] = collection.files()

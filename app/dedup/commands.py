@@ -131,7 +131,7 @@ def run(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..collection.encoder_choice import Talk
+    from ..collection.talk import Talk
     from ..pages.files import check_target
     from .find import DedupRequest, present, run_dedup, store_groups
 
@@ -244,7 +244,7 @@ def plan(
     """
     terminal = terminal_of(ctx, quiet=quiet, verbose=verbose, debug=debug, color=color)
     from ...index.protocol import Filter
-    from ..collection.encoder_choice import Talk
+    from ..collection.talk import Talk
     from ..pages.files import check_target
     from .find import DedupRequest, plan_of, run_dedup, tell_plan
     from .plan import write_plan

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from ...index.walk import TRASH_FOLDER
+from ...index.file_names import TRASH_FOLDER
 from ..collection.paths import absolute_path
 from .plan import Kept
 

@@ -11,20 +11,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...index.collection import FolderCollection
 from ...index.dedup_settings import Keep, Level, Thresholds
 from ...index.errors import EncoderMismatchError
 from ...index.groups.duplicate_groups import DuplicateGraph
 from ...index.groups.near_pairs import NEAR_FLOOR
 from ...index.groups.similar_pairs import MOST_PAIRS
 from ...index.groups.text_pairs import TextPairs, find_text_pairs
-from ...index.items import Items
-from ...index.protocol import Filter
+from ...index.protocol import Collection, Filter, Items
 from ..collection.caches import StoredPairs, pairs_file, read_pairs, write_pairs
-from ..collection.encoder_choice import Talk
 from ..collection.items import INCOMPLETE, Bar, check_room, opened
 from ..collection.paths import existing_collection, rooted_globs, shown_path
 from ..collection.stored_groups import StoredDuplicates, write_duplicates
+from ..collection.talk import Talk
 from ..errors import AppError, ResultNotStoredError
 from ..options import GroupFormat
 from ..pages.files import write_page
@@ -143,7 +141,7 @@ def store_groups(report: DedupReport, talk: Talk) -> None:
         _log.warning(str(error))
 
 
-def _check_same_encoder(one: FolderCollection, two: FolderCollection) -> None:
+def _check_same_encoder(one: Collection, two: Collection) -> None:
     ours, theirs = one.settings, two.settings
     if ours is None or theirs is None or ours.encoder_fingerprint == theirs.encoder_fingerprint:
         return  # an empty collection says so when it is read

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...index.dedup_settings import Keep, Level, Thresholds, Tier
 from ...index.groups.duplicate_groups import Dropped, DuplicateGraph, Group
-from ...index.items import Item
+from ...index.protocol import Item
 from ..collection.items import item_json, place
 from ..options import GroupFormat
 from ..terminal.csv_rows import csv_text

@@ -22,7 +22,7 @@ from typing import Any
 from blake3 import blake3
 
 from ...index.durable import sync, write_whole
-from ...index.walk import TRASH_FOLDER
+from ...index.file_names import TRASH_FOLDER
 from ..errors import AppError, ExitCode
 from .files import hash_file, state_of
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ...index.errors import KeptRowsError
 from ...index.keeper import Keeper
-from ..collection.encoder_choice import Talk
 from ..collection.opening import open_collection
 from ..collection.paths import absolute_path
+from ..collection.talk import Talk
 from ..errors import AppError
 from .files import hash_file, said
 from .trash import (

@@ -14,13 +14,12 @@ from blake3 import blake3
 
 from ...encoder.config import EncoderConfig
 from ...index.chunking import Chunker
-from ...index.collection import FolderCollection
-from ...index.protocol import CollectionSettings, DocumentRecord, FileRecord, Writer
+from ...index.protocol import ChunkPlace, CollectionSettings, DocumentRecord, FileRecord, Writer
 from ...index.readers import read_document
 from ...training.errors import EvaluationError
-from ..collection.contents import ChunkPlace, chunk_places
 from ..collection.embedding import EmbedQueue
 from ..collection.encoder_choice import config_to_json
+from ..collection.opening import create_collection
 from ..options import SearchMode
 from ..search.hits import Question, SearchRequest
 from ..search.searcher import Searcher
@@ -120,7 +119,7 @@ class CorpusIndex:
             chunk_overlap=chunks[1],
         )
         digest = blake3(json.dumps([asdict(self._settings), group]).encode()).hexdigest()
-        self.collection = FolderCollection.create(folder / digest[:16])
+        self.collection = create_collection(folder / digest[:16])
         self._searcher = Searcher(self.collection, encoder)
         self._ids: dict[str, list[str]] = {}
         self._passage_of: dict[int, str] = {}
@@ -163,7 +162,7 @@ class CorpusIndex:
 
     def _locate(self) -> None:
         """Read which chunk is whose."""
-        self.places = chunk_places(self.collection)
+        self.places = self.collection.chunk_places()
         self._passage_of = {place.id: self._ids[place.path][place.row - 1] for place in self.places}
         counts: dict[str, int] = {}
         for id_ in self._passage_of.values():

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.protocol import Role
-from ...index.collection import FolderCollection
 from ...index.errors import CollectionNotFoundError
-from ...index.protocol import CollectionSettings
+from ...index.protocol import Collection, CollectionSettings
 from ...training.errors import EvaluationError
 from ...training.evaluation.measurement import Json
 from ...training.evaluation.own_collection import MakingStep, counted, make_test_set
@@ -28,12 +27,13 @@ from ...training.evaluation.own_collection_folder import (
     share_found,
     write_test_set,
 )
-from ..collection.contents import StoredVectors, all_chunks, all_vectors, stored_hashes, text_hash
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder, Talk, config_from_json
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder, config_from_json
 from ..collection.indexer import chunk_sizes
 from ..collection.items import INCOMPLETE
 from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, shown_path
+from ..collection.stored_vectors import StoredVectors, text_hash
+from ..collection.talk import Talk
 from ..options import DENSE_WEIGHT, ReportFormat, SearchMode, cache_folder
 from ..terminal.console import Terminal
 from ..terminal.progress import pull_bar
@@ -84,14 +84,14 @@ def _hint(given: Path | None, out: Path | None) -> str:
     return f"searchctl eval own{options}" + ("" if out is None else f" --data {shown_path(out)}")
 
 
-def _settings(collection: FolderCollection) -> CollectionSettings:
+def _settings(collection: Collection) -> CollectionSettings:
     if collection.settings is None:
         raise CollectionNotFoundError(f"the collection {collection.path} is empty", next_command=("index", "PATH"))
     return collection.settings
 
 
-def _passages(collection: FolderCollection) -> Iterator[SourcePassage]:
-    for chunk in all_chunks(collection):
+def _passages(collection: Collection) -> Iterator[SourcePassage]:
+    for chunk in collection.all_chunks():
         # Ids stand in a table with tabs between and one row a line.
         name = chunk.path if chunk.path.isprintable() else ascii(chunk.path)
         yield SourcePassage(
@@ -164,7 +164,7 @@ class _Own:
 
     def __init__(
         self,
-        collection: FolderCollection,
+        collection: Collection,
         settings: CollectionSettings,
         test_set: StoredTestSet,
         lazy: LazyEncoder,
@@ -252,7 +252,7 @@ class _Own:
         chunks_of: dict[int, int] = {}
         for place in index.places:
             chunks_of[place.vector] = chunks_of.get(place.vector, 0) + 1
-        thresholds = exact_thresholds(queries, all_vectors(collection, queries.shape[1]), chunks_of, k)
+        thresholds = exact_thresholds(queries, collection.all_vectors(queries.shape[1]), chunks_of, k)
         expected = min(k, len(index.places))
         return tuple(
             share_found(collection.cosines(query, collection.dense(query, k).ids), threshold, expected)
@@ -263,5 +263,5 @@ class _Own:
         """Return how many passages of the test set, of those not cut, the collection has no longer as they are."""
         uncut = [passage for passage in passages if passage.id not in self._test_set.cut]
         hashes = [text_hash(f"{p.title}\n{p.text}" if p.title else p.text) for p in uncut]
-        present = stored_hashes(self._collection, hashes)
+        present = self._collection.stored_hashes(hashes)
         return sum(hash_ not in present for hash_ in hashes)

@@ -19,8 +19,8 @@ from ...training.evaluation.intervals import LEVEL, Interval, difference_interva
 from ...training.evaluation.measurement import Samples
 from ...training.evaluation.own_collection import MakingStep
 from ...training.evaluation.own_collection_folder import TestSet
-from ..collection.contents import Reuse
 from ..collection.paths import shown_path
+from ..collection.stored_vectors import Reuse
 from ..options import ReportFormat, SearchMode
 from ..terminal.console import Terminal, printable
 from ..terminal.wording import duration

@@ -20,8 +20,9 @@ from ...training.evaluation.result_selection import first_of_equals
 from ...training.evaluation.results import ResultStore
 from ...training.evaluation.runner import evaluate, settings_for, worker
 from ...training.evaluation.tasks import find_tasks
-from ..collection.encoder_choice import EncoderChoice, Talk
+from ..collection.encoder_choice import EncoderChoice
 from ..collection.paths import shown_path
+from ..collection.talk import Talk
 from ..errors import AppError, ExitCode
 from ..options import DEFAULT_RESULTS, ReportFormat, SearchMode, cache_folder
 from ..terminal.console import Terminal

@@ -20,8 +20,9 @@ from ...training.errors import EvaluationError
 from ...training.evaluation.encoder_contender import EncoderContender, check_precision
 from ...training.evaluation.measurement import Contender, EvalTask, Identity, Json, Meter, Pulse, TaskInstructions
 from ...training.evaluation.mteb_encoder import MeteredEncoder, OpenedModel, falling, model_meta
-from ..collection.encoder_choice import LazyEncoder, Talk
+from ..collection.encoder_choice import LazyEncoder
 from ..collection.indexer import chunk_sizes
+from ..collection.talk import Talk
 from ..options import DENSE_WEIGHT, SearchMode
 from ..search.searcher import FUSION_DEPTH
 from .corpus_index import CorpusIndex, FillProgress, Passage, SearchEncoder

@@ -18,7 +18,8 @@ from ...encoder.config import Runtime
 from ...training.probing.word_data import WordData, WordTask, load_words
 from ...training.probing.word_steps import TABLE_4, ProbedStep, probed_steps
 from ...training.recipe import Step
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder, talk_to
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder
+from ..collection.talk import talk_to
 from ..options import ReportFormat, cache_folder
 from ..terminal.console import Terminal, printable
 from ..terminal.progress import pull_bar

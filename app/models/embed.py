@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from ...encoder.protocol import EncodeProgress, Role
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder, talk_to
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder
+from ..collection.talk import talk_to
 from ..errors import AppError
 from ..options import InputFormat, RoleName, VectorFormat
 from ..terminal.console import Terminal

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import Attention, EncoderConfig, Precision, Runtime
-from ..collection.encoder_choice import LazyEncoder, choice_of, talk_to
+from ..collection.encoder_choice import LazyEncoder, choice_of
+from ..collection.talk import talk_to
 from ..errors import AppError
 from ..options import ReportFormat, cache_folder
 from ..pages.files import check_target, write_whole

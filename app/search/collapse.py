@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...index.chunk_keys import ChunkKey
-from ...index.protocol import Filter, Ids
+from ...index.protocol import ChunkKey, Filter, Ids
 from ..collection.paths import absolute_path
 from ..collection.stored_groups import StoredDuplicates
 from .hits import Duplicate
 
 if TYPE_CHECKING:
-    from ...index.collection import FolderCollection
+    from ...index.protocol import Collection
     from .hits import Score
 
 
@@ -72,7 +71,7 @@ class Sameness:
     def _said(self, hash_: str) -> int | str:
         return hash_ if self._by_document else self._group_of.get(hash_, hash_)
 
-    def related(self, collection: FolderCollection, shown: Sequence[ChunkKey]) -> Ids:
+    def related(self, collection: Collection, shown: Sequence[ChunkKey]) -> Ids:
         """Return the ids of all chunks that may hang on these, and all that decide it; these are among them."""
         said = {key.hash for key in shown}
         if not self._by_document:
@@ -96,7 +95,7 @@ class CollapsedPage:
 
 
 def collapsed_page(
-    collection: FolderCollection, same: Sameness, rank: Rank, where: Filter, *, offset: int, end: int
+    collection: Collection, same: Sameness, rank: Rank, where: Filter, *, offset: int, end: int
 ) -> CollapsedPage:
     """Return the items from `offset` to `end` of the collapsed ranking of what `where` lets through.
 

@@ -19,7 +19,7 @@ from ..errors import AppError
 from ..terminal.console import Terminal
 
 if TYPE_CHECKING:
-    from ...index.collection import FolderCollection
+    from ...index.protocol import Collection
 
 
 NOISE = "noise"
@@ -88,7 +88,7 @@ def _short(title: str) -> str:
     return title if len(title) <= _TITLE_CHARS else title[: _TITLE_CHARS - 1].rstrip(" ,") + "…"
 
 
-def grouping_notices(grouping: Grouping, collection: FolderCollection, terminal: Terminal) -> list[str]:
+def grouping_notices(grouping: Grouping, collection: Collection, terminal: Terminal) -> list[str]:
     """Return what a person should know when the collection has changed since its groups were made."""
     if grouping == Grouping():
         return []
@@ -107,7 +107,7 @@ def grouping_notices(grouping: Grouping, collection: FolderCollection, terminal:
     return said
 
 
-def _since_clustered(clusters: StoredClusters, collection: FolderCollection, terminal: Terminal) -> list[str]:
+def _since_clustered(clusters: StoredClusters, collection: Collection, terminal: Terminal) -> list[str]:
     names = [name for cluster in clusters.clusters for name in cluster.members] + list(clusters.noise)
     known = len(Members(level=clusters.level, names=tuple(names)).find(collection))
     new = collection.status().chunks - known

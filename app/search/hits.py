@@ -108,6 +108,16 @@ class Answer:
     """Share of the dense side in hybrid mode."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """One per question, and what became of questions that are longer than the encoder reads."""
+
+    answers: Sequence[Answer]
+    queries_cut: int
+    max_tokens: int | None
+    """That the encoder reads of a question; None where none was encoded."""
+
+
 def freshness(file: Path, known: StoredChunk) -> Freshness:
     """Return how a file on disk compares with what the catalogue knows of it."""
     try:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from ...index.collection import FolderCollection
 from ...index.filters import Candidate, matching_documents
-from ...index.protocol import CollectionStatus, Filter
-from ..collection.encoder_choice import EncoderChoice, talk_to
+from ...index.protocol import Collection, CollectionStatus, Filter
+from ..collection.encoder_choice import EncoderChoice, collection_encoder
 from ..collection.items import INCOMPLETE
-from ..collection.opening import collection_encoder, open_collection
+from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, rooted_globs
+from ..collection.talk import talk_to
 from ..errors import AppError, ExitCode
 from ..options import HitFormat, SearchMode
 from ..terminal.console import Terminal, printable
@@ -25,7 +25,7 @@ from ..terminal.text_input import decoded_lines, own_id, parsed_json, require_un
 from ..terminal.wording import many
 from .formats import ResultContext, render
 from .groups import grouping_notices, read_grouping
-from .hits import Answer, Freshness, Question, SearchRequest
+from .hits import Answer, Answers, Freshness, Question, SearchRequest
 from .searcher import FUSION_DEPTH, Searcher
 from .table import TableOptions, show_answer
 
@@ -127,9 +127,10 @@ def run_query(
             request = replace(request, where=replace(request.where, paths=globs))
             searcher = Searcher(collection, collection_encoder(collection.settings, choice, talk))
             duplicates = None if grouping.duplicates is None else grouping.duplicates.still(collection)
-            answers = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
+            found = searcher.search(questions, request, within=grouping.within, duplicates=duplicates)
+            answers = found.answers
             status = collection.status()
-            notices = [*_cut(searcher, len(questions)), *grouping_notices(grouping, collection, terminal)]
+            notices = [*_cut(found), *grouping_notices(grouping, collection, terminal)]
             if not any(answer.hits for answer in answers):
                 notices += _unmatched(collection, request.where, status.formats)
         finally:
@@ -143,14 +144,14 @@ def run_query(
         explain=output.explain,
     )
     _print(terminal, answers, request, output, context)
-    found = sum(len(answer.hits) for answer in answers)
+    hits = sum(len(answer.hits) for answer in answers)
     for notice in notices:
         terminal.notice(notice)
     _talk(terminal, answers, request, asked, status=status, seconds=time.monotonic() - began)
     stale = any(hit.freshness is not Freshness.FRESH for answer in answers for hit in answer.hits)
     if output.strict and (stale or not status.complete):
         return ExitCode.INCOMPLETE
-    return ExitCode.OK if found else ExitCode.NO_HIT
+    return ExitCode.OK if hits else ExitCode.NO_HIT
 
 
 def _check_count(request: SearchRequest) -> None:
@@ -159,9 +160,9 @@ def _check_count(request: SearchRequest) -> None:
             raise AppError(f"{option} is {count}: expected at most {_MOST_HITS}, more than any collection holds")
 
 
-def _cut(searcher: Searcher, asked: int) -> list[str]:
+def _cut(found: Answers) -> list[str]:
     """Return what to say of questions that the encoder did not read to their end."""
-    cut, limit = searcher.queries_cut, searcher.max_tokens
+    cut, asked, limit = found.queries_cut, len(found.answers), found.max_tokens
     if not cut:
         return []
     verb = "was" if cut == 1 else "were"
@@ -169,7 +170,7 @@ def _cut(searcher: Searcher, asked: int) -> list[str]:
     return [f"{who} {verb} longer than {limit} tokens and {verb} cut for the search by meaning"]
 
 
-def _unmatched(collection: FolderCollection, where: Filter, formats: Mapping[str, int]) -> list[str]:
+def _unmatched(collection: Collection, where: Filter, formats: Mapping[str, int]) -> list[str]:
     """Return what to say of a --type and a --path that no indexed file passes, with what there is; [] where some do."""
     if not (where.types or where.paths):
         return []

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ...index.collection import FolderCollection
 from ...index.errors import CollectionNotFoundError
-from ...index.protocol import Filter, Scored, StoredChunk
+from ...index.protocol import Collection, Filter, Scored, StoredChunk
 from ..collection.paths import absolute_path
 from ..collection.stored_groups import Members, StoredDuplicates
 from ..options import DENSE_WEIGHT, SearchMode
 from .collapse import Ranking, Sameness, collapsed_page
-from .hits import Answer, Duplicate, Freshness, Hit, Question, Score, SearchRequest, freshness
+from .hits import Answer, Answers, Duplicate, Freshness, Hit, Question, Score, SearchRequest, freshness
 from .snippets import QueryEncoder, Snippet, find_snippets
 
 if TYPE_CHECKING:
@@ -26,16 +25,23 @@ FUSION_DEPTH = 1000
 page, and pages would not add up to one ranking."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """The vector of each question, None in lexical mode."""
+
+    vectors: Sequence[Vectors | None]
+    cut: int
+    max_tokens: int | None
+
+
 class Searcher:
     """Answers questions from one collection; loads the encoder only for modes that need it."""
 
-    def __init__(self, collection: FolderCollection, encoder: QueryEncoder) -> None:
+    def __init__(self, collection: Collection, encoder: QueryEncoder) -> None:
         self._collection = collection
         self._encoder = encoder
         self._freshness: dict[str, Freshness] = {}
         self._members: tuple[int, Members, tuple[int, ...]] | None = None
-        self.queries_cut = 0  # over all searches
-        self.max_tokens: int | None = None  # that the encoder reads of a question; None until it has read one
 
     def search(
         self,
@@ -44,19 +50,19 @@ class Searcher:
         *,
         within: Members | None = None,
         duplicates: StoredDuplicates | None = None,
-    ) -> list[Answer]:
+    ) -> Answers:
         """Return one answer per question, in order: of what is `within`, and each of `duplicates` once.
 
         Raises CollectionNotFoundError for an empty collection."""
-        vectors = self._vectors(questions, request)
+        encoded = self._encoded(questions, request)
         weight = self._dense_weight(request)
         same = None if duplicates is None else Sameness(duplicates)
         answers = []
-        for question, vector in zip(questions, vectors, strict=True):
+        for question, vector in zip(questions, encoded.vectors, strict=True):
             with self._collection.snapshot():
                 narrowed = request if within is None else replace(request, where=self._narrowed(request.where, within))
                 answers.append(self._answer(question, vector, narrowed, weight, same))
-        return answers
+        return Answers(answers=answers, queries_cut=encoded.cut, max_tokens=encoded.max_tokens)
 
     def _narrowed(self, where: Filter, within: Members) -> Filter:
         """Return the filter with the chunks of these members, looked up once per commit; inside a snapshot."""
@@ -67,7 +73,7 @@ class Searcher:
 
     def rank(self, questions: Sequence[Question], request: SearchRequest) -> list[list[tuple[int, Score]]]:
         """Return per question chunk ids with scores, best first, to offset + k at least; reads no chunk: to measure."""
-        vectors = self._vectors(questions, request)
+        vectors = self._encoded(questions, request).vectors
         weight, depth = self._dense_weight(request), request.offset + request.k
         return [self._ranked(q.text, v, request, weight, depth=depth) for q, v in zip(questions, vectors, strict=True)]
 
@@ -79,20 +85,20 @@ class Searcher:
         recommended = self._encoder.dense_weight()
         return DENSE_WEIGHT if recommended is None else recommended
 
-    def _vectors(self, questions: Sequence[Question], request: SearchRequest) -> Sequence[Vectors | None]:
+    def _encoded(self, questions: Sequence[Question], request: SearchRequest) -> _Encoded:
         """Return one per question, None in lexical mode; those with the same instruction are encoded as one batch."""
         if self._collection.settings is None:
             raise CollectionNotFoundError(
                 f"the collection {self._collection.path} is empty", next_command=("index", "PATH")
             )
         if request.mode is SearchMode.LEXICAL:
-            return [None] * len(questions)
+            return _Encoded(vectors=[None] * len(questions), cut=0, max_tokens=None)
         import numpy as np
 
         from ...encoder.protocol import Role
 
         encoder = self._encoder.open()
-        self.max_tokens = encoder.info.max_tokens
+        cut = 0
         rows = np.empty((len(questions), encoder.info.dim), dtype=np.float32)
         grouped: dict[str | None, list[int]] = {}
         for row, question in enumerate(questions):
@@ -102,8 +108,8 @@ class Searcher:
             texts = [questions[row].text for row in members]
             events: list[EncodeProgress] = []
             rows[members] = encoder.encode(texts, role=Role.QUERY, instruction=instruction, progress=events.append)
-            self.queries_cut += sum(event.texts_truncated for event in events[-1:])
-        return list(rows)
+            cut += sum(event.texts_truncated for event in events[-1:])
+        return _Encoded(vectors=list(rows), cut=cut, max_tokens=encoder.info.max_tokens)
 
     def _answer(
         self,

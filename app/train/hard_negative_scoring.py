@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...training.data.corpus import PairSource
 from ...training.recipe import Recipe, SourceSettings
-from ..collection.encoder_choice import EncoderChoice, LazyEncoder, talk_to
+from ..collection.encoder_choice import EncoderChoice, LazyEncoder
+from ..collection.talk import talk_to
 from ..terminal.console import Terminal
 from ..terminal.wording import duration
 

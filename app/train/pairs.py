@@ -19,10 +19,9 @@ from ... import __version__
 from ...training.data.crops import PASSAGE_CHARS, MadePairs, Method, Passage, make_pairs
 from ...training.data.pair_files import is_pair_file, manifest_of, write_pairs
 from ...training.data.plain_texts import TextFile, read_documents, read_lines, text_files
-from ..collection.contents import all_chunks
-from ..collection.encoder_choice import Talk
 from ..collection.opening import open_collection
 from ..collection.paths import existing_collection, shown_path
+from ..collection.talk import Talk
 from ..errors import AppError
 from ..terminal.console import Terminal, printable
 from ..terminal.wording import duration
@@ -190,7 +189,7 @@ def _read(terminal: Terminal, wish: PairsWish, output: Path) -> _Read:
 def _read_collection(terminal: Terminal, given: Path, read: _Read) -> None:
     path = existing_collection(given)
     with closing(open_collection(path, Talk())) as collection:
-        passages = [Passage(chunk.text, chunk.context or None) for chunk in all_chunks(collection)]
+        passages = [Passage(chunk.text, chunk.context or None) for chunk in collection.all_chunks()]
         generation = collection.status().generation
     read.passages += passages
     read.sources.append({"collection": str(path), "generation": generation, "texts": len(passages)})

@@ -66,6 +66,7 @@ def open_compiled(
     if record is None:
         raise ModelFilesError(f"{folder}: what was written there cannot be read back: check the disk")
     os.utime(folder)
+    _log.info("%s: fp32 on cpu (compiled)", info.name)
     from .encoder import CompiledEncoder
 
     return CompiledEncoder(

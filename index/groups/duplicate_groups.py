@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dedup_settings import Keep, Thresholds, Tier
-from ..items import Item
-from ..protocol import Ids, Vectors
+from ..protocol import Ids, Item, Vectors
 from .text_pairs import TextPairs
 
 

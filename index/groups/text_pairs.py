@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..items import Items
-from ..protocol import Ids, Vectors
+from ..protocol import Ids, Items, Vectors
 from .near_pairs import Progress, near_pairs, text_digest
 from .similar_pairs import MOST_PAIRS, pair_cosines, similar_pairs
 

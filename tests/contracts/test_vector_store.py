@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchctl.index.brute_force import OracleStore
 from searchctl.index.errors import IndexRoomError, StorageError
 from searchctl.index.faiss_store import FaissStore, load_faiss
 from searchctl.index.protocol import Ids, Vectors, VectorStore
+
+from .oracle_store import OracleStore
 
 DIM = 24
 Make = Callable[..., VectorStore]
@@ -186,16 +187,16 @@ def test_removed_id_may_come_back_with_another_vector(make: Make) -> None:
     assert store.info.count == 50
 
 
-def test_reopen_gives_the_same_results(make: Make, tmp_path: Path) -> None:
-    path = tmp_path / "store.file.npz"
+def test_a_file_gives_the_same_results(tmp_path: Path) -> None:
+    path = tmp_path / "store.file"
     ids, vectors = np.arange(100, 0, -1, dtype=np.int64), unit(100, 22)
-    store = make(DIM, path=path)
+    store = FaissStore(DIM)
     store.add(ids, vectors)
     store.remove(np.array([50]))
-    store.flush()
+    store.write(path)
     store.add(np.array([1000]), unit(1, 23))
-    store.close()
-    again = make(DIM, path=path)
+    store.write(path)
+    again = FaissStore.read(path, DIM)
     stay = ids != 50
     ids, vectors = np.append(ids[stay], 1000), np.concatenate([vectors[stay], unit(1, 23)])
     assert result(again, unit(3, 24), 12) == [brute(ids, vectors, query, 12) for query in unit(3, 24)]
@@ -205,10 +206,10 @@ def test_reopen_gives_the_same_results(make: Make, tmp_path: Path) -> None:
 def test_faiss_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(b"not an index at all")
     with pytest.raises(ValueError, match="is not a FAISS file"):
-        FaissStore(DIM, path=tmp_path / "noise")
-    FaissStore(3, path=tmp_path / "narrow").flush()
+        FaissStore.read(tmp_path / "noise", DIM)
+    FaissStore(3).write(tmp_path / "narrow")
     with pytest.raises(ValueError, match=f"width 3, expected exact vectors of {DIM}"):
-        FaissStore(DIM, path=tmp_path / "narrow")
+        FaissStore.read(tmp_path / "narrow", DIM)
 
 
 def test_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def flip(path: Path) -> None:
 
 
 def foreign(path: Path) -> None:
-    other = FaissStore(DIM, path=None)
+    other = FaissStore(DIM)
     other.add(np.arange(1, 5), np.array([unit(seed) for seed in range(11, 15)]))
     other.write(path)
 

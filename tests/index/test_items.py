@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchctl.app.collection.contents import embedded_texts
 from searchctl.index.collection import FolderCollection
 from searchctl.index.dedup_settings import Keep, Level, Thresholds
 from searchctl.index.documents import Chunk
@@ -176,4 +175,4 @@ def test_other_vectors_of_the_same_texts_make_other_items(tmp_path: Path) -> Non
 
 def test_what_was_embedded_is_context_and_text(tmp_path: Path) -> None:
     collection = collection_of(tmp_path, [document("a", ("one", 0), context="H"), document("b", ("two", 0))])
-    assert ["two", "H\none"] == embedded_texts(collection, ["|two", "H|one"])
+    assert ["two", "H\none"] == collection.embedded_texts(["|two", "H|one"])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from searchctl.index.errors import CollectionLockedError
-from searchctl.index.lock import OWNER_FILE, read_owner, write_lock
+from searchctl.index.file_names import OWNER_FILE
+from searchctl.index.lock import read_owner, write_lock
 
 HOLD = """
 import sys

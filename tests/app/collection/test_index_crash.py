@@ -21,7 +21,8 @@ POINTS = 20
 SERVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
+from searchctl.app.collection.encoder_choice import EncoderChoice
+from searchctl.app.collection.talk import Talk
 from searchctl.app.collection.indexer import Indexer, IndexRequest
 from searchctl.app.collection.indexing import IndexHooks
 from searchctl.index.walk import WalkOptions

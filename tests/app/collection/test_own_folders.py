@@ -18,8 +18,8 @@ from searchctl.app.collection.swap import (
     require_own,
 )
 from searchctl.app.errors import AppError
-from searchctl.index.catalogue import CATALOGUE_FILE
 from searchctl.index.errors import CollectionNotFoundError, StorageError
+from searchctl.index.file_names import CATALOGUE_FILE
 
 
 def test_suffixes_are_those_of_the_folders(tmp_path: Path) -> None:

@@ -20,14 +20,15 @@ from typing import Any
 import pytest
 import torch
 
-from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
+from searchctl.app.collection.encoder_choice import EncoderChoice, collection_encoder
 from searchctl.app.collection.generations import kept_generation, unfinished_promotion
 from searchctl.app.collection.indexing import IndexHooks, IndexProgress
-from searchctl.app.collection.opening import collection_encoder, open_collection
+from searchctl.app.collection.opening import open_collection
 from searchctl.app.collection.promote_report import run_promotion, run_rollback
 from searchctl.app.collection.promotion import Promotion
 from searchctl.app.collection.rollback import roll_back
 from searchctl.app.collection.swap import is_collection, previous_folder, promote_folder, swap_keeping
+from searchctl.app.collection.talk import Talk
 from searchctl.app.options import ReportFormat, SearchMode
 from searchctl.app.search.hits import Question, SearchRequest
 from searchctl.app.search.searcher import Searcher
@@ -177,7 +178,7 @@ def test_readers_see_the_old_one_until_the_switch(library: Any) -> None:
     def asked() -> list[Any]:
         collection = open_collection(at(library), Talk())
         searcher = Searcher(collection, collection_encoder(collection.settings, EncoderChoice(), Talk()))
-        (answer,) = searcher.search([Question(text="heron water")], request)
+        (answer,) = searcher.search([Question(text="heron water")], request).answers
         collection.close()
         assert collection is not None
         return [(hit.chunk.path, hit.chunk.ordinal, hit.score.total) for hit in answer.hits]
@@ -697,7 +698,7 @@ def test_promotion_goes_on_in_the_precision_it_was_begun_with(shell: Any, make_f
     ended = shell("models", "promote", model, "--verbose")
     assert ended.code == 0, ended.err
     assert "going on in precision fp32, as it was begun" in ended.err
-    assert f"{model}: fp32 on cpu (asked for)" in ended.err
+    assert f"{model}: fp32 on cpu" in ended.err
 
 
 def test_yes_begins_anew_in_the_precision_asked_for(shell: Any, make_folder: Callable[..., Path]) -> None:

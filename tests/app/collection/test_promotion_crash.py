@@ -21,7 +21,7 @@ SERVER = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 from searchctl.app.collection.encoder_choice import EncoderChoice
-from searchctl.app.collection.encoder_choice import Talk
+from searchctl.app.collection.talk import Talk
 from searchctl.app.collection.indexing import IndexHooks
 from searchctl.app.collection.promotion import Promotion
 import sqlite_utils, sqlite_utils.migrations, searchctl.encoder.hashing

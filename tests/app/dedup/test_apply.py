@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from searchctl.app.collection.encoder_choice import Talk
+from searchctl.app.collection.talk import Talk
 from searchctl.app.dedup.apply import Application
 from searchctl.app.dedup.plan import Action, Kept, Plan, read_plan, write_plan
 from searchctl.index.collection import FolderCollection

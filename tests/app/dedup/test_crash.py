@@ -20,7 +20,8 @@ from blake3 import blake3
 from searchctl.app.dedup.apply import Application
 from searchctl.app.dedup.plan import Action, Kept, Plan
 from searchctl.app.dedup.undo import Undoing
-from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
+from searchctl.app.collection.encoder_choice import EncoderChoice
+from searchctl.app.collection.talk import Talk
 from searchctl.app.collection.indexer import Indexer, IndexRequest
 from searchctl.app.errors import AppError
 from searchctl.app.collection.indexing import IndexHooks

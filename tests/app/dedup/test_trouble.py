@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from searchctl.app.collection.encoder_choice import Talk
+from searchctl.app.collection.talk import Talk
 from searchctl.app.dedup.apply import Application, Applied, targets_of
 from searchctl.app.dedup.plan import Action, Kept, Plan, write_plan
 from searchctl.app.dedup.trash import State, Trash
@@ -22,7 +22,8 @@ from searchctl.app.dedup.undo import Undoing, Undone
 from searchctl.app.errors import AppError
 from searchctl.index.collection import FolderCollection
 from searchctl.index.errors import CollectionLockedError
-from searchctl.index.lock import OWNER_FILE, write_lock, writers_kept_out
+from searchctl.index.file_names import OWNER_FILE
+from searchctl.index.lock import write_lock, writers_kept_out
 
 HERON = "The heron stands in shallow water and waits for fish.\n"
 BEES = "Bees dance to tell others where flowers bloom.\n"

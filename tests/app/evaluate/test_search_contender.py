@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from searchctl.app.collection.encoder_choice import LazyEncoder, Talk
+from searchctl.app.collection.encoder_choice import LazyEncoder
 from searchctl.app.collection.indexer import chunk_sizes
+from searchctl.app.collection.talk import Talk
 from searchctl.app.evaluate.corpus_index import CorpusIndex, FillProgress, Passage
 from searchctl.app.evaluate.search_contender import search_contender
 from searchctl.app.options import SearchMode

@@ -28,8 +28,8 @@ from searchctl.app.collection.stored_groups import (
 )
 from searchctl.app.errors import AppError, ResultNotStoredError
 from searchctl.app.search.collapse import Sameness
-from searchctl.index.chunk_keys import ChunkKey
 from searchctl.index.collection import FolderCollection
+from searchctl.index.protocol import ChunkKey
 
 MODES = ("hybrid", "dense", "lexical")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from searchctl.index.dedup_settings import Keep, Thresholds, Tier
 from searchctl.index.groups.duplicate_groups import DuplicateGraph, Group
 from searchctl.index.groups.text_pairs import TextPairs
-from searchctl.index.items import Item
+from searchctl.index.protocol import Item
 
 AT = Thresholds(near=0.7, semantic=0.9)
 DAY = datetime(2026, 1, 1, tzinfo=UTC)

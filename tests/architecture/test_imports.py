@@ -256,20 +256,19 @@ def test_no_module_is_named_for_nothing() -> None:
     assert not [shown(path) for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["index"], ["query"], ["models", "list"]], ids=lambda words: " ".join(words) or "root"
-)
-def test_help_loads_nothing_heavy(words: list[str]) -> None:
-    script = (
-        "import sys; from searchctl.app.cli import run; code = run(sys.argv[1:]);"
-        f"loaded = [name for name in {HEAVY!r} if name in sys.modules];"
-        "sys.stdout.flush(); sys.exit(f'code {code}, loaded {loaded}' if code or loaded else 0)"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *words, "--help"], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "Usage: searchctl" in ended.stdout
+def test_help_loads_nothing_heavy(subtests: pytest.Subtests) -> None:
+    for words in [[], ["index"], ["query"], ["models", "list"]]:
+        with subtests.test(words=words):
+            script = (
+                "import sys; from searchctl.app.cli import run; code = run(sys.argv[1:]);"
+                f"loaded = [name for name in {HEAVY!r} if name in sys.modules];"
+                "sys.stdout.flush(); sys.exit(f'code {code}, loaded {loaded}' if code or loaded else 0)"
+            )
+            ended = subprocess.run(
+                [sys.executable, "-c", script, *words, "--help"], capture_output=True, text=True, check=False
+            )
+            assert ended.returncode == 0, ended.stderr
+            assert "Usage: searchctl" in ended.stdout
 
 
 def test_help_takes_at_most_three_times_as_long_as_typer_and_rich() -> None:
@@ -315,32 +314,35 @@ def test_help_cuts_nothing_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys
     assert cut == []
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("search", "query"), ("serch", "query"), ("find", "query"), ("indx", "index"), ("xyzzy", "")]
-)
 def test_a_word_that_is_no_command_is_told_the_one_that_is_meant(
-    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    assert run([typed, "x"]) == 2
-    said = capsys.readouterr().err
-    assert typed in said
-    assert (f"{meant!r}?" in said) == bool(meant)
+    for typed, meant in [("search", "query"), ("serch", "query"), ("find", "query"), ("indx", "index"), ("xyzzy", "")]:
+        with subtests.test(typed=typed, meant=meant):
+            assert run([typed, "x"]) == 2
+            said = capsys.readouterr().err
+            assert typed in said
+            assert (f"{meant!r}?" in said) == bool(meant)
 
 
-@pytest.mark.parametrize("group", ["eval", "train", "models"])
-def test_a_group_by_itself_shows_its_help_and_no_error(group: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([group]) == 2
-    shown = capsys.readouterr()
-    assert f"Usage: searchctl {group}" in shown.out + shown.err
-    assert "error" not in shown.err
+def test_a_group_by_itself_shows_its_help_and_no_error(
+    capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    for group in ["eval", "train", "models"]:
+        with subtests.test(group=group):
+            assert run([group]) == 2
+            shown = capsys.readouterr()
+            assert f"Usage: searchctl {group}" in shown.out + shown.err
+            assert "error" not in shown.err
 
 
-@pytest.mark.parametrize(("group", "option"), [("eval", "--suite"), ("train", "--stages"), ("dedup", "--threshold")])
 def test_the_help_of_a_group_has_the_options_of_what_runs_by_default(
-    group: str, option: str, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    assert run([group, "--help"]) == 0
-    assert option in capsys.readouterr().out
+    for group, option in [("eval", "--suite"), ("train", "--stages"), ("dedup", "--threshold")]:
+        with subtests.test(group=group, option=option):
+            assert run([group, "--help"]) == 0
+            assert option in capsys.readouterr().out
 
 
 def test_an_example_goes_on_in_the_next_line_with_option_and_value_together() -> None:
@@ -355,15 +357,16 @@ def test_an_example_goes_on_in_the_next_line_with_option_and_value_together() ->
     assert all(not line.removesuffix(" \\").split()[-1].startswith("-") for line in lines[:-1])
 
 
-@pytest.mark.parametrize("words", commands())
-def test_every_command_has_help_with_examples(words: str) -> None:
-    command = commands()[words]
-    text = command.help or ""  # type: ignore[attr-defined]
-    assert len(text.strip().splitlines()[0]) > 20
-    assert "[bold]Examples[/bold]" in text
-    assert f"searchctl {words}" in text
-    for parameter in command.params:  # type: ignore[attr-defined]
-        assert parameter.help or parameter.name == "help", f"{words}: {parameter.name} has no help"
+def test_every_command_has_help_with_examples(subtests: pytest.Subtests) -> None:
+    for words in commands():
+        with subtests.test(words=words):
+            command = commands()[words]
+            text = command.help or ""  # type: ignore[attr-defined]
+            assert len(text.strip().splitlines()[0]) > 20
+            assert "[bold]Examples[/bold]" in text
+            assert f"searchctl {words}" in text
+            for parameter in command.params:  # type: ignore[attr-defined]
+                assert parameter.help or parameter.name == "help", f"{words}: {parameter.name} has no help"
 
 
 def test_program_help_has_the_first_words_of_each_command() -> None:

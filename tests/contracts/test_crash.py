@@ -208,14 +208,18 @@ def _sql(folder: Path, sql: str) -> list[tuple[int, ...]]:
     return rows
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_each_step(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
-    folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
-    shutil.copytree(first, folder)
-    times = 12 if step.startswith("commit") else 1
-    assert start(folder, 2, journal, f"{step} {times}").wait() == -signal.SIGKILL
-    check_after_kill(folder, 2, journal, fresh=False)
-    assert results(folder) == uninterrupted
+def test_killed_at_each_step(
+    first: Path, uninterrupted: list[Results], tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for step in STEPS:
+        with subtests.test(step=step):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
+            shutil.copytree(first, folder)
+            times = 12 if step.startswith("commit") else 1
+            assert start(folder, 2, journal, f"{step} {times}").wait() == -signal.SIGKILL
+            check_after_kill(folder, 2, journal, fresh=False)
+            assert results(folder) == uninterrupted
 
 
 def test_killed_at_random_points_of_a_first_and_a_second_run(
@@ -241,35 +245,42 @@ def test_killed_at_random_points_of_a_first_and_a_second_run(
     assert killed >= 3
 
 
-@pytest.mark.parametrize("moment_s", [0.0, 0.15, 0.3, 0.5])
-def test_killed_while_it_is_made(moment_s: float, tmp_path: Path) -> None:
-    folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
-    process = start(folder, 1, journal, "never 1")
-    while not folder.exists():
-        time.sleep(0.001)
-    time.sleep(moment_s / 10)
-    process.kill()
-    process.wait()
-    check_after_kill(folder, 1, journal, fresh=True)
+def test_killed_while_it_is_made(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for moment_s in [0.0, 0.15, 0.3, 0.5]:
+        with subtests.test(moment_s=moment_s):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
+            process = start(folder, 1, journal, "never 1")
+            while not folder.exists():
+                time.sleep(0.001)
+            time.sleep(moment_s / 10)
+            process.kill()
+            process.wait()
+            check_after_kill(folder, 1, journal, fresh=True)
 
 
-@pytest.mark.parametrize("step", ["publish:written", "publish:renamed", "publish:recorded"])
-def test_repair_killed_while_it_publishes(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
-    folder = tmp_path / ".searchctl"
-    shutil.copytree(first, folder)
-    index(folder, 2, silent, silent)
-    (published,) = folder.glob("vectors-*.faiss")
-    published.write_bytes(published.read_bytes()[:-7])
-    code = (
-        "import os, sys; from pathlib import Path; from searchctl.index.collection import FolderCollection\n"
-        f"FolderCollection.open(Path(sys.argv[1]), step=lambda s: os._exit(9) if s == {step!r} else None).repair()"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 9
-    collection = FolderCollection.open(folder)
-    assert all(problem.repairable for problem in collection.verify())
-    collection.repair()
-    assert collection.verify() == []
-    assert results(folder) == uninterrupted
+def test_repair_killed_while_it_publishes(
+    first: Path, uninterrupted: list[Results], tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for step in ["publish:written", "publish:renamed", "publish:recorded"]:
+        with subtests.test(step=step):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = tmp_path / ".searchctl"
+            shutil.copytree(first, folder)
+            index(folder, 2, silent, silent)
+            (published,) = folder.glob("vectors-*.faiss")
+            published.write_bytes(published.read_bytes()[:-7])
+            code = (
+                "import os, sys; from pathlib import Path; from searchctl.index.collection import FolderCollection\n"
+                f"step = lambda s: os._exit(9) if s == {step!r} else None\n"
+                "FolderCollection.open(Path(sys.argv[1]), step=step).repair()"
+            )
+            assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 9
+            collection = FolderCollection.open(folder)
+            assert all(problem.repairable for problem in collection.verify())
+            collection.repair()
+            assert collection.verify() == []
+            assert results(folder) == uninterrupted
 
 
 def test_second_writer_is_refused_while_the_first_lives(first: Path, tmp_path: Path) -> None:

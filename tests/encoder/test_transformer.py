@@ -58,20 +58,21 @@ def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: P
     assert np.abs(encoder.encode([TEXTS[0]], role=Role.DOCUMENT)[0] - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("pooling", list(Pooling))
-@pytest.mark.parametrize("method", list(Method))
-def test_same_text_same_vector_in_any_batch(
-    open_encoder: Opener, tiny_folder: Path, pooling: Pooling, method: Method
-) -> None:
-    together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method))
-    few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40))
-    all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
-    assert all_at_once.shape == (5, 32)
-    assert np.allclose(np.linalg.norm(all_at_once, axis=1), 1, atol=1e-6)
-    split = few.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
-    alone = np.concatenate([together.encode([t], role=Role.QUERY, instruction="Find the same") for t in TEXTS])
-    for other in (split, alone):
-        assert (np.sum(all_at_once * other, axis=1) >= 0.99999).all()
+def test_same_text_same_vector_in_any_batch(open_encoder: Opener, tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for pooling in list(Pooling):
+        for method in list(Method):
+            with subtests.test(pooling=pooling, method=method):
+                together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method))
+                few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40))
+                all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
+                assert all_at_once.shape == (5, 32)
+                assert np.allclose(np.linalg.norm(all_at_once, axis=1), 1, atol=1e-6)
+                split = few.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
+                alone = np.concatenate(
+                    [together.encode([t], role=Role.QUERY, instruction="Find the same") for t in TEXTS]
+                )
+                for other in (split, alone):
+                    assert (np.sum(all_at_once * other, axis=1) >= 0.99999).all()
 
 
 def test_instruction_changes_the_vector_though_it_is_not_pooled(open_encoder: Opener, tiny_folder: Path) -> None:

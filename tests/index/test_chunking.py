@@ -234,10 +234,10 @@ def test_indentation_of_the_first_line_is_kept(tokenizer: Tokenizer) -> None:
     assert (chunk.line_start, chunk.line_end) == (13, 14)
 
 
-@pytest.mark.parametrize(("max_tokens", "overlap"), [(15, 0), (64, 17), (64, -1)])
-def test_settings_that_cannot_work_are_refused(max_tokens: int, overlap: int) -> None:
-    with pytest.raises(ValueError, match=r"expected"):
-        Chunker(TOKENIZERS["bpe"], max_tokens=max_tokens, overlap=overlap)
+def test_settings_that_cannot_work_are_refused(subtests: pytest.Subtests) -> None:
+    for max_tokens, overlap in [(15, 0), (64, 17), (64, -1)]:
+        with subtests.test(max_tokens=max_tokens, overlap=overlap), pytest.raises(ValueError, match=r"expected"):
+            Chunker(TOKENIZERS["bpe"], max_tokens=max_tokens, overlap=overlap)
 
 
 def test_a_tokenizer_that_truncates_or_pads_is_refused() -> None:

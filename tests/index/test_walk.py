@@ -186,9 +186,10 @@ def test_size_cap_names_both_sizes_and_is_inclusive(tmp_path: Path) -> None:
     assert found(tmp_path / "big.md", options=options, base=tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "taken"),
-    [
+def test_only_files_that_may_be_anything_by_their_name_are_sniffed(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for name, data, taken in [
         ("a.bin", b"text\x00more", False),
         ("a.unknown", b"\x89PNG\r\n\x1a\n\x01\x02\x03" * 20, False),
         ("a.unknown", "plain text, caf\u00e9\n".encode(), True),
@@ -207,14 +208,12 @@ def test_size_cap_names_both_sizes_and_is_inclusive(tmp_path: Path) -> None:
         ("late.log", b"x" * 9000 + b"\x00", True),
         ("coloured.log", b"\x1b[31mred\x1b[0m\n", True),
         ("claimed.json", b"\x00\x01\x02", True),
-    ],
-)
-def test_only_files_that_may_be_anything_by_their_name_are_sniffed(
-    tmp_path: Path, name: str, data: bytes, taken: bool
-) -> None:
-    (tmp_path / name).write_bytes(data)
-    assert found(tmp_path) == ([name] if taken else [])
-    assert skipped(tmp_path) == ({} if taken else {name: "binary"})
+    ]:
+        with subtests.test(name=name, data=data, taken=taken):
+            tmp_path = tmp_path_factory.mktemp("row")
+            (tmp_path / name).write_bytes(data)
+            assert found(tmp_path) == ([name] if taken else [])
+            assert skipped(tmp_path) == ({} if taken else {name: "binary"})
 
 
 @given(data=st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-16-le")))

@@ -632,37 +632,36 @@ def test_status_of_a_named_collection_names_it_in_its_commands(library: Any, she
     assert "--collection" not in library("status").out
 
 
-@pytest.mark.parametrize(
-    ("sql", "said"),
-    [
+def test_document_that_lost_a_vector_or_a_chunk_is_no_shorter_document(
+    new_shell: Any, words: Any, subtests: pytest.Subtests
+) -> None:
+    """Such a collection comes of SQLite's own tools or a failing disk: what was the last chunk vanished silently."""
+    for sql, said in [
         ("DELETE FROM vectors WHERE id = (SELECT min(id) FROM vectors)", "docs/a.txt: chunk 0 has no vector"),
         ("DELETE FROM vectors WHERE id = (SELECT max(id) FROM vectors)", "docs/a.txt: chunk 2 has no vector"),
         ("DELETE FROM chunks WHERE id = (SELECT max(id) FROM chunks)", "docs/a.txt: it has 2 chunks, expected 3"),
-    ],
-)
-def test_document_that_lost_a_vector_or_a_chunk_is_no_shorter_document(
-    shell: Any, words: Any, sql: str, said: str
-) -> None:
-    """Such a collection comes of SQLite's own tools or a failing disk: what was the last chunk vanished silently."""
-    shell.write("docs/a.txt", "\n\n".join(words(seed, 180) for seed in range(3)))
-    assert shell.index("docs", "--collection", "store")["chunks_embedded"] == 3
-    connection = sqlite3.connect(shell.folder / "store/catalogue.db")
-    connection.execute(sql)
-    connection.commit()
-    connection.close()
-    promoting = ("models", "promote", "hashing", "--dim", "64", "--collection", "store")
-    ended = shell(*promoting)
-    assert ended.code == 5, ended.err
-    assert said in ended.err
-    assert not (shell.folder / "store.previous").exists()
-    assert ended.err.endswith("hint: searchctl repair --collection store\n")
-    # Typed as shown, and followed as that says, it mends the collection.
-    shell("repair", "--collection", "store")
-    shell("index", "--collection", "store")
-    assert shell(*promoting).code == 0
-    assert shell("verify", "--collection", "store").code == 0
-    (count,) = rows(shell.folder / "store", "SELECT count(*) FROM chunks")
-    assert count == (3,)
+    ]:
+        with subtests.test(sql=sql, said=said):
+            shell = new_shell()
+            shell.write("docs/a.txt", "\n\n".join(words(seed, 180) for seed in range(3)))
+            assert shell.index("docs", "--collection", "store")["chunks_embedded"] == 3
+            connection = sqlite3.connect(shell.folder / "store/catalogue.db")
+            connection.execute(sql)
+            connection.commit()
+            connection.close()
+            promoting = ("models", "promote", "hashing", "--dim", "64", "--collection", "store")
+            ended = shell(*promoting)
+            assert ended.code == 5, ended.err
+            assert said in ended.err
+            assert not (shell.folder / "store.previous").exists()
+            assert ended.err.endswith("hint: searchctl repair --collection store\n")
+            # Typed as shown, and followed as that says, it mends the collection.
+            shell("repair", "--collection", "store")
+            shell("index", "--collection", "store")
+            assert shell(*promoting).code == 0
+            assert shell("verify", "--collection", "store").code == 0
+            (count,) = rows(shell.folder / "store", "SELECT count(*) FROM chunks")
+            assert count == (3,)
 
 
 def test_damage_in_an_unfinished_promotion_is_embedded_again(library: Any) -> None:

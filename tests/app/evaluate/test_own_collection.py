@@ -265,20 +265,18 @@ def test_a_rebuilt_collection_keeps_its_test_set_and_is_not_disturbed_by_it(page
     assert mine(pages)["queries"]["total"] == 12
 
 
-@pytest.mark.parametrize(
-    ("args", "message", "hint"),
-    [
+def test_mistakes_are_explained(pages: Any, subtests: pytest.Subtests) -> None:
+    for args, message, hint in [
         (("eval", "own"), "has no test set yet", "searchctl eval init"),
         (("eval", "own", "--data", "nowhere"), "manifest.json: is missing", "searchctl eval init"),
         (("eval", "init", "--output", "pages"), "is there and is no test set", None),
-    ],
-)
-def test_mistakes_are_explained(pages: Any, args: tuple[str, ...], message: str, hint: str | None) -> None:
-    ended = pages(*args)
-    assert ended.code == 2
-    assert message in ended.err
-    assert hint is None or hint in ended.err
-    assert ended.out == ""
+    ]:
+        with subtests.test(args=args, message=message, hint=hint):
+            ended = pages(*args)
+            assert ended.code == 2
+            assert message in ended.err
+            assert hint is None or hint in ended.err
+            assert ended.out == ""
 
 
 def test_a_test_set_is_not_replaced_unasked(pages: Any) -> None:

@@ -187,17 +187,15 @@ def test_adapters_that_mntp_leaves_out_are_named(terminal: Any) -> None:
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}
 
 
-@pytest.mark.parametrize(
-    ("environment", "before"),
-    [
+def test_a_command_under_torchrun_is_one_of_torchrun(subtests: pytest.Subtests) -> None:
+    for environment, before in [
         ({}, "searchctl"),
         ({"WORLD_SIZE": "4"}, "searchctl"),
         (TORCHRUN, "torchrun --nproc-per-node 4 -m searchctl"),
         ({**TORCHRUN, "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 --nproc-per-node 2 -m searchctl"),
-    ],
-)
-def test_a_command_under_torchrun_is_one_of_torchrun(environment: dict[str, str], before: str) -> None:
-    assert command_words(["train", "-o", "x"], environment) == [*before.split(), "train", "-o", "x"]
+    ]:
+        with subtests.test(environment=environment, before=before):
+            assert command_words(["train", "-o", "x"], environment) == [*before.split(), "train", "-o", "x"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -386,11 +385,13 @@ def test_progress_counts_bytes_and_ends_complete(tmp_path: Path, entry: ModelEnt
     assert last["check"].done == last["check"].total
 
 
-@pytest.mark.parametrize("name", ["smollm9", "a/b/c", "./models/x", "owner/", ""])
-def test_name_that_is_none_is_unknown(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnknownModelError) as caught:
-        pull(name, cache=tmp_path)
-    assert caught.value.next_command == ("models", "list")
+def test_name_that_is_none_is_unknown(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for name in ["smollm9", "a/b/c", "./models/x", "owner/", ""]:
+        with subtests.test(name=name):
+            tmp_path = tmp_path_factory.mktemp("row")
+            with pytest.raises(UnknownModelError) as caught:
+                pull(name, cache=tmp_path)
+            assert caught.value.next_command == ("models", "list")
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
@@ -449,25 +450,26 @@ def test_local_gguf_is_converted_once_and_keyed_by_content(tmp_path: Path, tiny_
     assert json.loads((by_file.folder / "config.json").read_text())["model_type"] == "llama"
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+def test_gguf_that_would_give_other_vectors_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for case, options, said in [
         (
+            "a tensor is missing",
             {"without": "layers.1.mlp.up_proj"},
             r"1 tensors of LlamaForCausalLM are not in it, first model\.layers\.1\.mlp",
         ),
-        ({"parts": 3}, "it is one of 3 parts; join them"),
-        ({"scaling": gguf.RopeScalingType.LINEAR}, "rotary positions are scaled"),
-        ({"frequencies": True}, "rotary positions are scaled"),
-        ({"pre": "stablelm2"}, "splits text as 'stablelm2'"),
-    ],
-    ids=["a tensor is missing", "a part", "scaled positions", "frequencies of positions", "unknown splitting"],
-)
-def test_gguf_that_would_give_other_vectors_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    write_gguf(tmp_path / "odd.gguf", **options)
-    with pytest.raises(ModelFilesError, match=rf"odd\.gguf: cannot be converted .*{said}"):
-        resolve(EncoderConfig(model=str(tmp_path / "odd.gguf")), cache=tmp_path / "cache")
-    assert left(tmp_path / "cache") == []
+        ("a part", {"parts": 3}, "it is one of 3 parts; join them"),
+        ("scaled positions", {"scaling": gguf.RopeScalingType.LINEAR}, "rotary positions are scaled"),
+        ("frequencies of positions", {"frequencies": True}, "rotary positions are scaled"),
+        ("unknown splitting", {"pre": "stablelm2"}, "splits text as 'stablelm2'"),
+    ]:
+        with subtests.test(case):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_gguf(tmp_path / "odd.gguf", **options)
+            with pytest.raises(ModelFilesError, match=rf"odd\.gguf: cannot be converted .*{said}"):
+                resolve(EncoderConfig(model=str(tmp_path / "odd.gguf")), cache=tmp_path / "cache")
+            assert left(tmp_path / "cache") == []
 
 
 @pytest.mark.parametrize(("pre", "digits"), [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])])

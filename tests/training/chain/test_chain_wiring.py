@@ -93,20 +93,16 @@ def test_every_stage_but_mntp_has_the_attention_that_is_chosen(request_of: Calla
     assert asked == [(torch.float32, CPU)] * 3
 
 
-@pytest.mark.parametrize(
-    ("dtype", "device", "installed", "expected"),
-    [
+def test_flash_attention_is_chosen_where_it_is_installed_and_fits(subtests: pytest.Subtests) -> None:
+    for dtype, device, installed, expected in [
         (torch.bfloat16, CUDA, True, "flash_attention_2"),
         (torch.float16, CUDA, True, "flash_attention_2"),
         (torch.float32, CUDA, True, None),
         (torch.bfloat16, CPU, True, None),
         (torch.bfloat16, CUDA, False, None),
-    ],
-)
-def test_flash_attention_is_chosen_where_it_is_installed_and_fits(
-    dtype: torch.dtype, device: torch.device, installed: bool, expected: str | None
-) -> None:
-    assert choose_attention(dtype, device, installed=lambda _: object() if installed else None) == expected
+    ]:
+        with subtests.test(dtype=dtype, device=device, installed=installed, expected=expected):
+            assert choose_attention(dtype, device, installed=lambda _: object() if installed else None) == expected
 
 
 def test_a_lora_is_put_on_all_seven_linear_layers_of_a_llama(tiny_folder: Path) -> None:
@@ -169,22 +165,29 @@ MEMORY = (
 )
 
 
-@pytest.mark.parametrize("error", MEMORY, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", [0, 3])
 def test_memory_that_runs_out_names_what_needs_less_and_how_to_go_on(
-    error: Exception, step: int, request_of: Callable[..., TrainRequest], data: Data
+    request_of: Callable[..., TrainRequest], data: Data, subtests: pytest.Subtests
 ) -> None:
-    def told(_: Stage, moment: Moment) -> None:
-        if moment.step == step:
-            raise error
+    for error in MEMORY:
+        for step in [0, 3]:
+            with subtests.test(error=error, step=step):
 
-    with pytest.raises(TrainingError, match="simcse: memory ran out on cpu") as raised:
-        train(request_of(), data, told=told, stop=lambda: False)
-    said = str(raised.value)
-    for words in ("--gradient-checkpointing", "simcse.chunk below 64", "simcse.cached = true", "simcse.batch below 8"):
-        assert words in said
-    assert ("goes on from the last checkpoint, step 2." in said) == (step == 3)
-    assert "--resume" in said
+                def told(_: Stage, moment: Moment) -> None:
+                    if moment.step == step:
+                        raise error
+
+                with pytest.raises(TrainingError, match="simcse: memory ran out on cpu") as raised:
+                    train(request_of(), data, told=told, stop=lambda: False)
+                said = str(raised.value)
+                for words in (
+                    "--gradient-checkpointing",
+                    "simcse.chunk below 64",
+                    "simcse.cached = true",
+                    "simcse.batch below 8",
+                ):
+                    assert words in said
+                assert ("goes on from the last checkpoint, step 2." in said) == (step == 3)
+                assert "--resume" in said
 
 
 def test_another_error_of_the_same_kind_stays_what_it_is(request_of: Callable[..., TrainRequest], data: Data) -> None:

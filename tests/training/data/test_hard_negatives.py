@@ -43,13 +43,14 @@ def test_scores_and_the_number_rejected_come_with_the_rows() -> None:
     assert found == Mined(rows=(3, 4), scores=(7.0, 1.0), positive=8.0, rejected=0)
 
 
-@pytest.mark.parametrize(("least", "expected"), [(None, (3, 2, 4)), (0.0, (3, 2)), (5.0, (3,))])
-def test_a_text_at_the_least_score_is_none(least: float | None, expected: tuple[int, ...]) -> None:
-    (found,) = mine_scored(["q"], [0], CORPUS, fixed([8.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=least)
-    assert found.rows == expected
-    # A positive that has nothing of the query leaves no text below it.
-    (found,) = mine_scored(["q"], [0], CORPUS, fixed([0.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=0.0)
-    assert (found.rows, found.rejected) == ((), 3)
+def test_a_text_at_the_least_score_is_none(subtests: pytest.Subtests) -> None:
+    for least, expected in [(None, (3, 2, 4)), (0.0, (3, 2)), (5.0, (3,))]:
+        with subtests.test(least=least, expected=expected):
+            (found,) = mine_scored(["q"], [0], CORPUS, fixed([8.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=least)
+            assert found.rows == expected
+            # A positive that has nothing of the query leaves no text below it.
+            (found,) = mine_scored(["q"], [0], CORPUS, fixed([0.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=0.0)
+            assert (found.rows, found.rejected) == ((), 3)
 
 
 def test_own_negatives_come_first_and_are_filled_up() -> None:

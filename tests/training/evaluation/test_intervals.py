@@ -142,17 +142,14 @@ def test_real_sizes_take_seconds() -> None:
     assert time.perf_counter() - began < 10
 
 
-@pytest.mark.parametrize(
-    ("contender", "message"),
-    [
+def test_contenders_that_do_not_fit_are_an_error(subtests: pytest.Subtests) -> None:
+    for contender, message in [
         (mean_of([0.1, 0.2], ["a", "c"]), "2 items are in one contender's results only, e.g. 'b'"),
         (mean_of([0.1, 0.2], ["a", "a"]), "1 ids of items occur twice"),
         (ranks_of([0.1, 0.2], [1, 2]), "kind mean and spearman"),
-    ],
-)
-def test_contenders_that_do_not_fit_are_an_error(contender: Samples, message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        difference_interval(contender, mean_of([0.3, 0.4], ["a", "b"]))
+    ]:
+        with subtests.test(contender=contender, message=message), pytest.raises(EvaluationError, match=message):
+            difference_interval(contender, mean_of([0.3, 0.4], ["a", "b"]))
 
 
 def test_other_gold_scores_are_an_error() -> None:

@@ -56,18 +56,16 @@ def encode(model: MtebEncoder, inputs: DataLoader, prompt_type: PromptType | Non
     )
 
 
-@pytest.mark.parametrize(
-    ("prompt_type", "role", "instruction"),
-    [
+def test_each_side_has_its_role_and_instruction(subtests: pytest.Subtests) -> None:
+    for prompt_type, role, instruction in [
         (None, Role.QUERY, "find"),
         (PromptType.query, Role.QUERY, "find"),
         (PromptType.document, Role.DOCUMENT, "this"),
-    ],
-)
-def test_each_side_has_its_role_and_instruction(prompt_type: PromptType | None, role: Role, instruction: str) -> None:
-    encoder = Recorder()
-    encode(adapted(encoder), loader(TEXTS), prompt_type)
-    assert [(TEXTS, role, instruction)] == encoder.calls
+    ]:
+        with subtests.test(prompt_type=prompt_type, role=role, instruction=instruction):
+            encoder = Recorder()
+            encode(adapted(encoder), loader(TEXTS), prompt_type)
+            assert [(TEXTS, role, instruction)] == encoder.calls
 
 
 def test_vectors_are_the_encoders_in_the_order_of_the_loader() -> None:

@@ -345,28 +345,28 @@ def test_other_instructions_are_another_score(tmp_path: Path) -> None:
     assert {"Find it", "", None} == {s.settings["instructions"]["query"] for s in ResultStore(tmp_path).all()}  # type: ignore[call-overload, index]
 
 
-@pytest.mark.parametrize(
-    ("kind", "details", "computed"),
-    [
+def test_instructions_are_no_setting_of_those_who_read_none(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kind, details, computed in [
         ("bm25", {}, 1),
         ("sentence-transformers", {}, 1),
         ("search", {"mode": "lexical"}, 1),
         ("search", {"mode": "hybrid"}, 2),
         ("encoder", {}, 2),
-    ],
-)
-def test_instructions_are_no_setting_of_those_who_read_none(
-    kind: Any, details: dict[str, Any], computed: int, tmp_path: Path
-) -> None:
-    class Kind(Baseline):
-        def identify(self) -> Identity:
-            return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
+    ]:
+        with subtests.test(kind=kind, details=details, computed=computed):
+            tmp_path = tmp_path_factory.mktemp("row")
 
-    baseline = Kind()
-    for query in ("Find it", "Look for it"):
-        task = eval_task(retrieval, instructions=TaskInstructions(query=query))
-        evaluate([baseline], [task], ResultStore(tmp_path), told=lambda event: None)
-    assert computed == len(baseline.opened) == len(ResultStore(tmp_path).all())
+            class Kind(Baseline):
+                def identify(self) -> Identity:
+                    return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
+
+            baseline = Kind()
+            for query in ("Find it", "Look for it"):
+                task = eval_task(retrieval, instructions=TaskInstructions(query=query))
+                evaluate([baseline], [task], ResultStore(tmp_path), told=lambda event: None)
+            assert computed == len(baseline.opened) == len(ResultStore(tmp_path).all())
 
 
 def test_a_score_kept_with_instructions_is_read_by_those_who_read_none(tmp_path: Path) -> None:

@@ -187,15 +187,14 @@ def test_supervised_tokenises_each_side_once_in_all_its_epochs(model: Trainable,
     assert len(counting.asked) == len(set(counting.asked)) == 2 * (12 + 12 + 5 + 5)
 
 
-@pytest.mark.parametrize(
-    ("sources", "most", "each"), [(1, 1024, 256), (4, 1024, 256), (8, 1024, 128), (100, 1024, 10), (4, 40, 10)]
-)
-def test_evaluation_pairs_are_capped_over_all_sources(sources: int, most: int, each: int) -> None:
-    many = [source(f"s{i}", numbered(300)) for i in range(sources)]
-    taken = evaluation_pairs(many, most)
-    assert [len(pairs) for _, pairs in taken] == [each] * sources
-    assert all(pairs == whole.pairs[:each] for whole, pairs in taken)
-    assert sum(len(pairs) for _, pairs in taken) <= most
+def test_evaluation_pairs_are_capped_over_all_sources(subtests: pytest.Subtests) -> None:
+    for sources, most, each in [(1, 1024, 256), (4, 1024, 256), (8, 1024, 128), (100, 1024, 10), (4, 40, 10)]:
+        with subtests.test(sources=sources, most=most, each=each):
+            many = [source(f"s{i}", numbered(300)) for i in range(sources)]
+            taken = evaluation_pairs(many, most)
+            assert [len(pairs) for _, pairs in taken] == [each] * sources
+            assert all(pairs == whole.pairs[:each] for whole, pairs in taken)
+            assert sum(len(pairs) for _, pairs in taken) <= most
 
 
 def test_a_source_with_few_pairs_gives_all_it_has() -> None:

@@ -46,23 +46,26 @@ def hidden_states(folder: Path, ids: list[int], *, is_causal: bool) -> np.ndarra
     return np.stack([state[0].numpy() for state in states])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_matrix_equals_that_of_transformers_own_hidden_states(kind: str, make_folder: MakeFolder) -> None:
-    folder = make_folder(kind, bos=True, **KINDS[kind])
-    found = measure_tolerance(opened(folder), TEXT)
-    ids = opened(folder).tokenizer.encode(TEXT).ids
-    causal = hidden_states(folder, ids, is_causal=True)
-    both = hidden_states(folder, ids, is_causal=False)
-    expected = np.array(
-        [
-            [np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*rows, strict=True)]
-            for rows in zip(causal, both, strict=True)
-        ]
-    )
-    assert (4, len(ids)) == found.cosines.shape
-    np.testing.assert_allclose(found.cosines, expected, atol=1e-5)
-    assert expected[1:].min() < 0.9999  # else the comparison says nothing
-    assert 0 == found.cut
+def test_matrix_equals_that_of_transformers_own_hidden_states(
+    make_folder: MakeFolder, subtests: pytest.Subtests
+) -> None:
+    for kind, changes in KINDS.items():
+        with subtests.test(kind=kind):
+            folder = make_folder(kind, bos=True, **changes)
+            found = measure_tolerance(opened(folder), TEXT)
+            ids = opened(folder).tokenizer.encode(TEXT).ids
+            causal = hidden_states(folder, ids, is_causal=True)
+            both = hidden_states(folder, ids, is_causal=False)
+            expected = np.array(
+                [
+                    [np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*rows, strict=True)]
+                    for rows in zip(causal, both, strict=True)
+                ]
+            )
+            assert (4, len(ids)) == found.cosines.shape
+            np.testing.assert_allclose(found.cosines, expected, atol=1e-5)
+            assert expected[1:].min() < 0.9999  # else the comparison says nothing
+            assert 0 == found.cut
 
 
 def test_what_must_be_equal_is_equal(make_folder: MakeFolder) -> None:

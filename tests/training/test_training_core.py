@@ -349,7 +349,7 @@ core.run(core.STAGES[sys.argv[4]], Path(sys.argv[2]), Path(sys.argv[3]), stop=di
 """
 
 
-@pytest.mark.parametrize("name", ["supervised", "distill"])
+@pytest.mark.parametrize("name", ["supervised", pytest.param("distill", marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(name: str, tiny_folder: Path, tmp_path: Path) -> None:
     whole, _ = run(STAGES[name], tiny_folder, tmp_path / "whole")
     words = [str(Path(__file__)), str(tiny_folder), str(tmp_path / "killed"), name]

@@ -229,6 +229,7 @@ steps = 60
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_two_processes_of_torchrun_write_one_folder_and_go_on_exactly_after_ctrl_c(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -144,6 +144,7 @@ def test_an_earlier_run_is_neither_overwritten_nor_resumed_unasked(work: Any, ti
     assert work(*options(tiny_folder, "--resume")).code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
     work.write("recipe.toml", RECIPE.format(steps=60))
     running = work.start(*options(tiny_folder, "--save-every", "50"))

@@ -214,6 +214,7 @@ def ended(process: subprocess.Popen[str]) -> list[str]:
     return out.split()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_pull_once_and_both_find_it(tmp_path: Path, entry: ModelEntry) -> None:
     cache = tmp_path / "cache"
     (cache / "models" / ".tiny-1.2.3.part-old").mkdir(parents=True)
@@ -262,6 +263,7 @@ def check_tiny(folder: Path, entry: ModelEntry) -> None:
         assert reloaded.decode(reloaded(text).input_ids) == text
 
 
+@pytest.mark.slow
 def test_killed_pull_leaves_no_half_folder_and_the_next_one_finishes(tmp_path: Path, entry: ModelEntry) -> None:
     cache = tmp_path / "cache"
     process = start_pull(entry, cache)
@@ -450,6 +452,7 @@ def test_local_gguf_is_converted_once_and_keyed_by_content(tmp_path: Path, tiny_
     assert json.loads((by_file.folder / "config.json").read_text())["model_type"] == "llama"
 
 
+@pytest.mark.slow
 def test_gguf_that_would_give_other_vectors_is_refused(
     tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
@@ -473,6 +476,7 @@ def test_gguf_that_would_give_other_vectors_is_refused(
 
 
 @pytest.mark.parametrize(("pre", "digits"), [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])])
+@pytest.mark.slow
 def test_digits_are_split_as_the_file_says(tmp_path: Path, pre: str, digits: list[str]) -> None:
     write_gguf(tmp_path / "m.gguf", pre=pre)
     folder = resolve(EncoderConfig(model=str(tmp_path / "m.gguf")), cache=tmp_path / "cache").folder

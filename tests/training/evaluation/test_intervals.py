@@ -132,6 +132,7 @@ def test_intervals_of_a_rank_correlation_hold_the_truth() -> None:
     assert 178 <= held <= 199
 
 
+@pytest.mark.slow
 def test_real_sizes_take_seconds() -> None:
     rng = np.random.default_rng(11)
     began = time.perf_counter()

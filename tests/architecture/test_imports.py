@@ -367,16 +367,17 @@ def test_program_help_has_the_first_words_of_each_command() -> None:
         assert first.startswith(brief.rstrip(".").partition(";")[0].partition(":")[0]), f"{name}: {brief!r}, {first!r}"
 
 
-@pytest.mark.parametrize("words", ["query", "index"])
-def test_settings_of_a_command_have_an_environment_variable(words: str) -> None:
+def test_settings_of_a_command_have_an_environment_variable(subtests: pytest.Subtests) -> None:
     """What a person may want for good; not what is said of one run."""
-    one_run = {
-        *("help", "text", "paths", "queries", "offset", "files_only", "nul", "explain", "full", "no_snippet"),
-        *("prune", "rebuild", "yes", "quiet", "verbose", "debug"),
-    }
-    command = commands()[words]
-    for parameter in command.params:  # type: ignore[attr-defined]
-        if parameter.name not in one_run or (words == "query" and parameter.name == "paths"):
-            assert parameter.envvar, f"{words}: {parameter.name} has no variable"
-            names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
-            assert all(name.startswith("SEARCHCTL_") for name in names)
+    for words in ["query", "index"]:
+        with subtests.test(words=words):
+            one_run = {
+                *("help", "text", "paths", "queries", "offset", "files_only", "nul", "explain", "full", "no_snippet"),
+                *("prune", "rebuild", "yes", "quiet", "verbose", "debug"),
+            }
+            command = commands()[words]
+            for parameter in command.params:  # type: ignore[attr-defined]
+                if parameter.name not in one_run or (words == "query" and parameter.name == "paths"):
+                    assert parameter.envvar, f"{words}: {parameter.name} has no variable"
+                    names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
+                    assert all(name.startswith("SEARCHCTL_") for name in names)

@@ -114,25 +114,28 @@ def test_an_adapter_of_the_whole_model_fits_the_cut_one(
     np.testing.assert_allclose(whole.encode(TEXTS, role=Role.DOCUMENT), found, atol=1e-6)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_vector_is_the_projected_mean_of_the_states(bias: bool, make_folder: Make) -> None:
-    folder = make_folder(seed=5)
-    encoder = opened(folder)
-    rows = encoder.texts(TEXTS, role=Role.DOCUMENT, instruction=None)  # type: ignore[attr-defined]
-    linear = project(folder, bias=bias)
-    write_sidecar(folder, Sidecar(projection="projection.safetensors"))
-    found = vectors(folder)
-    assert found.shape == (3, 6)
-    for row, vector in zip(rows, found, strict=True):
-        with torch.inference_mode():
-            states, _ = encoder.states([row])  # type: ignore[attr-defined]
-            made = linear(states[0, row.start : row.end].mean(dim=0))
-        np.testing.assert_allclose(vector, (made / made.norm()).numpy(), atol=1e-6)
-    # Fewer components are the first ones, of unit length again.
-    short = vectors(folder, dim=4)
-    np.testing.assert_allclose(short, found[:, :4] / np.linalg.norm(found[:, :4], axis=1, keepdims=True), atol=1e-6)
-    with pytest.raises(EncoderError, match=r"dim is 7: .* has 6 components"):
-        identify(EncoderConfig(model=str(folder), dim=7))
+def test_a_vector_is_the_projected_mean_of_the_states(make_folder: Make, subtests: pytest.Subtests) -> None:
+    for bias in [True, False]:
+        with subtests.test(bias=bias):
+            folder = make_folder(seed=5)
+            encoder = opened(folder)
+            rows = encoder.texts(TEXTS, role=Role.DOCUMENT, instruction=None)  # type: ignore[attr-defined]
+            linear = project(folder, bias=bias)
+            write_sidecar(folder, Sidecar(projection="projection.safetensors"))
+            found = vectors(folder)
+            assert found.shape == (3, 6)
+            for row, vector in zip(rows, found, strict=True):
+                with torch.inference_mode():
+                    states, _ = encoder.states([row])  # type: ignore[attr-defined]
+                    made = linear(states[0, row.start : row.end].mean(dim=0))
+                np.testing.assert_allclose(vector, (made / made.norm()).numpy(), atol=1e-6)
+            # Fewer components are the first ones, of unit length again.
+            short = vectors(folder, dim=4)
+            np.testing.assert_allclose(
+                short, found[:, :4] / np.linalg.norm(found[:, :4], axis=1, keepdims=True), atol=1e-6
+            )
+            with pytest.raises(EncoderError, match=r"dim is 7: .* has 6 components"):
+                identify(EncoderConfig(model=str(folder), dim=7))
 
 
 def test_the_fingerprint_knows_layers_and_projection(make_folder: Make) -> None:

@@ -45,17 +45,18 @@ def silent(_line: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("attention", list(Attention))
-def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: Path, attention: Attention) -> None:
-    encoder = open_encoder(fp32(tiny_folder, attention=attention))
-    config = AutoConfig.from_pretrained(tiny_folder)
-    config.is_causal = attention is Attention.CAUSAL
-    model = AutoModel.from_pretrained(tiny_folder, config=config, dtype=torch.float32).eval()
-    ids = torch.tensor([encoder.tokenizer.encode(TEXTS[0]).ids])
-    with torch.no_grad():
-        state = model(input_ids=ids).last_hidden_state[0].mean(dim=0)
-    expected = (state / state.norm()).numpy()
-    assert np.abs(encoder.encode([TEXTS[0]], role=Role.DOCUMENT)[0] - expected).max() < 1e-6
+def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for attention in list(Attention):
+        with subtests.test(attention=attention):
+            encoder = open_encoder(fp32(tiny_folder, attention=attention))
+            config = AutoConfig.from_pretrained(tiny_folder)
+            config.is_causal = attention is Attention.CAUSAL
+            model = AutoModel.from_pretrained(tiny_folder, config=config, dtype=torch.float32).eval()
+            ids = torch.tensor([encoder.tokenizer.encode(TEXTS[0]).ids])
+            with torch.no_grad():
+                state = model(input_ids=ids).last_hidden_state[0].mean(dim=0)
+            expected = (state / state.norm()).numpy()
+            assert np.abs(encoder.encode([TEXTS[0]], role=Role.DOCUMENT)[0] - expected).max() < 1e-6
 
 
 def test_same_text_same_vector_in_any_batch(open_encoder: Opener, tiny_folder: Path, subtests: pytest.Subtests) -> None:

@@ -169,10 +169,11 @@ def test_eml_with_only_html_forwarded_mail_and_headers_that_break_parsers() -> N
     assert (document.title or "").startswith("caf\u00e9")
 
 
-@pytest.mark.parametrize("zone", ["-0000", ""])
-def test_mail_dates_are_always_aware(zone: str) -> None:
-    document = read_document(f"Subject: x\nDate: Mon, 06 May 2024 07:08:09 {zone}\n\ny".encode(), "a.eml")
-    assert document.date == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+def test_mail_dates_are_always_aware(subtests: pytest.Subtests) -> None:
+    for zone in ["-0000", ""]:
+        with subtests.test(zone=zone):
+            document = read_document(f"Subject: x\nDate: Mon, 06 May 2024 07:08:09 {zone}\n\ny".encode(), "a.eml")
+            assert document.date == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 
 def test_mbox_messages_with_lines_and_unquoted_from() -> None:
@@ -199,14 +200,15 @@ class CountedBytes(bytes):
         return found
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_mbox_is_split_without_copying_what_is_before_each_message(newline: str) -> None:
-    one = "From a@b Mon May  6 07:08:09 2024\nSubject: one\n\nHello\nFrom c@d at 07:08, no separator\n\n"
-    data = CountedBytes((one * 100).replace("\n", newline).encode())
-    sections = read_document(data, "a.mbox").sections
-    assert [section.line for section in sections] == [1 + 6 * number for number in range(100)]
-    assert {section.text for section in sections} == {"Subject: one\n\nHello\nFrom c@d at 07:08, no separator"}
-    assert data.copied <= len(data)
+def test_mbox_is_split_without_copying_what_is_before_each_message(subtests: pytest.Subtests) -> None:
+    for newline in ["\n", "\r\n"]:
+        with subtests.test(newline=newline):
+            one = "From a@b Mon May  6 07:08:09 2024\nSubject: one\n\nHello\nFrom c@d at 07:08, no separator\n\n"
+            data = CountedBytes((one * 100).replace("\n", newline).encode())
+            sections = read_document(data, "a.mbox").sections
+            assert [section.line for section in sections] == [1 + 6 * number for number in range(100)]
+            assert {section.text for section in sections} == {"Subject: one\n\nHello\nFrom c@d at 07:08, no separator"}
+            assert data.copied <= len(data)
 
 
 def test_notebook_cells_stand_under_the_headings_of_its_markdown() -> None:

@@ -248,18 +248,22 @@ def test_a_second_ctrl_c_is_no_end_of_training(monkeypatch: pytest.MonkeyPatch) 
         train_run._train(None, None, View(), Twice())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("begun", ["train.jsonl", "checkpoints/mntp"])
-def test_a_run_killed_before_its_first_line_can_be_resumed(begun: str, tmp_path: Path) -> None:
-    from types import SimpleNamespace
+def test_a_run_killed_before_its_first_line_can_be_resumed(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for begun in ["train.jsonl", "checkpoints/mntp"]:
+        with subtests.test(begun=begun):
+            tmp_path = tmp_path_factory.mktemp("row")
+            from types import SimpleNamespace
 
-    from searchctl.app.errors import AppError
+            from searchctl.app.errors import AppError
 
-    (tmp_path / begun).mkdir(parents=True)
-    wish: Any = SimpleNamespace(model=None, output=tmp_path, resume=True)
-    assert train_run._output(wish) == tmp_path
-    wish.resume = False
-    with pytest.raises(AppError, match="add --resume"):
-        train_run._output(wish)
+            (tmp_path / begun).mkdir(parents=True)
+            wish: Any = SimpleNamespace(model=None, output=tmp_path, resume=True)
+            assert train_run._output(wish) == tmp_path
+            wish.resume = False
+            with pytest.raises(AppError, match="add --resume"):
+                train_run._output(wish)
 
 
 def test_how_a_command_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,26 +209,28 @@ def test_cached_gradients_equal_direct_ones(tiny_folder: Path, subtests: pytest.
             assert max(float(value.abs().max()) for value in expected.values()) > 1e-3
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_checkpointing_changes_no_gradient(tiny_folder: Path, cached: bool) -> None:
-    found, passes = [], []
-    rows = texts_of(tiny_folder)(TEXTS[:8], role=Role.DOCUMENT, instruction=None)
-    for checkpointing in (False, True):
-        model = trainable(tiny_folder, checkpointing=checkpointing, dropout=0.2, attention_dropout=0.2)
-        model.decoder.train()
-        calls: list[object] = []
-        _, first = decoder_layers(model.decoder.get_base_model())[0]
-        first.self_attn.register_forward_pre_hook(lambda module, *_, calls=calls: calls.append(module))
-        torch.manual_seed(3)
-        views = Views(model, rows, Pooling.MEAN, 4, cached=cached)
-        views.backward(lambda both: info_nce(*both.chunk(2), temperature=0.05))
-        found.append(gradients(model))
-        passes.append(len(calls))
-    # Two chunks: with gradients; before that without, where they are cached; once more, where states were let go.
-    assert passes == ([4, 6] if cached else [2, 4])
-    assert max(float(value.abs().max()) for value in found[0].values()) > 1e-3
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, atol=0, rtol=0)
+def test_checkpointing_changes_no_gradient(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for cached in [False, True]:
+        with subtests.test(cached=cached):
+            found, passes = [], []
+            rows = texts_of(tiny_folder)(TEXTS[:8], role=Role.DOCUMENT, instruction=None)
+            for checkpointing in (False, True):
+                model = trainable(tiny_folder, checkpointing=checkpointing, dropout=0.2, attention_dropout=0.2)
+                model.decoder.train()
+                calls: list[object] = []
+                _, first = decoder_layers(model.decoder.get_base_model())[0]
+                first.self_attn.register_forward_pre_hook(lambda module, *_, calls=calls: calls.append(module))
+                torch.manual_seed(3)
+                views = Views(model, rows, Pooling.MEAN, 4, cached=cached)
+                views.backward(lambda both: info_nce(*both.chunk(2), temperature=0.05))
+                found.append(gradients(model))
+                passes.append(len(calls))
+            # Two chunks: with gradients; before that without, where they are cached; once more, where states were
+            # let go.
+            assert passes == ([4, 6] if cached else [2, 4])
+            assert max(float(value.abs().max()) for value in found[0].values()) > 1e-3
+            for name, value in found[0].items():
+                torch.testing.assert_close(found[1][name], value, atol=0, rtol=0)
 
 
 def test_dropout_makes_two_views_and_inference_has_none(tiny_folder: Path) -> None:

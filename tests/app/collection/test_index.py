@@ -203,13 +203,15 @@ def test_without_path_and_without_earlier_run_is_a_usage_error(shell: Any) -> No
     assert "searchctl index PATH" in ended.err
 
 
-@pytest.mark.parametrize("place", ["home", "root"])
-def test_home_and_root_need_yes(shell: Any, place: str) -> None:
-    path = os.environ["HOME"] if place == "home" else "/"
-    ended = shell("index", path, "--model", "hashing")
-    assert ended.code == 2
-    assert "--yes" in ended.err
-    assert not (shell.folder / ".searchctl").exists()
+def test_home_and_root_need_yes(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for place in ["home", "root"]:
+        with subtests.test(place=place):
+            shell = new_shell()
+            path = os.environ["HOME"] if place == "home" else "/"
+            ended = shell("index", path, "--model", "hashing")
+            assert ended.code == 2
+            assert "--yes" in ended.err
+            assert not (shell.folder / ".searchctl").exists()
 
 
 def test_home_with_yes(shell: Any) -> None:

@@ -146,14 +146,16 @@ def test_a_root_of_the_whole_disk_is_not_gone(shell: Any, tmp_path: Path) -> Non
     assert ({}, ["gone.md"]) == (found.protected, found.gone)
 
 
-@pytest.mark.parametrize(("name", "said"), [("~nobody-of-this-name", "no such file"), (b"caf\xe9.md", "is not UTF-8")])
-def test_odd_paths_are_told_and_no_bugs(shell: Any, name: str | bytes, said: str) -> None:
-    shell.write("a.md", "one\n")
-    ended = shell("index", "a.md", os.fsdecode(name), *HASHING)
-    assert ended.code == 2
-    assert said in ended.err
-    assert "bug" not in ended.err
-    assert not (shell.folder / ".searchctl").exists()
+def test_odd_paths_are_told_and_no_bugs(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for name, said in [("~nobody-of-this-name", "no such file"), (b"caf\xe9.md", "is not UTF-8")]:
+        with subtests.test(name=name, said=said):
+            shell = new_shell()
+            shell.write("a.md", "one\n")
+            ended = shell("index", "a.md", os.fsdecode(name), *HASHING)
+            assert ended.code == 2
+            assert said in ended.err
+            assert "bug" not in ended.err
+            assert not (shell.folder / ".searchctl").exists()
 
 
 def test_files_with_tildes_are_files(shell: Any) -> None:

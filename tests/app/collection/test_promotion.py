@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from searchctl.app.collection.encoder_choice import EncoderChoice, Talk
 from searchctl.app.collection.generations import kept_generation, unfinished_promotion
@@ -370,13 +369,15 @@ def test_another_unfinished_promotion_is_not_dropped_silently(library: Any) -> N
     assert names(library) == [".searchctl", ".searchctl.previous"]
 
 
-@pytest.mark.parametrize("args", [("hashing", "--dim", "64"), ("--rollback",)])
-def test_first_run_killed_before_its_catalogue_was_made_is_no_lock(shell: Any, args: tuple[str, ...]) -> None:
+def test_first_run_killed_before_its_catalogue_was_made_is_no_lock(new_shell: Any, subtests: pytest.Subtests) -> None:
     """The file is there and empty: opening it makes the tables, under the lock that a promotion takes itself."""
-    shell.write(".searchctl/catalogue.db", "")
-    ended = shell("models", "promote", *args)
-    assert ended.code == 2, ended.err
-    assert ("holds nothing yet" if args[0] == "hashing" else "no generation is kept") in ended.err
+    for args in [("hashing", "--dim", "64"), ("--rollback",)]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            shell.write(".searchctl/catalogue.db", "")
+            ended = shell("models", "promote", *args)
+            assert ended.code == 2, ended.err
+            assert ("holds nothing yet" if args[0] == "hashing" else "no generation is kept") in ended.err
 
 
 @pytest.mark.parametrize("presses", [1, 2])
@@ -716,6 +717,8 @@ def test_a_model_that_was_updated_under_its_name_is_told_with_two_ways_on(
     shell.write("a.txt", "a heron\n")
     model = make_folder(seed=11)
     assert shell("index", "a.txt", "--model", model, "--precision", "fp32").code == 0
+    import torch
+
     save_projection(model / "projection.safetensors", torch.nn.Linear(32, 8))
     write_sidecar(model, Sidecar(layers=(0, 1), projection="projection.safetensors"))
     shell.write("a.txt", "a heron, and another\n")

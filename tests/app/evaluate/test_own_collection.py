@@ -374,15 +374,17 @@ def test_mine_says_its_speed_while_it_encodes(pages: Any, monkeypatch: pytest.Mo
         assert any(re.fullmatch(rf"{what}, [\d,]+ tokens/s, [\d.]+ s left", words) for words in said), said
 
 
-@pytest.mark.parametrize("command", ["init", "own"])
-def test_help_is_light(command: str) -> None:
-    code = (
-        "import sys; from searchctl.app.cli import run; run(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'faiss', 'mteb', 'numpy', 'tokenizers', 'sqlite_utils', 'peft', 'blake3'};"
-        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "eval", command, "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--collection" in done.stdout
+def test_help_is_light(subtests: pytest.Subtests) -> None:
+    for command in ["init", "own"]:
+        with subtests.test(command=command):
+            code = (
+                "import sys; from searchctl.app.cli import run; run(sys.argv[1:]);"
+                "heavy = {'torch', 'transformers', 'faiss', 'mteb', 'numpy', 'tokenizers', 'sqlite_utils', 'peft',"
+                " 'blake3'};"
+                "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code, "eval", command, "--help"], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "--collection" in done.stdout

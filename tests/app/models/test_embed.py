@@ -164,21 +164,23 @@ def test_json_that_no_encoder_can_take_names_file_and_line(new_shell: Any, subte
             assert "bug" not in ended.err
 
 
-@pytest.mark.parametrize("form", ["npy", "jsonl"])
-def test_a_pipe_is_written_to_and_stays(shell: Any, form: str) -> None:
-    fifo = shell.folder / f"out.{form}"
-    os.mkfifo(fifo)
-    received: list[bytes] = []
-    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
-    reader.start()
-    assert shell("embed", "-o", fifo, "--model", "hashing", stdin="\n".join(TEXTS)).code == 0
-    reader.join(timeout=10)
-    assert fifo.is_fifo()
-    assert received
-    if form == "npy":
-        assert np.array_equal(load(received[0]), expected(TEXTS))
-    else:
-        assert len(received[0].splitlines()) == len(TEXTS)
+def test_a_pipe_is_written_to_and_stays(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for form in ["npy", "jsonl"]:
+        with subtests.test(form=form):
+            shell = new_shell()
+            fifo = shell.folder / f"out.{form}"
+            os.mkfifo(fifo)
+            received: list[bytes] = []
+            reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+            reader.start()
+            assert shell("embed", "-o", fifo, "--model", "hashing", stdin="\n".join(TEXTS)).code == 0
+            reader.join(timeout=10)
+            assert fifo.is_fifo()
+            assert received
+            if form == "npy":
+                assert np.array_equal(load(received[0]), expected(TEXTS))
+            else:
+                assert len(received[0].splitlines()) == len(TEXTS)
 
 
 def test_a_device_is_written_to_and_stays(shell: Any) -> None:
@@ -251,11 +253,13 @@ def test_sigterm_leaves_no_temporary_file(shell: Any) -> None:
         stream.close()
 
 
-@pytest.mark.parametrize("args", [("--model", ""), ("--model", " ")])
-def test_empty_model_is_refused(shell: Any, args: tuple[str, ...]) -> None:
-    ended = shell("embed", *args, stdin="one\n")
-    assert ended.code == 2
-    assert "searchctl models list" in ended.err
+def test_empty_model_is_refused(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for args in [("--model", ""), ("--model", " ")]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            ended = shell("embed", *args, stdin="one\n")
+            assert ended.code == 2
+            assert "searchctl models list" in ended.err
 
 
 def test_empty_model_name_is_refused(new_shell: Any, subtests: pytest.Subtests) -> None:

@@ -102,34 +102,35 @@ def test_nothing_in_a_report_is_more_than_text(made_up: Any, subtests: pytest.Su
             assert "window.taken" in json.dumps(carried(page))
 
 
-@pytest.mark.parametrize("module", [dedup_page, cluster_page])
-def test_long_texts_are_cut_and_the_page_says_so(module: Any, made_up: Any) -> None:
-    long = "many words of one long text < " * 1_000
-    if module is dedup_page:
-        report = made_up.dedup_report(groups=300, items=1_000)
-        changed = [item for group in report["groups"] for item in (group["kept"], *group["dropped"])]
-    else:
-        report = made_up.cluster_report(items=1_500, clusters=4)
-        changed = report["assignments"]
-    for item in changed:
-        item["text"] = long
-    assert len(long) * len(changed) > MOST_BYTES
+def test_long_texts_are_cut_and_the_page_says_so(made_up: Any, subtests: pytest.Subtests) -> None:
+    for module in [dedup_page, cluster_page]:
+        with subtests.test(module=module):
+            long = "many words of one long text < " * 1_000
+            if module is dedup_page:
+                report = made_up.dedup_report(groups=300, items=1_000)
+                changed = [item for group in report["groups"] for item in (group["kept"], *group["dropped"])]
+            else:
+                report = made_up.cluster_report(items=1_500, clusters=4)
+                changed = report["assignments"]
+            for item in changed:
+                item["text"] = long
+            assert len(long) * len(changed) > MOST_BYTES
 
-    page = module.page(report, command="searchctl x")
-    said = re.search(r'id="cut" data-limit="(\d+)" data-cut="(\d+)"', page)
+            page = module.page(report, command="searchctl x")
+            said = re.search(r'id="cut" data-limit="(\d+)" data-cut="(\d+)"', page)
 
-    assert len(page.encode()) < 15_000_000
-    assert said is not None
-    limit, cut = map(int, said.groups())
-    assert 0 < limit < len(long)
-    assert len(changed) == cut
-    data = carried(page)
-    if module is dedup_page:
-        kept = data["groups"][0]["kept"]
-        assert (long[:limit], len(long)) == (kept["text"], kept["cut"])
-    else:
-        assert {long[:limit]} == set(data["points"]["text"])
-        assert {len(long)} == set(data["points"]["cut"])
+            assert len(page.encode()) < 15_000_000
+            assert said is not None
+            limit, cut = map(int, said.groups())
+            assert 0 < limit < len(long)
+            assert len(changed) == cut
+            data = carried(page)
+            if module is dedup_page:
+                kept = data["groups"][0]["kept"]
+                assert (long[:limit], len(long)) == (kept["text"], kept["cut"])
+            else:
+                assert {long[:limit]} == set(data["points"]["text"])
+                assert {len(long)} == set(data["points"]["cut"])
 
 
 def test_short_texts_are_whole_and_no_cut_is_told(made_up: Any) -> None:

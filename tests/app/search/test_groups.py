@@ -364,21 +364,25 @@ def test_collapse_goes_with_filters_and_a_least_score(shelf: Any, subtests: pyte
             assert min(scores) >= least
 
 
-@pytest.mark.parametrize("mode", ["dense", "lexical"])
-def test_duplicates_that_fill_the_first_places_are_passed_over(shell: Any, mode: str) -> None:
-    for number in range(60):
-        shell.write(f"copies/{number:02}.txt", "heron heron heron fish\n")
-    for number in range(3):
-        shell.write(f"others/{number}.txt", f"heron {'word ' * (number + 3)}\n")
-    shell.index("copies", "others")
-    store(shell, groups=[])
-    first = shell("query", "heron fish", "-k", "2", "--mode", mode, "--collapse", "duplicates", "--format", "json")
-    answer = first.json["results"][0]
-    assert [59, 0] == [len(hit["duplicates"]) for hit in answer["hits"]]
-    assert answer["more"] is True
-    rest = shell("query", "heron fish", "-k", "2", "--offset", "2", "--mode", mode, "--collapse", "duplicates",
-                 "--format", "json").json["results"][0]  # fmt: skip
-    assert (2, False) == (len(rest["hits"]), rest["more"])
+def test_duplicates_that_fill_the_first_places_are_passed_over(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for mode in ["dense", "lexical"]:
+        with subtests.test(mode=mode):
+            shell = new_shell()
+            for number in range(60):
+                shell.write(f"copies/{number:02}.txt", "heron heron heron fish\n")
+            for number in range(3):
+                shell.write(f"others/{number}.txt", f"heron {'word ' * (number + 3)}\n")
+            shell.index("copies", "others")
+            store(shell, groups=[])
+            first = shell(
+                "query", "heron fish", "-k", "2", "--mode", mode, "--collapse", "duplicates", "--format", "json"
+            )
+            answer = first.json["results"][0]
+            assert [59, 0] == [len(hit["duplicates"]) for hit in answer["hits"]]
+            assert answer["more"] is True
+            rest = shell("query", "heron fish", "-k", "2", "--offset", "2", "--mode", mode, "--collapse", "duplicates",
+                         "--format", "json").json["results"][0]  # fmt: skip
+            assert (2, False) == (len(rest["hits"]), rest["more"])
 
 
 def test_documents_in_one_group_are_shown_by_the_best(shell: Any, words: Any) -> None:

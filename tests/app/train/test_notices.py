@@ -198,22 +198,18 @@ def test_a_command_under_torchrun_is_one_of_torchrun(subtests: pytest.Subtests) 
             assert command_words(["train", "-o", "x"], environment) == [*before.split(), "train", "-o", "x"]
 
 
-@pytest.mark.parametrize(
-    ("environment", "said"),
-    [
+def test_processes_that_torchrun_did_not_start_are_an_error(subtests: pytest.Subtests) -> None:
+    for environment, said in [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: several"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two' in the environment: expected a whole number"),
-    ],
-)
-def test_processes_that_torchrun_did_not_start_are_an_error(
-    environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(AppError, match=said), joined_processes():
-        pass
+    ]:
+        with subtests.test(environment=environment, said=said), pytest.MonkeyPatch.context() as monkeypatch:
+            for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
+                monkeypatch.delenv(name, raising=False)
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            with pytest.raises(AppError, match=said), joined_processes():
+                pass
 
 
 SHORT = """

@@ -374,16 +374,16 @@ def test_several_runs_are_told_apart_and_their_equal_lines_are_said(shell: Any) 
         assert name in ended.err
 
 
-@pytest.mark.parametrize("option", [("--html", "page.html"), ("--png", "pictures")])
-def test_without_matplotlib_the_extra_is_named(
-    option: tuple[str, str], shell: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(shell)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    ended = shell("train", "report", "out", *option)
-    assert 2 == ended.code
-    assert f"{option[0]} needs the extra eval: `pip install 'searchctl[eval]'`" in ended.err
-    assert "SimCSE: 4 steps" in shell("train", "report", "out").out
+def test_without_matplotlib_the_extra_is_named(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for option in [("--html", "page.html"), ("--png", "pictures")]:
+        with subtests.test(option=option), pytest.MonkeyPatch.context() as monkeypatch:
+            shell = new_shell()
+            put(shell)
+            monkeypatch.setitem(sys.modules, "matplotlib", None)
+            ended = shell("train", "report", "out", *option)
+            assert 2 == ended.code
+            assert f"{option[0]} needs the extra eval: `pip install 'searchctl[eval]'`" in ended.err
+            assert "SimCSE: 4 steps" in shell("train", "report", "out").out
 
 
 def test_places_that_cannot_be_written_are_told_first(shell: Any) -> None:

@@ -246,18 +246,20 @@ def weights(model: Path) -> int:
     return sum(tensor.size for tensor in load_file(model / "model.safetensors").values())
 
 
-@pytest.mark.parametrize("form", [ST, MERGED])
 def test_a_large_model_is_compared_in_bf16_with_its_rotary_frequencies_as_they_are(
-    make_folder: Make, tmp_path: Path, form: ExportFormat
+    make_folder: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    # Weights and texts at which rounded frequencies turn vectors further than the check allows: cosine 0.99984.
-    folder = make_folder(initializer_range=0.5, max_position_embeddings=1024)
-    write_sidecar(folder, Sidecar(max_tokens=1024))
-    config = EncoderConfig(model=str(folder))
-    # Any model is large, and any CPU computes in bf16.
-    exported = write(folder, tmp_path / "out", form, config=config, fp32_limit=1, cpu_dtype=torch.bfloat16)
-    assert Precision.BF16 is exported.precision
-    assert exported.cosine is not None and exported.cosine >= 0.99998
+    for form in [ST, MERGED]:
+        with subtests.test(form=form):
+            tmp_path = tmp_path_factory.mktemp("row")
+            # Weights and texts at which rounded frequencies turn vectors further than the check allows: cosine 0.99984.
+            folder = make_folder(initializer_range=0.5, max_position_embeddings=1024)
+            write_sidecar(folder, Sidecar(max_tokens=1024))
+            config = EncoderConfig(model=str(folder))
+            # Any model is large, and any CPU computes in bf16.
+            exported = write(folder, tmp_path / "out", form, config=config, fp32_limit=1, cpu_dtype=torch.bfloat16)
+            assert Precision.BF16 is exported.precision
+            assert exported.cosine is not None and exported.cosine >= 0.99998
 
 
 def test_auto_goes_by_the_number_of_weights_and_not_by_the_bytes_of_the_files(make: Make, tmp_path: Path) -> None:
@@ -330,15 +332,17 @@ def test_what_would_differ_is_refused(
             write(folder, tmp_path / "merged", MERGED)  # what the message recommends works
 
 
-@pytest.mark.parametrize("form", [ST, MERGED])
 def test_a_model_that_others_would_load_as_causal_is_refused(
-    make_folder: Make, tmp_path: Path, form: ExportFormat
+    make_folder: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    folder = make_folder("stablelm")  # its attention reads a flag that config.json does not set
-    ours(folder)
-    with pytest.raises(ExportError, match="transformers loads the exported model with causal attention"):
-        write(folder, tmp_path / "here" / "out", form)
-    assert [] == list((tmp_path / "here").iterdir())
+    for form in [ST, MERGED]:
+        with subtests.test(form=form):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = make_folder("stablelm")  # its attention reads a flag that config.json does not set
+            ours(folder)
+            with pytest.raises(ExportError, match="transformers loads the exported model with causal attention"):
+                write(folder, tmp_path / "here" / "out", form)
+            assert [] == list((tmp_path / "here").iterdir())
 
 
 def test_causal_attention_is_refused(make: Make, tmp_path: Path) -> None:

@@ -396,20 +396,22 @@ def test_name_that_is_none_is_unknown(tmp_path_factory: pytest.TempPathFactory, 
             assert caught.value.next_command == ("models", "list")
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
 def test_a_damaged_model_makes_room_for_a_whole_one(
-    tmp_path: Path, make_folder: Callable[..., Path], damage: Callable[[Path], object]
+    tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path], subtests: pytest.Subtests
 ) -> None:
-    folder = tmp_path / "models" / f"someone--tiny-{'c0ffee12' * 5}"
-    shutil.copytree(make_folder(seed=8), folder)
-    assert discard_damaged("someone/tiny", cache=tmp_path) is None
-    assert folder.is_dir()
-    damage(folder / "model.safetensors")
-    said = discard_damaged("someone/tiny", cache=tmp_path)
-    assert said is not None
-    assert "someone--tiny" in said
-    assert not folder.exists()
-    assert discard_damaged("someone/tiny", cache=tmp_path) is None
+    for damage in [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])]:
+        with subtests.test(damage=damage):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = tmp_path / "models" / f"someone--tiny-{'c0ffee12' * 5}"
+            shutil.copytree(make_folder(seed=8), folder)
+            assert discard_damaged("someone/tiny", cache=tmp_path) is None
+            assert folder.is_dir()
+            damage(folder / "model.safetensors")
+            said = discard_damaged("someone/tiny", cache=tmp_path)
+            assert said is not None
+            assert "someone--tiny" in said
+            assert not folder.exists()
+            assert discard_damaged("someone/tiny", cache=tmp_path) is None
 
 
 def test_builtin_has_nothing_to_pull(tmp_path: Path) -> None:
@@ -475,13 +477,15 @@ def test_gguf_that_would_give_other_vectors_is_refused(
             assert left(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize(("pre", "digits"), [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])])
 @pytest.mark.slow
-def test_digits_are_split_as_the_file_says(tmp_path: Path, pre: str, digits: list[str]) -> None:
-    write_gguf(tmp_path / "m.gguf", pre=pre)
-    folder = resolve(EncoderConfig(model=str(tmp_path / "m.gguf")), cache=tmp_path / "cache").folder
-    splitting = Tokenizer.from_file(str(folder / "tokenizer.json")).pre_tokenizer
-    assert [piece for piece, _ in splitting.pre_tokenize_str(" 12")] == digits
+def test_digits_are_split_as_the_file_says(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for pre, digits in [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])]:
+        with subtests.test(pre=pre, digits=digits):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_gguf(tmp_path / "m.gguf", pre=pre)
+            folder = resolve(EncoderConfig(model=str(tmp_path / "m.gguf")), cache=tmp_path / "cache").folder
+            splitting = Tokenizer.from_file(str(folder / "tokenizer.json")).pre_tokenizer
+            assert [piece for piece, _ in splitting.pre_tokenize_str(" 12")] == digits
 
 
 def test_file_that_is_no_gguf_is_an_error_naming_it(tmp_path: Path) -> None:

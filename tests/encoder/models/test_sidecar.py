@@ -20,11 +20,13 @@ FULL = Sidecar(
 )
 
 
-@pytest.mark.parametrize("sidecar", [Sidecar(), FULL])
-def test_written_sidecar_reads_back_equal(tmp_path: Path, sidecar: Sidecar) -> None:
-    write_sidecar(tmp_path, sidecar)
-    assert read_sidecar(tmp_path) == sidecar
-    assert [path.name for path in tmp_path.iterdir()] == ["searchctl.json"]
+def test_written_sidecar_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for sidecar in [Sidecar(), FULL]:
+        with subtests.test(sidecar=sidecar):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_sidecar(tmp_path, sidecar)
+            assert read_sidecar(tmp_path) == sidecar
+            assert [path.name for path in tmp_path.iterdir()] == ["searchctl.json"]
 
 
 def test_folder_without_one_gives_none(tmp_path: Path) -> None:

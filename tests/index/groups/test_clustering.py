@@ -82,12 +82,13 @@ def test_the_number_of_threads_does_not_change_the_last_bit_of_a_neighbour() -> 
     assert expected.data.tobytes() == found.data.tobytes()
 
 
-@pytest.mark.parametrize("method", [Method.KMEANS, Method.LEIDEN])
-def test_another_seed_is_used(method: Method) -> None:
-    rows = random_rows(700)
-    n = 9 if method is Method.KMEANS else None
-    first, second = (cluster(rows, ClusterSettings(method=method, n=n, seed=seed)).labels for seed in (0, 1))
-    assert first.tolist() != second.tolist()
+def test_another_seed_is_used(subtests: pytest.Subtests) -> None:
+    for method in [Method.KMEANS, Method.LEIDEN]:
+        with subtests.test(method=method):
+            rows = random_rows(700)
+            n = 9 if method is Method.KMEANS else None
+            first, second = (cluster(rows, ClusterSettings(method=method, n=n, seed=seed)).labels for seed in (0, 1))
+            assert first.tolist() != second.tolist()
 
 
 def test_clusters_are_numbered_by_size_then_by_first_member() -> None:
@@ -209,12 +210,15 @@ def test_few_or_equal_items(subtests: pytest.Subtests) -> None:
                 assert found.silhouette is None
 
 
-@pytest.mark.parametrize("method", [Method.KMEANS, Method.AGGLOMERATIVE])
-def test_more_clusters_than_items_or_than_different_items_are_refused(method: Method) -> None:
-    with pytest.raises(ClusteringError, match="n is 4, but 3 different vectors are there: ask for at most 3 clusters"):
-        cluster(random_rows(3), ClusterSettings(method=method, n=4))
-    with pytest.raises(TooFewGroupsError, match=r"n is 4, but only 3 .*of the 9 vectors .*: ask for at most 3"):
-        cluster(np.concatenate([random_rows(3)] * 3), ClusterSettings(method=method, n=4))
+def test_more_clusters_than_items_or_than_different_items_are_refused(subtests: pytest.Subtests) -> None:
+    for method in [Method.KMEANS, Method.AGGLOMERATIVE]:
+        with subtests.test(method=method):
+            with pytest.raises(
+                ClusteringError, match="n is 4, but 3 different vectors are there: ask for at most 3 clusters"
+            ):
+                cluster(random_rows(3), ClusterSettings(method=method, n=4))
+            with pytest.raises(TooFewGroupsError, match=r"n is 4, but only 3 .*of the 9 vectors .*: ask for at most 3"):
+                cluster(np.concatenate([random_rows(3)] * 3), ClusterSettings(method=method, n=4))
 
 
 def test_options_that_make_no_sense_are_refused(subtests: pytest.Subtests) -> None:

@@ -135,16 +135,15 @@ def test_normalised_is_one_line() -> None:
     assert "a b c" == normalised(" A\n\nb\u00a0C ")
 
 
-@pytest.mark.parametrize("sides", [None, [set(range(60)), set(range(40, 80))]])
-def test_too_many_texts_of_one_template_are_refused_before_they_are_compared(
-    sides: list[set[int]] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = [changed(text(1), 1, seed) for seed in range(80)]
-    monkeypatch.setattr(module, "MOST_CANDIDATES", 500)
-    told: list[tuple[int, int]] = []
-    with pytest.raises(IndexRoomError, match="more than 500 pairs"):
-        near_pairs(texts, sides=sides, progress=lambda done, total: told.append((done, total)))
-    assert {80} == {total for _, total in told}  # texts, and no pair
+def test_too_many_texts_of_one_template_are_refused_before_they_are_compared(subtests: pytest.Subtests) -> None:
+    for sides in [None, [set(range(60)), set(range(40, 80))]]:
+        with subtests.test(sides=sides), pytest.MonkeyPatch.context() as monkeypatch:
+            texts = [changed(text(1), 1, seed) for seed in range(80)]
+            monkeypatch.setattr(module, "MOST_CANDIDATES", 500)
+            told: list[tuple[int, int]] = []
+            with pytest.raises(IndexRoomError, match="more than 500 pairs"):
+                near_pairs(texts, sides=sides, progress=lambda done, total: told.append((done, total)))
+            assert {80} == {total for _, total in told}  # texts, and no pair
 
 
 def test_texts_of_one_side_alone_cost_no_pair() -> None:

@@ -126,21 +126,24 @@ class Listening:
         return self._inner(texts, role=role, instruction=instruction)
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
 def test_an_instruction_is_the_query_s_and_both_sides_only_of_a_symmetric_source(
-    symmetric: bool, tiny_folder: Path
+    tiny_folder: Path, subtests: pytest.Subtests
 ) -> None:
-    resolved = resolve(EncoderConfig(model=str(tiny_folder)))
-    model = load_trainable(resolved, (), LORA, device=CPU, dtype=torch.float32)
-    tokenizer = TextTokenizer(tokenizer=load_tokenizer(tiny_folder), prompt=resolved.sidecar.prompt, max_tokens=64)
-    listening = Listening(tokenizer)
-    pairs = tuple(Pair(f"query {i}", f"answer {i}", (f"other {i}",)) for i in range(8))
-    source = PairSource(name="pairs", digest="", pairs=pairs)
-    told = SourceSettings(instruction="Find it", symmetric=symmetric)
-    stage = SupervisedStage(schedule=FAST, batch=4, length=64, sources={"pairs": told})
-    SupervisedTraining(model, stage, listening, sources=[source], held_out=[source], seed=1).step(0)  # type: ignore[arg-type]
-    other = (Role.QUERY, "Find it") if symmetric else (Role.DOCUMENT, None)
-    assert listening.asked == {("query", Role.QUERY, "Find it"), ("answe", *other), ("other", *other)}
+    for symmetric in [False, True]:
+        with subtests.test(symmetric=symmetric):
+            resolved = resolve(EncoderConfig(model=str(tiny_folder)))
+            model = load_trainable(resolved, (), LORA, device=CPU, dtype=torch.float32)
+            tokenizer = TextTokenizer(
+                tokenizer=load_tokenizer(tiny_folder), prompt=resolved.sidecar.prompt, max_tokens=64
+            )
+            listening = Listening(tokenizer)
+            pairs = tuple(Pair(f"query {i}", f"answer {i}", (f"other {i}",)) for i in range(8))
+            source = PairSource(name="pairs", digest="", pairs=pairs)
+            told = SourceSettings(instruction="Find it", symmetric=symmetric)
+            stage = SupervisedStage(schedule=FAST, batch=4, length=64, sources={"pairs": told})
+            SupervisedTraining(model, stage, listening, sources=[source], held_out=[source], seed=1).step(0)  # type: ignore[arg-type]
+            other = (Role.QUERY, "Find it") if symmetric else (Role.DOCUMENT, None)
+            assert listening.asked == {("query", Role.QUERY, "Find it"), ("answe", *other), ("other", *other)}
 
 
 def test_the_manifest_has_hashes_licences_versions_and_seed(

@@ -71,14 +71,15 @@ def test_a_constant_gain_has_an_interval_of_no_width() -> None:
     assert Interval(low=-0.2, high=-0.1).excludes_zero
 
 
-@pytest.mark.parametrize("kind", ["mean", "spearman"])
-def test_equal_contenders_differ_by_exactly_nothing(kind: str) -> None:
-    rng = np.random.default_rng(4)
-    values, gold = rng.random(333), rng.random(333)
-    one = mean_of(values) if kind == "mean" else ranks_of(values, gold)
-    draws = resample([one, one, one], resamples=500)
-    assert (draws[0] == draws[1]).all() and (draws[0] == draws[2]).all()
-    assert Interval(low=0.0, high=0.0) == difference_interval(one, one, resamples=500)
+def test_equal_contenders_differ_by_exactly_nothing(subtests: pytest.Subtests) -> None:
+    for kind in ["mean", "spearman"]:
+        with subtests.test(kind=kind):
+            rng = np.random.default_rng(4)
+            values, gold = rng.random(333), rng.random(333)
+            one = mean_of(values) if kind == "mean" else ranks_of(values, gold)
+            draws = resample([one, one, one], resamples=500)
+            assert (draws[0] == draws[1]).all() and (draws[0] == draws[2]).all()
+            assert Interval(low=0.0, high=0.0) == difference_interval(one, one, resamples=500)
 
 
 def test_a_seed_gives_the_same_numbers_and_another_seed_others() -> None:

@@ -151,12 +151,13 @@ def test_the_pulse_tells_how_far_the_call_is() -> None:
     assert 0 < pulses[0].elapsed_s <= pulses[1].elapsed_s
 
 
-@pytest.mark.parametrize("bad", [None, ["a", "list"]])
-def test_what_is_no_text_is_an_error_naming_task_and_row(bad: object) -> None:
-    rows = [["a"], bad] if isinstance(bad, list) else ["a", bad]
-    row = 0 if isinstance(bad, list) else 1
-    with pytest.raises(EvaluationError, match=rf"task MockSTS.*: text {row} is a (NoneType|list)"):
-        encode(adapted(Recorder()), loader(rows))
+def test_what_is_no_text_is_an_error_naming_task_and_row(subtests: pytest.Subtests) -> None:
+    for bad in [None, ["a", "list"]]:
+        with subtests.test(bad=bad):
+            rows = [["a"], bad] if isinstance(bad, list) else ["a", bad]
+            row = 0 if isinstance(bad, list) else 1
+            with pytest.raises(EvaluationError, match=rf"task MockSTS.*: text {row} is a (NoneType|list)"):
+                encode(adapted(Recorder()), loader(rows))
 
 
 def test_data_without_text_are_an_error_naming_the_columns() -> None:

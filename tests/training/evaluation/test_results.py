@@ -300,27 +300,31 @@ def test_workspaces_of_two_tasks_and_settings_are_apart(tmp_path: Path) -> None:
     assert all(folder.is_dir() for folder in folders)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_second_claim_waits_for_the_first_and_says_so(kept: bool, tmp_path: Path) -> None:
-    waits, holds = threading.Event(), threading.Event()
-    inside: list[str] = []
+def test_second_claim_waits_for_the_first_and_says_so(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kept in [True, False]:
+        with subtests.test(kept=kept):
+            tmp_path = tmp_path_factory.mktemp("row")
+            waits, holds = threading.Event(), threading.Event()
+            inside: list[str] = []
 
-    def second() -> None:
-        with ResultStore(tmp_path).claim(WHO, task(), SETTINGS, waiting=waits.set):
-            inside.append("second")
-            holds.set()
+            def second() -> None:
+                with ResultStore(tmp_path).claim(WHO, task(), SETTINGS, waiting=waits.set):
+                    inside.append("second")
+                    holds.set()
 
-    store = ResultStore(tmp_path)
-    thread = threading.Thread(target=second)
-    with store.claim(WHO, task(), SETTINGS, waiting=lambda: inside.append("never")) as workspace:
-        thread.start()
-        assert waits.wait(10)
-        assert not holds.wait(0.2)
-        inside.append("first")
-        if kept:
-            (workspace / "vectors.db").write_text("half")
-    thread.join(10)
-    assert ["first", "second"] == inside
+            store = ResultStore(tmp_path)
+            thread = threading.Thread(target=second)
+            with store.claim(WHO, task(), SETTINGS, waiting=lambda: inside.append("never")) as workspace:
+                thread.start()
+                assert waits.wait(10)
+                assert not holds.wait(0.2)
+                inside.append("first")
+                if kept:
+                    (workspace / "vectors.db").write_text("half")
+            thread.join(10)
+            assert ["first", "second"] == inside
 
 
 def test_claims_of_different_tasks_do_not_wait(tmp_path: Path) -> None:

@@ -222,16 +222,13 @@ def test_no_score_at_all_is_told() -> None:
         fewest_layers([row_of(0, 0.5), row_of(1, None)])
 
 
-@pytest.mark.parametrize(
-    ("dev", "words"),
-    [
+def test_pairs_without_a_correlation_are_refused(subtests: pytest.Subtests) -> None:
+    for dev, words in [
         ([replace(PAIRS, first=FIRST[:2], second=SECOND[:2], gold=(1.0, 2.0))], "near: 2 in the file, expected at le"),
         ([PAIRS, replace(PAIRS)], "two --dev files are called near"),
-    ],
-)
-def test_pairs_without_a_correlation_are_refused(dev: list[DevPairs], words: str) -> None:
-    with pytest.raises(TrainingError, match=words):
-        require_scorable(dev)
+    ]:
+        with subtests.test(dev=dev, words=words), pytest.raises(TrainingError, match=words):
+            require_scorable(dev)
 
 
 def test_texts_to_fit_on_are_none_of_the_pairs() -> None:

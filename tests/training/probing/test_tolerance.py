@@ -102,16 +102,17 @@ def test_cosines_by_hand() -> None:
     assert np.isnan(found[3])
 
 
-@pytest.mark.parametrize("attention", Attention)
-def test_the_model_is_left_as_it_was(attention: Attention, tiny_folder: Path) -> None:
-    encoder = opened(tiny_folder, attention)
-    ids = torch.tensor([[5, 6, 7, 8]])
-    with torch.inference_mode():
-        before = encoder.model(input_ids=ids).last_hidden_state
-        measure_tolerance(encoder, TEXT)
-        after = encoder.model(input_ids=ids).last_hidden_state
-    assert torch.equal(before, after)
-    assert (attention is Attention.CAUSAL) == encoder.model.config.is_causal
+def test_the_model_is_left_as_it_was(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for attention in Attention:
+        with subtests.test(attention=attention):
+            encoder = opened(tiny_folder, attention)
+            ids = torch.tensor([[5, 6, 7, 8]])
+            with torch.inference_mode():
+                before = encoder.model(input_ids=ids).last_hidden_state
+                measure_tolerance(encoder, TEXT)
+                after = encoder.model(input_ids=ids).last_hidden_state
+            assert torch.equal(before, after)
+            assert (attention is Attention.CAUSAL) == encoder.model.config.is_causal
 
 
 def test_tokens_are_pieces_of_the_text(make_folder: MakeFolder) -> None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Tiny models on one thread: on a busy machine two threads of a pool wait for each other many times longer than they
 # work. Set before torch is imported, and inherited by the commands that tests start.
@@ -16,9 +17,11 @@ os.environ.setdefault("SEARCHCTL_TEST_CACHE", os.environ.get("XDG_CACHE_HOME", "
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="searchctl-test-cache-")
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, PretrainedConfig
+
+# torch and transformers take seconds to import and half a gigabyte: only the tests that make a model import them.
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PretrainedConfig
 
 SENTENCES = [
     "The capital of France is Paris, a city on the Seine.",
@@ -47,7 +50,9 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
-def make_tokenizer(*, bos: bool = False) -> Tokenizer:
+def make_tokenizer(*, bos: bool = False) -> "Tokenizer":
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -63,7 +68,9 @@ def make_tokenizer(*, bos: bool = False) -> Tokenizer:
     return tokenizer
 
 
-def tiny_config(kind: str = "llama", **changes: object) -> PretrainedConfig:
+def tiny_config(kind: str = "llama", **changes: object) -> "PretrainedConfig":
+    from transformers import CONFIG_MAPPING
+
     return CONFIG_MAPPING[kind](**{**SMALL, **changes})
 
 
@@ -84,6 +91,9 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     """Write a tiny random causal LM with its tokenizer and return the folder."""
 
     def make(kind: str = "llama", *, bos: bool = False, seed: int = 0, **changes: object) -> Path:
+        import torch
+        from transformers import AutoModelForCausalLM
+
         folder = tmp_path_factory.mktemp(kind)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(tiny_config(kind, **changes))
@@ -105,7 +115,9 @@ def tiny_folder(make_folder: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def bring_adapter() -> Callable[..., None]:
     """Put a LoRA that changes the states into a model's folder, which brings it from then on."""
-    from peft import LoraConfig, get_peft_model  # a second of import, for the few tests that need it
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
 
     def bring(folder: Path, place: str) -> None:
         torch.manual_seed(1)

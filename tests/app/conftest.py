@@ -80,20 +80,31 @@ class Shell:
         return hits
 
 
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """A shell in an empty folder, with nothing of the person's own settings."""
+def shell_in(around: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Make a shell in an empty folder, with nothing of the person's own settings."""
     for name in list(os.environ):
         if name.startswith("SEARCHCTL_") or name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
             monkeypatch.delenv(name)
-    home = tmp_path / "home"
+    home = around / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # a test that asks for a real model fails instead of fetching it
-    monkeypatch.setenv("SEARCHCTL_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "work"
+    monkeypatch.setenv("SEARCHCTL_CACHE", str(around / "cache"))
+    folder = around / "work"
     folder.mkdir()
     return Shell(folder, monkeypatch)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell in an empty folder, with nothing of the person's own settings."""
+    return shell_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def new_shell(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Shell]:
+    """Return a maker of shells, for a test that begins anew with each row of a table."""
+    return lambda: shell_in(tmp_path_factory.mktemp("shell"), monkeypatch)
 
 
 TEXTS = {

@@ -15,18 +15,16 @@ from searchctl.index.errors import CollectionDamagedError, CollectionLockedError
 from searchctl.training.errors import TrainingError
 
 
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
+def test_a_command_names_the_collection_where_it_takes_one(subtests: pytest.Subtests) -> None:
+    for words, shown in [
         (("index", "PATH"), "searchctl index PATH --collection 'my notes'"),
         (("models", "promote", "--rollback"), "searchctl models promote --rollback --collection 'my notes'"),
         (("models", "list"), "searchctl models list"),
         (("index", "--rebuild", "--collection", "other"), "searchctl index --rebuild --collection other"),
         (("dedup", "undo", "2026 x"), "searchctl dedup undo '2026 x' --collection 'my notes'"),
-    ],
-)
-def test_a_command_names_the_collection_where_it_takes_one(words: tuple[str, ...], shown: str) -> None:
-    assert shown == typed(words, collection=Path("my notes"))
+    ]:
+        with subtests.test(words=words, shown=shown):
+            assert shown == typed(words, collection=Path("my notes"))
 
 
 def test_the_commands_that_take_a_collection_are_those_of_the_command_line() -> None:
@@ -44,9 +42,8 @@ def test_the_commands_that_take_a_collection_are_those_of_the_command_line() -> 
     assert wrong == ["train pairs"], "which reads one collection among other sources"
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "hint"),
-    [
+def test_code_and_hint_are_values_of_the_error(subtests: pytest.Subtests) -> None:
+    for error, code, hint in [
         (AppError("no", code=ExitCode.INCOMPLETE, next_command=("index",)), 3, "searchctl index"),
         (AppError("no"), 2, None),
         (CollectionNotFoundError("none", next_command=("index", "PATH")), 2, "searchctl index PATH"),
@@ -54,12 +51,11 @@ def test_the_commands_that_take_a_collection_are_those_of_the_command_line() -> 
         (CollectionLockedError("busy", pid=7), 4, None),
         (FileNotFoundError(2, "No such file", "x"), 2, None),
         (ValueError("a bug"), 2, None),
-    ],
-)
-def test_code_and_hint_are_values_of_the_error(error: Exception, code: int, hint: str | None) -> None:
-    failure = explain(error)
-    assert (code, hint, type(error).__name__) == (failure.code, failure.hint, failure.type)
-    assert ("This is a bug" in failure.error) == isinstance(error, ValueError)
+    ]:
+        with subtests.test(error=error, code=code, hint=hint):
+            failure = explain(error)
+            assert (code, hint, type(error).__name__) == (failure.code, failure.hint, failure.type)
+            assert ("This is a bug" in failure.error) == isinstance(error, ValueError)
 
 
 def test_what_helps_an_error_of_a_lower_room_helps_the_one_it_stands_in() -> None:

@@ -6,7 +6,6 @@ import ast
 import shlex
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -256,38 +255,30 @@ def test_no_module_is_named_for_nothing() -> None:
     assert not [shown(path) for path in MODULES if path.stem in ("utils", "util", "common", "helpers", "misc")]
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["index"], ["query"], ["models", "list"]], ids=lambda words: " ".join(words) or "root"
-)
-def test_help_loads_nothing_heavy(words: list[str]) -> None:
+TYPERS = {
+    *("typer", "rich", "click", "shellingham", "annotated_doc", "pygments", "markdown_it", "mdurl", "attr", "attrs"),
+    *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+}
+"""Typer and Rich with what they import."""
+
+
+def test_help_loads_nothing_heavy_and_nothing_foreign_besides_typer(subtests: pytest.Subtests) -> None:
+    """What takes the time of help is what it imports; a clock would measure the machine."""
     script = (
-        "import sys; from searchctl.app.cli import run; code = run(sys.argv[1:]);"
-        f"loaded = [name for name in {HEAVY!r} if name in sys.modules];"
-        "sys.stdout.flush(); sys.exit(f'code {code}, loaded {loaded}' if code or loaded else 0)"
+        "import sys; before = set(sys.modules); from searchctl.app.cli import run; code = run(sys.argv[1:])\n"
+        "sys.stdout.flush(); sys.stderr.write('\\n'.join(set(sys.modules) - before)); sys.exit(code)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *words, "--help"], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "Usage: searchctl" in ended.stdout
-
-
-def test_help_takes_at_most_three_times_as_long_as_typer_and_rich() -> None:
-    def fastest(code: str, *args: str) -> float:
-        times = []
-        for _ in range(7):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code, *args], stdout=subprocess.DEVNULL, check=True)
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    # Measured by turns, as the machine may be busy with something else for a while.
-    for _ in range(3):
-        base = fastest("import typer, rich")
-        own = fastest("from searchctl.app.cli import main; main()", "--help")
-        if own <= 3 * base:
-            return
-    pytest.fail(f"--help took {own:.3f} s, importing typer and rich {base:.3f} s")
+    for words in [[], ["index"], ["query"], ["models", "list"]]:
+        with subtests.test(words=words):
+            ended = subprocess.run(
+                [sys.executable, "-c", script, *words, "--help"], capture_output=True, text=True, check=False
+            )
+            assert ended.returncode == 0, ended.stderr
+            assert "Usage: searchctl" in ended.stdout
+            loaded = ended.stderr.split()
+            assert [] == [name for name in HEAVY if name in loaded]
+            tops = {name.partition(".")[0] for name in loaded if not name.startswith("_sysconfigdata")}
+            assert {"searchctl"} == tops - set(sys.stdlib_module_names) - TYPERS
 
 
 def commands() -> dict[str, object]:
@@ -315,32 +306,35 @@ def test_help_cuts_nothing_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys
     assert cut == []
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("search", "query"), ("serch", "query"), ("find", "query"), ("indx", "index"), ("xyzzy", "")]
-)
 def test_a_word_that_is_no_command_is_told_the_one_that_is_meant(
-    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    assert run([typed, "x"]) == 2
-    said = capsys.readouterr().err
-    assert typed in said
-    assert (f"{meant!r}?" in said) == bool(meant)
+    for typed, meant in [("search", "query"), ("serch", "query"), ("find", "query"), ("indx", "index"), ("xyzzy", "")]:
+        with subtests.test(typed=typed, meant=meant):
+            assert run([typed, "x"]) == 2
+            said = capsys.readouterr().err
+            assert typed in said
+            assert (f"{meant!r}?" in said) == bool(meant)
 
 
-@pytest.mark.parametrize("group", ["eval", "train", "models"])
-def test_a_group_by_itself_shows_its_help_and_no_error(group: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([group]) == 2
-    shown = capsys.readouterr()
-    assert f"Usage: searchctl {group}" in shown.out + shown.err
-    assert "error" not in shown.err
+def test_a_group_by_itself_shows_its_help_and_no_error(
+    capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    for group in ["eval", "train", "models"]:
+        with subtests.test(group=group):
+            assert run([group]) == 2
+            shown = capsys.readouterr()
+            assert f"Usage: searchctl {group}" in shown.out + shown.err
+            assert "error" not in shown.err
 
 
-@pytest.mark.parametrize(("group", "option"), [("eval", "--suite"), ("train", "--stages"), ("dedup", "--threshold")])
 def test_the_help_of_a_group_has_the_options_of_what_runs_by_default(
-    group: str, option: str, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
-    assert run([group, "--help"]) == 0
-    assert option in capsys.readouterr().out
+    for group, option in [("eval", "--suite"), ("train", "--stages"), ("dedup", "--threshold")]:
+        with subtests.test(group=group, option=option):
+            assert run([group, "--help"]) == 0
+            assert option in capsys.readouterr().out
 
 
 def test_an_example_goes_on_in_the_next_line_with_option_and_value_together() -> None:
@@ -355,15 +349,16 @@ def test_an_example_goes_on_in_the_next_line_with_option_and_value_together() ->
     assert all(not line.removesuffix(" \\").split()[-1].startswith("-") for line in lines[:-1])
 
 
-@pytest.mark.parametrize("words", commands())
-def test_every_command_has_help_with_examples(words: str) -> None:
-    command = commands()[words]
-    text = command.help or ""  # type: ignore[attr-defined]
-    assert len(text.strip().splitlines()[0]) > 20
-    assert "[bold]Examples[/bold]" in text
-    assert f"searchctl {words}" in text
-    for parameter in command.params:  # type: ignore[attr-defined]
-        assert parameter.help or parameter.name == "help", f"{words}: {parameter.name} has no help"
+def test_every_command_has_help_with_examples(subtests: pytest.Subtests) -> None:
+    for words in commands():
+        with subtests.test(words=words):
+            command = commands()[words]
+            text = command.help or ""  # type: ignore[attr-defined]
+            assert len(text.strip().splitlines()[0]) > 20
+            assert "[bold]Examples[/bold]" in text
+            assert f"searchctl {words}" in text
+            for parameter in command.params:  # type: ignore[attr-defined]
+                assert parameter.help or parameter.name == "help", f"{words}: {parameter.name} has no help"
 
 
 def test_program_help_has_the_first_words_of_each_command() -> None:
@@ -372,19 +367,20 @@ def test_program_help_has_the_first_words_of_each_command() -> None:
         assert first.startswith(brief.rstrip(".").partition(";")[0].partition(":")[0]), f"{name}: {brief!r}, {first!r}"
 
 
-@pytest.mark.parametrize("words", ["query", "index"])
-def test_settings_of_a_command_have_an_environment_variable(words: str) -> None:
+def test_settings_of_a_command_have_an_environment_variable(subtests: pytest.Subtests) -> None:
     """What a person may want for good; not what is said of one run."""
-    one_run = {
-        *("help", "text", "paths", "queries", "offset", "files_only", "nul", "explain", "full", "no_snippet"),
-        *("prune", "rebuild", "yes", "quiet", "verbose", "debug"),
-    }
-    command = commands()[words]
-    for parameter in command.params:  # type: ignore[attr-defined]
-        if parameter.name not in one_run or (words == "query" and parameter.name == "paths"):
-            assert parameter.envvar, f"{words}: {parameter.name} has no variable"
-            names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
-            assert all(name.startswith("SEARCHCTL_") for name in names)
+    for words in ["query", "index"]:
+        with subtests.test(words=words):
+            one_run = {
+                *("help", "text", "paths", "queries", "offset", "files_only", "nul", "explain", "full", "no_snippet"),
+                *("prune", "rebuild", "yes", "quiet", "verbose", "debug"),
+            }
+            command = commands()[words]
+            for parameter in command.params:  # type: ignore[attr-defined]
+                if parameter.name not in one_run or (words == "query" and parameter.name == "paths"):
+                    assert parameter.envvar, f"{words}: {parameter.name} has no variable"
+                    names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
+                    assert all(name.startswith("SEARCHCTL_") for name in names)
 
 
 def test_one_module_of_app_knows_what_kind_of_collection_it_is() -> None:

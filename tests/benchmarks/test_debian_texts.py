@@ -55,20 +55,14 @@ def test_a_heading_that_asks_is_the_query_by_itself(texts: Any) -> None:
     assert [("How do I remove old rows?", SENTENCE)] == documents(texts, body)
 
 
-@pytest.mark.parametrize(
-    "silent",
-    [
-        "<nav>Next page</nav>",
-        "<div class='navfooter'><p>Next page</p></div>",
-        "<div role='navigation'>Next page</div>",
-        "<pre>VACUUM t;</pre>",
-        "<table><tr><td>1</td></tr></table>",
-        "<script>go()</script>",
-        "<p><sup><a href='#f'>1</a></sup></p>",
-    ],
-)
-def test_navigation_code_and_tables_are_left_out(texts: Any, silent: str) -> None:
-    assert [("Base: Upkeep", SENTENCE)] == documents(texts, f"<h1>Upkeep</h1>{silent}<p>{SENTENCE}</p>{silent}")
+def test_navigation_code_and_tables_are_left_out(texts: Any, subtests: pytest.Subtests) -> None:
+    for silent in [
+        "<nav>Next page</nav>", "<div class='navfooter'><p>Next page</p></div>",
+        "<div role='navigation'>Next page</div>", "<pre>VACUUM t;</pre>", "<table><tr><td>1</td></tr></table>",
+        "<script>go()</script>", "<p><sup><a href='#f'>1</a></sup></p>",
+    ]:  # fmt: skip
+        with subtests.test(silent=silent):
+            assert [("Base: Upkeep", SENTENCE)] == documents(texts, f"<h1>Upkeep</h1>{silent}<p>{SENTENCE}</p>{silent}")
 
 
 def test_terms_go_before_what_is_said_of_them_and_entries_end_in_a_full_stop(texts: Any) -> None:
@@ -90,9 +84,8 @@ def test_a_signature_is_a_section_of_its_own_that_ends_with_its_list(texts: Any)
     assert [("Base: Upkeep: base.vacuum", SENTENCE), ("Base: Upkeep: Functions", other)] == documents(texts, body)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_what_is_no_prose_or_a_manual_page_gives_no_pair(texts: Any, subtests: pytest.Subtests) -> None:
+    for body in [
         "<h1>Upkeep</h1><p>Too short.</p>",
         "<h1>Upkeep</h1><p>foo_bar(1, 2); x = y[3] + z[4]; return {5: 6}; baz(7, 8); qux();</p>",
         "<h1>Upkeep</h1><p>Der Server entfernt alte Zeilen einer Tabelle, sobald er dazu die Zeit findet.</p>",
@@ -100,10 +93,9 @@ def test_a_signature_is_a_section_of_its_own_that_ends_with_its_list(texts: Any)
         f"<h1>vacuum</h1><h2>NAME</h2><p>vacuum - remove</p><h2>DESCRIPTION</h2><p>{SENTENCE}</p>",
         f"<h1>GNU General Public License</h1><h2>Preamble</h2><p>{SENTENCE}</p>",
         "",
-    ],
-)
-def test_what_is_no_prose_or_a_manual_page_gives_no_pair(texts: Any, body: str) -> None:
-    assert [] == documents(texts, body)
+    ]:
+        with subtests.test(body=body):
+            assert [] == documents(texts, body)
 
 
 def test_pages_in_another_language_are_not_read(texts: Any) -> None:
@@ -167,26 +159,25 @@ def digits(value: int) -> str:
     return (digits(value // 64) if value >= 64 else "") + letters[value % 64]
 
 
-@pytest.mark.parametrize(
-    ("line", "names"),
-    [
+def test_licence_names_are_taken_out_of_a_line_and_known(texts: Any, subtests: pytest.Subtests) -> None:
+    for line, names in [
         ("GPL-2+ or Artistic, and Expat", ["Artistic", "Expat", "GPL-2+"]),
         ("GPL-3+ with Bison exception", ["GPL-3+"]),
         ("GPL-2+-with-bison-exception", ["GPL-2+"]),
         ("BSD-3-clause and/or LGPL-2.1-or-later", ["BSD-3-clause", "LGPL-2.1-or-later"]),
         ("Apache-2.0+MIT", ["Apache-2.0", "MIT"]),
-    ],
-)
-def test_licence_names_are_taken_out_of_a_line_and_known(texts: Any, line: str, names: list[str]) -> None:
-    assert names == texts.licences_in(f"Format: 1.0\n\nFiles: *\nLicense: {line}\n text\n")
-    assert all(texts.is_free(name, "x") for name in names)
+    ]:
+        with subtests.test(line=line, names=names):
+            assert names == texts.licences_in(f"Format: 1.0\n\nFiles: *\nLicense: {line}\n text\n")
+            assert all(texts.is_free(name, "x") for name in names)
 
 
-@pytest.mark.parametrize(
-    "name", ["CC-BY-NC-4.0", "CC-BY-ND-3.0", "GFDL-1.3+", "other", "sendmail", "BSD-3-clause-no-nuclear"]
-)
-def test_other_licences_are_not_free(texts: Any, name: str) -> None:
-    assert not texts.is_free(name, "x")
+def test_other_licences_are_not_free(texts: Any, subtests: pytest.Subtests) -> None:
+    for name in [
+        "CC-BY-NC-4.0", "CC-BY-ND-3.0", "GFDL-1.3+", "other", "sendmail", "BSD-3-clause-no-nuclear",
+    ]:  # fmt: skip
+        with subtests.test(name=name):
+            assert not texts.is_free(name, "x")
 
 
 def test_a_name_that_was_read_for_one_package_is_free_there_only(texts: Any) -> None:

@@ -1,11 +1,13 @@
 """A writer killed at any point leaves a whole collection, and the next run ends where an uninterrupted one does.
 
-Run as a script, this file is the writer: it brings a collection from one version of a small corpus to the next as
+Run as a script, this file is a server with everything imported, which forks a writer for each kill point: starting
+Python for each would take a minute. A writer brings a collection from one version of a small corpus to the next as
 `index` does, in batches, with documents longer than a batch, and notes in a journal what was committed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -22,6 +24,7 @@ import pytest
 from searchctl.index.collection import FolderCollection
 from searchctl.index.documents import Chunk
 from searchctl.index.errors import CollectionLockedError
+from searchctl.index.faiss_store import load_faiss
 from searchctl.index.protocol import Batch, CollectionSettings, DocumentRecord, FileRecord, Vectors
 
 DIM = 32
@@ -31,6 +34,8 @@ STEPS = [
     "publish:written", "publish:synced", "publish:renamed", "publish:folder-synced", "publish:recording",
     "publish:recorded", "publish:checkpointed", "publish:cleaned",
 ]  # fmt: skip
+TWO_STEPS = ["commit:stored", "publish:renamed"]
+"""Those of the default run: inside a commit, and between two files that are published."""
 SETTINGS = CollectionSettings(
     encoder_name="random", encoder_revision="1", encoder_fingerprint="crash", encoder_config="{}", dim=DIM,
     chunk_tokens=64, chunk_overlap=8,
@@ -98,7 +103,7 @@ def index(folder: Path, version: int, journal: Callable[[str], None], step: Call
     return embedded
 
 
-def main(folder: str, version: str, journal: str, fatal: str) -> None:
+def write(folder: str, version: int, journal: str, fatal: str) -> None:
     """`fatal` is "STEP NUMBER": the process ends itself without warning when it comes to that step that often."""
     name, number = fatal.rsplit(" ", 1)
     left = int(number)
@@ -110,11 +115,41 @@ def main(folder: str, version: str, journal: str, fatal: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with Path(journal).open("a", encoding="utf-8") as stream:
-        index(Path(folder), int(version), lambda line: print(line, file=stream, flush=True), step)
+        index(Path(folder), version, lambda line: print(line, file=stream, flush=True), step)
+
+
+def repair(folder: str, fatal: str) -> None:
+    FolderCollection.open(Path(folder), step=lambda done: os._exit(9) if done == fatal else None).repair()
+
+
+def serve() -> None:
+    """Fork a process for each task on stdin and print its number; wait for one and print how it ended."""
+    load_faiss()
+    tasks = {"write": write, "repair": repair}
+
+    def tell(number: int) -> None:
+        sys.stdout.write(f"{number}\n")
+        sys.stdout.flush()
+
+    for line in sys.stdin:
+        name, *args = json.loads(line)
+        if name == "wait":
+            _, status = os.waitpid(args[0], 0)
+            tell(os.waitstatus_to_exitcode(status))
+            continue
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                tasks[name](*args)
+                status = 0
+            finally:
+                os._exit(status)
+        tell(pid)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve()
     sys.exit()
 
 
@@ -159,8 +194,37 @@ def uninterrupted(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield results(folder)
 
 
-def start(folder: Path, version: int, journal: Path, fatal: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, __file__, str(folder), str(version), str(journal), fatal])
+class Server:
+    """The process that forks writers."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, *task: object) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(task, default=str) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, folder: Path, version: int, journal: Path, fatal: str) -> int:
+        """Return the number of a process that writes."""
+        return self.ask("write", folder, version, journal, fatal)
+
+    def wait(self, pid: int) -> int:
+        """Return how a process ended, the negative signal where one killed it."""
+        return self.ask("wait", pid)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    assert server.process.wait(timeout=30) == 0
 
 
 def check_after_kill(folder: Path, version: int, journal: Path, *, fresh: bool) -> None:
@@ -208,18 +272,35 @@ def _sql(folder: Path, sql: str) -> list[tuple[int, ...]]:
     return rows
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_each_step(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
+def killed_at(step: str, server: Server, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
     folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
     shutil.copytree(first, folder)
     times = 12 if step.startswith("commit") else 1
-    assert start(folder, 2, journal, f"{step} {times}").wait() == -signal.SIGKILL
+    assert server.wait(server.start(folder, 2, journal, f"{step} {times}")) == -signal.SIGKILL
     check_after_kill(folder, 2, journal, fresh=False)
     assert results(folder) == uninterrupted
 
 
+def test_killed_at_two_steps(
+    server: Server, first: Path, uninterrupted: list[Results], tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for step in TWO_STEPS:
+        with subtests.test(step=step):
+            killed_at(step, server, first, uninterrupted, tmp_path / step)
+
+
+@pytest.mark.slow
+def test_killed_at_each_step(
+    server: Server, first: Path, uninterrupted: list[Results], tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for step in STEPS:
+        with subtests.test(step=step):
+            killed_at(step, server, first, uninterrupted, tmp_path / step)
+
+
+@pytest.mark.slow
 def test_killed_at_random_points_of_a_first_and_a_second_run(
-    first: Path, uninterrupted: list[Results], tmp_path: Path
+    server: Server, first: Path, uninterrupted: list[Results], tmp_path: Path
 ) -> None:
     chance = random.Random(2)
     killed = 0
@@ -228,48 +309,53 @@ def test_killed_at_random_points_of_a_first_and_a_second_run(
         fresh = number % 2 == 0
         if not fresh:
             shutil.copytree(first, folder)
-        process = start(folder, 1 if fresh else 2, journal, "never 1")
+        pid = server.start(folder, 1 if fresh else 2, journal, "never 1")
+        deadline = time.monotonic() + 60
         while not journal.exists() or not journal.stat().st_size:
             time.sleep(0.002)
-            assert process.poll() is None
+            assert time.monotonic() < deadline
         time.sleep(chance.uniform(0.0, 0.35))
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        os.kill(pid, signal.SIGKILL)
+        killed += server.wait(pid) == -signal.SIGKILL
         check_after_kill(folder, 1 if fresh else 2, journal, fresh=fresh)
         index(folder, 2, silent, silent)
         assert results(folder) == uninterrupted
     assert killed >= 3
 
 
-@pytest.mark.parametrize("moment_s", [0.0, 0.15, 0.3, 0.5])
-def test_killed_while_it_is_made(moment_s: float, tmp_path: Path) -> None:
-    folder, journal = tmp_path / ".searchctl", tmp_path / "journal"
-    process = start(folder, 1, journal, "never 1")
-    while not folder.exists():
-        time.sleep(0.001)
-    time.sleep(moment_s / 10)
-    process.kill()
-    process.wait()
-    check_after_kill(folder, 1, journal, fresh=True)
+@pytest.mark.slow
+def test_killed_while_it_is_made(server: Server, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for moment_s in [0.0, 0.015, 0.03, 0.05]:
+        with subtests.test(moment_s=moment_s):
+            folder, journal = tmp_path / f"{moment_s}" / ".searchctl", tmp_path / f"{moment_s}.journal"
+            pid = server.start(folder, 1, journal, "never 1")
+            deadline = time.monotonic() + 60
+            while not folder.exists():
+                time.sleep(0.001)
+                assert time.monotonic() < deadline
+            time.sleep(moment_s)
+            os.kill(pid, signal.SIGKILL)
+            server.wait(pid)
+            check_after_kill(folder, 1, journal, fresh=True)
 
 
-@pytest.mark.parametrize("step", ["publish:written", "publish:renamed", "publish:recorded"])
-def test_repair_killed_while_it_publishes(step: str, first: Path, uninterrupted: list[Results], tmp_path: Path) -> None:
-    folder = tmp_path / ".searchctl"
-    shutil.copytree(first, folder)
-    index(folder, 2, silent, silent)
-    (published,) = folder.glob("vectors-*.faiss")
-    published.write_bytes(published.read_bytes()[:-7])
-    code = (
-        "import os, sys; from pathlib import Path; from searchctl.index.collection import FolderCollection\n"
-        f"FolderCollection.open(Path(sys.argv[1]), step=lambda s: os._exit(9) if s == {step!r} else None).repair()"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 9
-    collection = FolderCollection.open(folder)
-    assert all(problem.repairable for problem in collection.verify())
-    collection.repair()
-    assert collection.verify() == []
-    assert results(folder) == uninterrupted
+@pytest.mark.slow
+def test_repair_killed_while_it_publishes(
+    server: Server, first: Path, uninterrupted: list[Results], tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for step in ["publish:written", "publish:renamed", "publish:recorded"]:
+        with subtests.test(step=step):
+            folder = tmp_path / step / ".searchctl"
+            shutil.copytree(first, folder)
+            index(folder, 2, silent, silent)
+            (published,) = folder.glob("vectors-*.faiss")
+            published.write_bytes(published.read_bytes()[:-7])
+            assert server.wait(server.ask("repair", folder, step)) == 9
+            collection = FolderCollection.open(folder)
+            assert all(problem.repairable for problem in collection.verify())
+            collection.repair()
+            assert collection.verify() == []
+            assert results(folder) == uninterrupted
 
 
 def test_second_writer_is_refused_while_the_first_lives(first: Path, tmp_path: Path) -> None:

@@ -98,11 +98,12 @@ def test_different_texts_have_different_vectors(encoder: Encoder) -> None:
     assert (vectors @ vectors.T)[~np.eye(len(TEXTS), dtype=bool)].max() < 0.9999
 
 
-@pytest.mark.parametrize("bad", ["", " ", "\n\t ", "\u00a0", "\u3000"])
-def test_empty_text_is_an_error_naming_its_row(encoder: Encoder, bad: str) -> None:
-    with pytest.raises(EmptyTextError, match="text 2 ") as caught:
-        documents(encoder, ["a", "b", bad, "c"])
-    assert caught.value.row == 2
+def test_empty_text_is_an_error_naming_its_row(encoder: Encoder, subtests: pytest.Subtests) -> None:
+    for bad in ["", " ", "\n\t ", "\u00a0", "\u3000"]:
+        with subtests.test(bad=bad):
+            with pytest.raises(EmptyTextError, match="text 2 ") as caught:
+                documents(encoder, ["a", "b", bad, "c"])
+            assert caught.value.row == 2
 
 
 def test_bare_string_is_a_type_error_and_not_single_letters(encoder: Encoder) -> None:

@@ -33,6 +33,7 @@ def opened(
         yield request.param, opened
 
 
+@pytest.mark.slow
 def test_every_mock_task_on_text_runs_and_is_counted(opened: tuple[str, OpenedModel]) -> None:
     name, it = opened
     results = mteb.mock_run(it.model)

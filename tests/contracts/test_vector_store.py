@@ -48,24 +48,26 @@ def result(store: VectorStore, queries: Vectors, k: int, allowed: Ids | None = N
     return [list(zip(i, s, strict=True)) for i, s in zip(near.ids.tolist(), near.scores.tolist(), strict=True)]
 
 
-@pytest.mark.parametrize("k", [1, 7, 100])
-@pytest.mark.parametrize("queries", [1, 40])  # faiss changes its algorithm at 20 queries
-def test_values_and_order(make: Make, k: int, queries: int) -> None:
-    ids, vectors = np.random.default_rng(1).permutation(10_000)[:700].astype(np.int64), unit(700, 2)
-    store = make(DIM)
-    store.add(ids, vectors)
-    asked = unit(queries, 3)
-    assert result(store, asked, k) == [brute(ids, vectors, query, k) for query in asked]
+def test_values_and_order(make: Make, subtests: pytest.Subtests) -> None:
+    for k in [1, 7, 100]:
+        for queries in [1, 40]:  # faiss changes its algorithm at 20 queries
+            with subtests.test(k=k, queries=queries):
+                ids, vectors = np.random.default_rng(1).permutation(10_000)[:700].astype(np.int64), unit(700, 2)
+                store = make(DIM)
+                store.add(ids, vectors)
+                asked = unit(queries, 3)
+                assert result(store, asked, k) == [brute(ids, vectors, query, k) for query in asked]
 
 
-@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.24, 0.26, 0.5, 0.9, 1.0])
-def test_filters_of_any_selectivity(make: Make, share: float) -> None:
-    ids, vectors = np.arange(5, 2005, dtype=np.int64), unit(2000, 4)
-    store = make(DIM)
-    store.add(ids, vectors)
-    allowed = np.random.default_rng(5).choice(ids, max(1, int(share * len(ids))), replace=False)
-    for query in unit(5, 6):
-        assert result(store, query[None], 10, allowed) == [brute(ids, vectors, query, 10, allowed)]
+def test_filters_of_any_selectivity(make: Make, subtests: pytest.Subtests) -> None:
+    for share in [0.001, 0.01, 0.1, 0.24, 0.26, 0.5, 0.9, 1.0]:
+        with subtests.test(share=share):
+            ids, vectors = np.arange(5, 2005, dtype=np.int64), unit(2000, 4)
+            store = make(DIM)
+            store.add(ids, vectors)
+            allowed = np.random.default_rng(5).choice(ids, max(1, int(share * len(ids))), replace=False)
+            for query in unit(5, 6):
+                assert result(store, query[None], 10, allowed) == [brute(ids, vectors, query, 10, allowed)]
 
 
 def test_filter_of_unknown_or_no_ids(make: Make) -> None:
@@ -77,17 +79,18 @@ def test_filter_of_unknown_or_no_ids(make: Make) -> None:
     assert [id_ for id_, _ in result(store, query, 2, np.array([77, 3, 3]))[0]] == [3, -1]
 
 
-@pytest.mark.parametrize("copies", [3, 90, 400])
-def test_ties_are_broken_by_id_also_at_the_border(make: Make, copies: int) -> None:
+def test_ties_are_broken_by_id_also_at_the_border(make: Make, subtests: pytest.Subtests) -> None:
     """Equal vectors, more than k of them, stored in descending order of id."""
-    vectors = np.concatenate([np.repeat(unit(1, 9), copies, axis=0), unit(150, 10)])
-    ids = np.arange(len(vectors), 0, -1, dtype=np.int64)
-    store = make(DIM)
-    store.add(ids, vectors)
-    for allowed in (None, ids[::2], ids[ids % 9 == 0]):
-        for k in (1, 2, 50, 300):
-            expected = brute(ids, vectors, vectors[0], k, allowed)
-            assert result(store, vectors[:1], k, allowed) == [expected]
+    for copies in [3, 90, 400]:
+        with subtests.test(copies=copies):
+            vectors = np.concatenate([np.repeat(unit(1, 9), copies, axis=0), unit(150, 10)])
+            ids = np.arange(len(vectors), 0, -1, dtype=np.int64)
+            store = make(DIM)
+            store.add(ids, vectors)
+            for allowed in (None, ids[::2], ids[ids % 9 == 0]):
+                for k in (1, 2, 50, 300):
+                    expected = brute(ids, vectors, vectors[0], k, allowed)
+                    assert result(store, vectors[:1], k, allowed) == [expected]
 
 
 @settings(max_examples=40, deadline=None)
@@ -140,9 +143,8 @@ def test_fetch_is_exact_and_in_the_order_asked(make: Make) -> None:
         store.fetch(np.array([10, 11]))
 
 
-@pytest.mark.parametrize(
-    ("ids", "vectors", "message"),
-    [
+def test_what_is_refused_leaves_the_store_as_it_was(make: Make, subtests: pytest.Subtests) -> None:
+    for ids, vectors, message in [
         ([5], unit(1, 16), "id 5 is already stored"),
         ([6, 6], unit(2, 16), "id 6 is given twice"),
         ([-1], unit(1, 16), "id -1 is negative"),
@@ -152,25 +154,24 @@ def test_fetch_is_exact_and_in_the_order_asked(make: Make) -> None:
         ([6], np.full((1, DIM), np.inf, dtype=np.float32), "row 0 holds a value that is not finite"),
         ([6], 2 * unit(1, 16), "row 0 has norm 2, expected 1"),
         ([6], np.zeros((1, DIM), dtype=np.float32), "row 0 has norm 0, expected 1"),
-    ],
-)
-def test_what_is_refused_leaves_the_store_as_it_was(make: Make, ids: list[int], vectors: Vectors, message: str) -> None:
-    store = make(DIM)
-    store.add(np.array([5]), unit(1, 17))
-    with pytest.raises(ValueError, match=message):
-        store.add(np.array(ids, dtype=np.int64), vectors)
-    assert store.info.count == 1
-    np.testing.assert_array_equal(store.fetch(np.array([5])), unit(1, 17))
+    ]:
+        with subtests.test(ids=ids, vectors=vectors, message=message):
+            store = make(DIM)
+            store.add(np.array([5]), unit(1, 17))
+            with pytest.raises(ValueError, match=message):
+                store.add(np.array(ids, dtype=np.int64), vectors)
+            assert store.info.count == 1
+            np.testing.assert_array_equal(store.fetch(np.array([5])), unit(1, 17))
 
 
-@pytest.mark.parametrize(
-    ("queries", "message"),
-    [(3 * unit(1, 18), "queries row 0 has norm 3"), (unit(1, 18, dim=3), "queries must have shape")],
-)
-def test_cosine_is_checked_never_assumed(make: Make, queries: Vectors, message: str) -> None:
+def test_cosine_is_checked_never_assumed(make: Make, subtests: pytest.Subtests) -> None:
     """vicinity: un-normalised vectors gave distances off by up to 9.4."""
-    with pytest.raises(ValueError, match=message):
-        make(DIM).search(queries, 1)
+    for queries, message in [
+        (3 * unit(1, 18), "queries row 0 has norm 3"),
+        (unit(1, 18, dim=3), "queries must have shape"),
+    ]:
+        with subtests.test(queries=queries, message=message), pytest.raises(ValueError, match=message):
+            make(DIM).search(queries, 1)
 
 
 def test_k_of_nothing_is_refused(make: Make) -> None:

@@ -86,25 +86,27 @@ def command_of(words: list[str]) -> str:
     return best
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_in_code_exist_with_their_options(page: Path) -> None:
-    for words in shell_commands(page):
-        command = command_of(words)
-        options = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z0-9]", word)}
-        known = command_line()[command] | command_line()[""]
-        assert command or options, f"{page.name}: `searchctl {' '.join(words)}` is no command"
-        assert options <= known, f"{page.name}: searchctl {command} has no {sorted(options - known)}"
+def test_commands_in_code_exist_with_their_options(subtests: pytest.Subtests) -> None:
+    for page in PAGES:
+        with subtests.test(page=page):
+            for words in shell_commands(page):
+                command = command_of(words)
+                options = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z0-9]", word)}
+                known = command_line()[command] | command_line()[""]
+                assert command or options, f"{page.name}: `searchctl {' '.join(words)}` is no command"
+                assert options <= known, f"{page.name}: searchctl {command} has no {sorted(options - known)}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_options_in_the_text_exist(page: Path) -> None:
-    known = frozenset().union(*command_line().values())
-    # Spans only: an option in a fenced block may be another program's, and searchctl's are checked above.
-    for span in CODE_SPAN.findall(FENCE.sub("", text_of(page))):
-        if span.split()[0] in {"pip", "pytest", "git", "python3", "sqlite3"}:
-            continue
-        for option in OPTION.findall(span):
-            assert option in known, f"{page.name}: `{span}` names {option}, which no command has"
+def test_options_in_the_text_exist(subtests: pytest.Subtests) -> None:
+    for page in PAGES:
+        with subtests.test(page=page):
+            known = frozenset().union(*command_line().values())
+            # Spans only: an option in a fenced block may be another program's, and searchctl's are checked above.
+            for span in CODE_SPAN.findall(FENCE.sub("", text_of(page))):
+                if span.split()[0] in {"pip", "pytest", "git", "python3", "sqlite3"}:
+                    continue
+                for option in OPTION.findall(span):
+                    assert option in known, f"{page.name}: `{span}` names {option}, which no command has"
 
 
 def test_every_command_has_a_section_that_names_its_options() -> None:
@@ -167,16 +169,17 @@ def test_readme_run_command_indexes_and_queries_the_guide() -> None:
     assert "query" == asked[0]
 
 
-@pytest.mark.parametrize("page", [*PAGES, TREE / "CHANGELOG.md"], ids=lambda page: page.name)
-def test_internal_links_resolve(page: Path) -> None:
-    for target in LINK.findall(FENCE.sub("", text_of(page))):
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, fragment = target.partition("#")
-        linked = (page.parent / path) if path else page
-        assert linked.exists(), f"{page.name}: {target} leads nowhere"
-        if fragment:
-            assert fragment in slugs(linked), f"{page.name}: {target} names no heading of {linked.name}"
+def test_internal_links_resolve(subtests: pytest.Subtests) -> None:
+    for page in [*PAGES, TREE / "CHANGELOG.md"]:
+        with subtests.test(page=page):
+            for target in LINK.findall(FENCE.sub("", text_of(page))):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                path, _, fragment = target.partition("#")
+                linked = (page.parent / path) if path else page
+                assert linked.exists(), f"{page.name}: {target} leads nowhere"
+                if fragment:
+                    assert fragment in slugs(linked), f"{page.name}: {target} names no heading of {linked.name}"
 
 
 def test_readme_links_every_page_of_the_guide() -> None:

@@ -42,25 +42,27 @@ def written(value: Any) -> str:
     return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
 
 
-@pytest.mark.parametrize("title", TABLES)
-def test_each_table_has_all_keys_with_their_defaults(title: str) -> None:
-    settings, found = TABLES[title], rows(f"`{title}`")
-    own = [field.name for field in fields(settings) if field.name not in ("lora", "schedule")]
-    assert list(found) and sorted(found) == sorted(own)
-    for name in own:
-        if title != "[STAGE.schedule]":
-            assert found[name] == written(getattr(settings, name)), name
+def test_each_table_has_all_keys_with_their_defaults(subtests: pytest.Subtests) -> None:
+    for title, settings in TABLES.items():
+        with subtests.test(title=title):
+            found = rows(f"`{title}`")
+            own = [field.name for field in fields(settings) if field.name not in ("lora", "schedule")]
+            assert list(found) and sorted(found) == sorted(own)
+            for name in own:
+                if title != "[STAGE.schedule]":
+                    assert found[name] == written(getattr(settings, name)), name
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_schedule_of_every_stage_has_its_defaults(stage: str) -> None:
-    schedule = getattr(Recipe(name="", source=""), stage).schedule
-    for name, said in rows("`[STAGE.schedule]`").items():
-        parts = re.split(r"[;,] ", said)
-        of_stage = [part for part in parts if stage in part] or [
-            part for part in parts if part.startswith(("`", "none"))
-        ]
-        assert of_stage[0].endswith(written(getattr(schedule, name))), (name, stage)
+def test_the_schedule_of_every_stage_has_its_defaults(subtests: pytest.Subtests) -> None:
+    for stage in STAGES:
+        with subtests.test(stage=stage):
+            schedule = getattr(Recipe(name="", source=""), stage).schedule
+            for name, said in rows("`[STAGE.schedule]`").items():
+                parts = re.split(r"[;,] ", said)
+                of_stage = [part for part in parts if stage in part] or [
+                    part for part in parts if part.startswith(("`", "none"))
+                ]
+                assert of_stage[0].endswith(written(getattr(schedule, name))), (name, stage)
 
 
 def test_lora_and_adapters_are_the_same_in_every_stage() -> None:

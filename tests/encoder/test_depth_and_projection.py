@@ -45,46 +45,51 @@ def project(folder: Path, components: int = 6, *, bias: bool = True, seed: int =
     return linear
 
 
-@pytest.mark.parametrize(
-    ("said", "layers", "again"),
-    [(3, (0, 1, 2), 3), (1, (0,), 1), ([0, 1], (0, 1), 2), ([0, 2, 5], (0, 2, 5), [0, 2, 5]), ([4], (4,), [4])],
-)
-def test_layers_as_they_are_said(said: object, layers: tuple[int, ...], again: object) -> None:
-    assert parse_layers(said) == layers
-    assert stated_layers(layers) == again
+def test_layers_as_they_are_said(subtests: pytest.Subtests) -> None:
+    for said, layers, again in [
+        (3, (0, 1, 2), 3),
+        (1, (0,), 1),
+        ([0, 1], (0, 1), 2),
+        ([0, 2, 5], (0, 2, 5), [0, 2, 5]),
+        ([4], (4,), [4]),
+    ]:
+        with subtests.test(said=said, layers=layers, again=again):
+            assert parse_layers(said) == layers
+            assert stated_layers(layers) == again
 
 
-@pytest.mark.parametrize("said", [0, -1, True, 2.0, "3", [], [1, 1], [2, 1], [-1, 2], [0, True], None, [0, "1"]])
-def test_what_says_no_layers_is_refused(said: object) -> None:
-    with pytest.raises(ValueError, match="expected a number above 0"):
-        parse_layers(said)
+def test_what_says_no_layers_is_refused(subtests: pytest.Subtests) -> None:
+    for said in [0, -1, True, 2.0, "3", [], [1, 1], [2, 1], [-1, 2], [0, True], None, [0, "1"]]:
+        with subtests.test(said=said), pytest.raises(ValueError, match="expected a number above 0"):
+            parse_layers(said)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "gpt2", "gemma2"])
-def test_a_cut_model_gives_the_states_after_its_layers(kind: str, make_folder: Make) -> None:
-    sizes = {"head_dim": 8} if kind in ("gemma2", "qwen3") else {}
-    folder = make_folder(kind, seed=2, num_hidden_layers=4, **sizes)
-    config = AutoConfig.from_pretrained(folder)
-    whole = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32).eval()
-    ids = torch.tensor([[5, 9, 30, 7]])
-    kept = [(0, 1), (0, 3)]
-    expected = []
-    with torch.no_grad():
-        for numbers in kept:
-            model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-            # Layers that are not kept made to do nothing: the same states as without them.
-            stack = model.h if kind == "gpt2" else model.layers
-            for number in set(range(4)) - set(numbers):
-                stack[number].forward = lambda hidden_states, *args, **kwargs: hidden_states
-            expected.append(model(input_ids=ids, use_cache=False).last_hidden_state)
-        assert float((expected[0] - whole(input_ids=ids, use_cache=False).last_hidden_state).abs().max()) > 1e-3
-        for numbers, states in zip(kept, expected, strict=True):
-            cut = keep_layers(AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), numbers)
-            torch.testing.assert_close(cut(input_ids=ids, use_cache=False).last_hidden_state, states)
-            assert cut.config.num_hidden_layers == 2
-            assert len(getattr(cut.config, "layer_types", None) or numbers) == 2
-    with pytest.raises(ModelFilesError, match=r"layers reach to number 4, and .* has 4, from 0 on"):
-        keep_layers(whole, (0, 4))
+def test_a_cut_model_gives_the_states_after_its_layers(make_folder: Make, subtests: pytest.Subtests) -> None:
+    for kind in ["llama", "qwen2", "qwen3", "gpt2", "gemma2"]:
+        with subtests.test(kind=kind):
+            sizes = {"head_dim": 8} if kind in ("gemma2", "qwen3") else {}
+            folder = make_folder(kind, seed=2, num_hidden_layers=4, **sizes)
+            config = AutoConfig.from_pretrained(folder)
+            whole = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32).eval()
+            ids = torch.tensor([[5, 9, 30, 7]])
+            kept = [(0, 1), (0, 3)]
+            expected = []
+            with torch.no_grad():
+                for numbers in kept:
+                    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+                    # Layers that are not kept made to do nothing: the same states as without them.
+                    stack = model.h if kind == "gpt2" else model.layers
+                    for number in set(range(4)) - set(numbers):
+                        stack[number].forward = lambda hidden_states, *args, **kwargs: hidden_states
+                    expected.append(model(input_ids=ids, use_cache=False).last_hidden_state)
+                assert float((expected[0] - whole(input_ids=ids, use_cache=False).last_hidden_state).abs().max()) > 1e-3
+                for numbers, states in zip(kept, expected, strict=True):
+                    cut = keep_layers(AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), numbers)
+                    torch.testing.assert_close(cut(input_ids=ids, use_cache=False).last_hidden_state, states)
+                    assert cut.config.num_hidden_layers == 2
+                    assert len(getattr(cut.config, "layer_types", None) or numbers) == 2
+            with pytest.raises(ModelFilesError, match=r"layers reach to number 4, and .* has 4, from 0 on"):
+                keep_layers(whole, (0, 4))
 
 
 def test_an_adapter_of_the_whole_model_fits_the_cut_one(
@@ -109,25 +114,28 @@ def test_an_adapter_of_the_whole_model_fits_the_cut_one(
     np.testing.assert_allclose(whole.encode(TEXTS, role=Role.DOCUMENT), found, atol=1e-6)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_vector_is_the_projected_mean_of_the_states(bias: bool, make_folder: Make) -> None:
-    folder = make_folder(seed=5)
-    encoder = opened(folder)
-    rows = encoder.texts(TEXTS, role=Role.DOCUMENT, instruction=None)  # type: ignore[attr-defined]
-    linear = project(folder, bias=bias)
-    write_sidecar(folder, Sidecar(projection="projection.safetensors"))
-    found = vectors(folder)
-    assert found.shape == (3, 6)
-    for row, vector in zip(rows, found, strict=True):
-        with torch.inference_mode():
-            states, _ = encoder.states([row])  # type: ignore[attr-defined]
-            made = linear(states[0, row.start : row.end].mean(dim=0))
-        np.testing.assert_allclose(vector, (made / made.norm()).numpy(), atol=1e-6)
-    # Fewer components are the first ones, of unit length again.
-    short = vectors(folder, dim=4)
-    np.testing.assert_allclose(short, found[:, :4] / np.linalg.norm(found[:, :4], axis=1, keepdims=True), atol=1e-6)
-    with pytest.raises(EncoderError, match=r"dim is 7: .* has 6 components"):
-        identify(EncoderConfig(model=str(folder), dim=7))
+def test_a_vector_is_the_projected_mean_of_the_states(make_folder: Make, subtests: pytest.Subtests) -> None:
+    for bias in [True, False]:
+        with subtests.test(bias=bias):
+            folder = make_folder(seed=5)
+            encoder = opened(folder)
+            rows = encoder.texts(TEXTS, role=Role.DOCUMENT, instruction=None)  # type: ignore[attr-defined]
+            linear = project(folder, bias=bias)
+            write_sidecar(folder, Sidecar(projection="projection.safetensors"))
+            found = vectors(folder)
+            assert found.shape == (3, 6)
+            for row, vector in zip(rows, found, strict=True):
+                with torch.inference_mode():
+                    states, _ = encoder.states([row])  # type: ignore[attr-defined]
+                    made = linear(states[0, row.start : row.end].mean(dim=0))
+                np.testing.assert_allclose(vector, (made / made.norm()).numpy(), atol=1e-6)
+            # Fewer components are the first ones, of unit length again.
+            short = vectors(folder, dim=4)
+            np.testing.assert_allclose(
+                short, found[:, :4] / np.linalg.norm(found[:, :4], axis=1, keepdims=True), atol=1e-6
+            )
+            with pytest.raises(EncoderError, match=r"dim is 7: .* has 6 components"):
+                identify(EncoderConfig(model=str(folder), dim=7))
 
 
 def test_the_fingerprint_knows_layers_and_projection(make_folder: Make) -> None:
@@ -200,42 +208,41 @@ def test_projections_are_read_as_they_were_written(tmp_path: Path) -> None:
         assert not again.weight.requires_grad
 
 
-@pytest.mark.parametrize(
-    ("form", "dim"),
-    [
+def test_exports_hold_the_layers_that_are_used_and_the_projection(
+    make_folder: Make, bring_adapter: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for form, dim in [
         (ExportFormat.MERGED, None),
         (ExportFormat.SENTENCE_TRANSFORMERS, None),
         (ExportFormat.SENTENCE_TRANSFORMERS, 4),
-    ],
-)
-def test_exports_hold_the_layers_that_are_used_and_the_projection(
-    form: ExportFormat, dim: int | None, make_folder: Make, bring_adapter: Make, tmp_path: Path
-) -> None:
-    folder = make_folder(seed=9)
-    bring_adapter(folder, "lora")
-    tensors = load_file(folder / "lora" / "adapter_model.safetensors")
-    save_file(keep_adapter_layers(tensors, (0, 2)), folder / "lora" / "adapter_model.safetensors")
-    project(folder)
-    write_sidecar(folder, Sidecar(adapters=("lora",), layers=(0, 2), projection="projection.safetensors"))
-    config = EncoderConfig(model=str(folder), precision=Precision.FP32, dim=dim)
-    exported = export_model(
-        ExportRequest(
-            config=config,
-            output=tmp_path / "out",
-            form=form,
-            describe=lambda resolved: Origin(
-                base="tiny", source=None, hub_base=None, revision="local", licence="Apache-2.0", adapters=()
-            ),
-            command="searchctl models export tiny",
-            versions={"searchctl": "0"},
-            loader=sentence_transformers_loader(),
-        ),
-        told=lambda message: None,
-    )
-    # Stock sentence-transformers loaded it and gave the same vectors, or searchctl did.
-    assert exported.cosine is not None and exported.cosine > 0.99999
-    assert AutoConfig.from_pretrained(tmp_path / "out").num_hidden_layers == 2
-    np.testing.assert_allclose(vectors(tmp_path / "out", dim=dim), vectors(folder, dim=dim), atol=1e-5)
-    if form is ExportFormat.SENTENCE_TRANSFORMERS:
-        modules = json.loads((tmp_path / "out" / "modules.json").read_text())
-        assert [each["path"] for each in modules] == ["", "1_Pooling", "2_Dense", "3_Normalize"]
+    ]:
+        with subtests.test(form=form, dim=dim):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = make_folder(seed=9)
+            bring_adapter(folder, "lora")
+            tensors = load_file(folder / "lora" / "adapter_model.safetensors")
+            save_file(keep_adapter_layers(tensors, (0, 2)), folder / "lora" / "adapter_model.safetensors")
+            project(folder)
+            write_sidecar(folder, Sidecar(adapters=("lora",), layers=(0, 2), projection="projection.safetensors"))
+            config = EncoderConfig(model=str(folder), precision=Precision.FP32, dim=dim)
+            exported = export_model(
+                ExportRequest(
+                    config=config,
+                    output=tmp_path / "out",
+                    form=form,
+                    describe=lambda resolved: Origin(
+                        base="tiny", source=None, hub_base=None, revision="local", licence="Apache-2.0", adapters=()
+                    ),
+                    command="searchctl models export tiny",
+                    versions={"searchctl": "0"},
+                    loader=sentence_transformers_loader(),
+                ),
+                told=lambda message: None,
+            )
+            # Stock sentence-transformers loaded it and gave the same vectors, or searchctl did.
+            assert exported.cosine is not None and exported.cosine > 0.99999
+            assert AutoConfig.from_pretrained(tmp_path / "out").num_hidden_layers == 2
+            np.testing.assert_allclose(vectors(tmp_path / "out", dim=dim), vectors(folder, dim=dim), atol=1e-5)
+            if form is ExportFormat.SENTENCE_TRANSFORMERS:
+                modules = json.loads((tmp_path / "out" / "modules.json").read_text())
+                assert [each["path"] for each in modules] == ["", "1_Pooling", "2_Dense", "3_Normalize"]

@@ -76,20 +76,18 @@ def test_identify_equals_the_open_encoders_info_and_names_dim() -> None:
     assert info.fingerprint != identify(EncoderConfig(model="hashing")).fingerprint
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
+def test_setting_it_does_not_have_is_refused(subtests: pytest.Subtests) -> None:
+    for setting, value in [
         ("adapters", (Path("x"),)),
         ("pooling", Pooling.MEAN),
         ("attention", Attention.CAUSAL),
         ("method", Method.ECHO),
         ("precision", Precision.BF16),
         ("device", "cuda"),
-    ],
-)
-def test_setting_it_does_not_have_is_refused(setting: str, value: object) -> None:
-    config = EncoderConfig(model="hashing", **{setting: value})  # type: ignore[arg-type]
-    with pytest.raises(EncoderError, match=f"^{setting} is"):
-        open_encoder(config)
-    with pytest.raises(EncoderError, match=f"^{setting} is"):
-        identify(config)
+    ]:
+        with subtests.test(setting=setting, value=value):
+            config = EncoderConfig(model="hashing", **{setting: value})  # type: ignore[arg-type]
+            with pytest.raises(EncoderError, match=f"^{setting} is"):
+                open_encoder(config)
+            with pytest.raises(EncoderError, match=f"^{setting} is"):
+                identify(config)

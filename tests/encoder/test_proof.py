@@ -94,25 +94,26 @@ def tiny(kind: str, config: dict[str, object]) -> PreTrainedModel:
     return AutoModel.from_config(CONFIG_MAPPING[kind](**config)).eval()
 
 
-@pytest.mark.parametrize("kind", GOOD)
-def test_decoder_is_proved_bidirectional_and_causal(kind: str) -> None:
-    model = tiny(kind, GOOD[kind])
-    # As loaded it is causal, and the bidirectional claim must be refused: the proof can fail.
-    with pytest.raises(NotBidirectionalError, match="does not see the future"):
-        proof.require(model, Attention.BIDIRECTIONAL, name=kind)
-    set_attention(model, Attention.BIDIRECTIONAL)
-    proved = proof.require(model, Attention.BIDIRECTIONAL, name=kind)
-    assert len(proved.layers) == 4
-    set_attention(model, Attention.CAUSAL)
-    proof.require(model, Attention.CAUSAL, name=kind)
+def test_decoder_is_proved_bidirectional_and_causal(subtests: pytest.Subtests) -> None:
+    for kind, config in GOOD.items():
+        with subtests.test(kind=kind):
+            model = tiny(kind, config)
+            # As loaded it is causal, and the bidirectional claim must be refused: the proof can fail.
+            with pytest.raises(NotBidirectionalError, match="does not see the future"):
+                proof.require(model, Attention.BIDIRECTIONAL, name=kind)
+            set_attention(model, Attention.BIDIRECTIONAL)
+            proved = proof.require(model, Attention.BIDIRECTIONAL, name=kind)
+            assert len(proved.layers) == 4
+            set_attention(model, Attention.CAUSAL)
+            proof.require(model, Attention.CAUSAL, name=kind)
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_layers_that_stay_causal_are_refused_by_name(kind: str) -> None:
-    config, named = REFUSED[kind]
-    model = set_attention(tiny(kind, config), Attention.BIDIRECTIONAL)
-    with pytest.raises(NotBidirectionalError, match=named):
-        proof.require(model, Attention.BIDIRECTIONAL, name=kind)
+def test_layers_that_stay_causal_are_refused_by_name(subtests: pytest.Subtests) -> None:
+    for kind, (config, named) in REFUSED.items():
+        with subtests.test(kind=kind):
+            model = set_attention(tiny(kind, config), Attention.BIDIRECTIONAL)
+            with pytest.raises(NotBidirectionalError, match=named):
+                proof.require(model, Attention.BIDIRECTIONAL, name=kind)
 
 
 def test_d1_qwen2_causal_in_one_layer_is_found() -> None:

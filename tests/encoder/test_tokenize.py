@@ -119,11 +119,12 @@ def test_echo_cuts_both_copies_alike(plain: Tokenizer) -> None:
     assert pooled.tolist()[1:] == row.ids[first + 1 : first + len(pooled)].tolist()
 
 
-@pytest.mark.parametrize("bad", ["", " ", "\n\t \u3000"])
-def test_d3_empty_text_is_an_error_naming_the_row(plain: Tokenizer, bad: str) -> None:
-    texts = TextTokenizer(tokenizer=plain, prompt=PromptFormat(), max_tokens=64)
-    with pytest.raises(EmptyTextError, match="text 2 is empty"):
-        texts(["fine", "also fine", bad], role=Role.DOCUMENT, instruction=None)
+def test_d3_empty_text_is_an_error_naming_the_row(plain: Tokenizer, subtests: pytest.Subtests) -> None:
+    for bad in ["", " ", "\n\t \u3000"]:
+        with subtests.test(bad=bad):
+            texts = TextTokenizer(tokenizer=plain, prompt=PromptFormat(), max_tokens=64)
+            with pytest.raises(EmptyTextError, match="text 2 is empty"):
+                texts(["fine", "also fine", bad], role=Role.DOCUMENT, instruction=None)
 
 
 def test_a_bare_string_is_refused_and_an_empty_list_is_not(plain: Tokenizer) -> None:

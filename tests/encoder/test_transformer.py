@@ -47,33 +47,35 @@ def silent(_line: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("attention", list(Attention))
-def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: Path, attention: Attention) -> None:
-    encoder = open_encoder(fp32(tiny_folder, attention=attention))
-    config = AutoConfig.from_pretrained(tiny_folder)
-    config.is_causal = attention is Attention.CAUSAL
-    model = AutoModel.from_pretrained(tiny_folder, config=config, dtype=torch.float32).eval()
-    ids = torch.tensor([encoder.tokenizer.encode(TEXTS[0]).ids])
-    with torch.no_grad():
-        state = model(input_ids=ids).last_hidden_state[0].mean(dim=0)
-    expected = (state / state.norm()).numpy()
-    assert np.abs(encoder.encode([TEXTS[0]], role=Role.DOCUMENT)[0] - expected).max() < 1e-6
+def test_vector_equals_the_one_made_by_hand(open_encoder: Opener, tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for attention in list(Attention):
+        with subtests.test(attention=attention):
+            encoder = open_encoder(fp32(tiny_folder, attention=attention))
+            config = AutoConfig.from_pretrained(tiny_folder)
+            config.is_causal = attention is Attention.CAUSAL
+            model = AutoModel.from_pretrained(tiny_folder, config=config, dtype=torch.float32).eval()
+            ids = torch.tensor([encoder.tokenizer.encode(TEXTS[0]).ids])
+            with torch.no_grad():
+                state = model(input_ids=ids).last_hidden_state[0].mean(dim=0)
+            expected = (state / state.norm()).numpy()
+            assert np.abs(encoder.encode([TEXTS[0]], role=Role.DOCUMENT)[0] - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("pooling", list(Pooling))
-@pytest.mark.parametrize("method", list(Method))
-def test_same_text_same_vector_in_any_batch(
-    open_encoder: Opener, tiny_folder: Path, pooling: Pooling, method: Method
-) -> None:
-    together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method))
-    few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40))
-    all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
-    assert all_at_once.shape == (5, 32)
-    assert np.allclose(np.linalg.norm(all_at_once, axis=1), 1, atol=1e-6)
-    split = few.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
-    alone = np.concatenate([together.encode([t], role=Role.QUERY, instruction="Find the same") for t in TEXTS])
-    for other in (split, alone):
-        assert (np.sum(all_at_once * other, axis=1) >= 0.99999).all()
+def test_same_text_same_vector_in_any_batch(open_encoder: Opener, tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for pooling in list(Pooling):
+        for method in list(Method):
+            with subtests.test(pooling=pooling, method=method):
+                together = open_encoder(fp32(tiny_folder, pooling=pooling, method=method))
+                few = open_encoder(fp32(tiny_folder, pooling=pooling, method=method, batch_tokens=40))
+                all_at_once = together.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
+                assert all_at_once.shape == (5, 32)
+                assert np.allclose(np.linalg.norm(all_at_once, axis=1), 1, atol=1e-6)
+                split = few.encode(TEXTS, role=Role.QUERY, instruction="Find the same")
+                alone = np.concatenate(
+                    [together.encode([t], role=Role.QUERY, instruction="Find the same") for t in TEXTS]
+                )
+                for other in (split, alone):
+                    assert (np.sum(all_at_once * other, axis=1) >= 0.99999).all()
 
 
 def test_instruction_changes_the_vector_though_it_is_not_pooled(open_encoder: Opener, tiny_folder: Path) -> None:

@@ -91,9 +91,8 @@ def test_bump_raises_only_the_named_counters_and_notes_the_time(path: Path) -> N
     assert before <= state.updated
 
 
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
+def test_map_of_sqlite_errors(subtests: pytest.Subtests) -> None:
+    for code, expected in [
         (sqlite3.SQLITE_FULL, StorageError),
         (sqlite3.SQLITE_READONLY, StorageError),
         (sqlite3.SQLITE_IOERR | 3 << 8, StorageError),  # extended codes count as their family
@@ -103,16 +102,15 @@ def test_bump_raises_only_the_named_counters_and_notes_the_time(path: Path) -> N
         (sqlite3.SQLITE_NOTADB, CollectionDamagedError),
         (sqlite3.SQLITE_ERROR, sqlite3.OperationalError),
         (sqlite3.SQLITE_CONSTRAINT, sqlite3.OperationalError),
-    ],
-)
-def test_map_of_sqlite_errors(code: int, expected: type[Exception]) -> None:
-    error = sqlite3.OperationalError("what SQLite said")
-    error.sqlite_errorcode = code
-    mapped = translated(error, Path("/c/catalogue.db"))
-    assert type(mapped) is expected
-    assert "what SQLite said" in str(mapped)
-    if expected is not sqlite3.OperationalError:
-        assert "/c" in str(mapped)
+    ]:
+        with subtests.test(code=code, expected=expected):
+            error = sqlite3.OperationalError("what SQLite said")
+            error.sqlite_errorcode = code
+            mapped = translated(error, Path("/c/catalogue.db"))
+            assert type(mapped) is expected
+            assert "what SQLite said" in str(mapped)
+            if expected is not sqlite3.OperationalError:
+                assert "/c" in str(mapped)
 
 
 def test_mistakes_of_our_own_are_not_dressed_up(path: Path) -> None:

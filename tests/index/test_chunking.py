@@ -91,13 +91,14 @@ def check(source: Document, chunks: list[Chunk], tokenizer: Tokenizer, max_token
     assert lost.strip() == ""
 
 
-@pytest.mark.parametrize("text", SPECIAL_TEXTS, ids=lambda text: repr(text[:12]))
-@pytest.mark.parametrize("format_name", ["text", "markdown", "python"])
-def test_spans_limits_and_coverage_on_hard_texts(tokenizer: Tokenizer, text: str, format_name: str) -> None:
-    source = document(text, format_name=format_name, title="A title", headings=("One", "Two"))
-    chunks = Chunker(tokenizer, max_tokens=48, overlap=8).chunk(source)
-    assert chunks
-    check(source, chunks, tokenizer, 48)
+def test_spans_limits_and_coverage_on_hard_texts(tokenizer: Tokenizer, subtests: pytest.Subtests) -> None:
+    for text in SPECIAL_TEXTS:
+        for format_name in ["text", "markdown", "python"]:
+            with subtests.test(text=text, format_name=format_name):
+                source = document(text, format_name=format_name, title="A title", headings=("One", "Two"))
+                chunks = Chunker(tokenizer, max_tokens=48, overlap=8).chunk(source)
+                assert chunks
+                check(source, chunks, tokenizer, 48)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -125,20 +126,21 @@ def test_property_spans_limits_and_coverage(
     check(source, chunks, TOKENIZERS[name], max_tokens)
 
 
-@pytest.mark.parametrize("overlap", [0, 10])
-def test_overlap_is_kept_within_its_bound_even_across_windows(tokenizer: Tokenizer, overlap: int) -> None:
-    text = " ".join(f"word{number}" for number in range(7000))
-    chunks = Chunker(tokenizer, max_tokens=64, overlap=overlap).chunk(document(text))
-    shared: list[int] = []
-    for before, after in pairwise(chunks):
-        assert before.char_end is not None
-        assert after.char_start is not None
-        common = text[after.char_start - 100 : before.char_end - 100]
-        # Counted alone a piece may have a token more than it adds where it stands.
-        assert len(tokenizer.encode(common, add_special_tokens=False)) <= overlap + 2
-        shared.append(len(common))
-    assert len(chunks) > 100
-    assert (min(shared) > 0) == (overlap > 0)
+def test_overlap_is_kept_within_its_bound_even_across_windows(tokenizer: Tokenizer, subtests: pytest.Subtests) -> None:
+    for overlap in [0, 10]:
+        with subtests.test(overlap=overlap):
+            text = " ".join(f"word{number}" for number in range(7000))
+            chunks = Chunker(tokenizer, max_tokens=64, overlap=overlap).chunk(document(text))
+            shared: list[int] = []
+            for before, after in pairwise(chunks):
+                assert before.char_end is not None
+                assert after.char_start is not None
+                common = text[after.char_start - 100 : before.char_end - 100]
+                # Counted alone a piece may have a token more than it adds where it stands.
+                assert len(tokenizer.encode(common, add_special_tokens=False)) <= overlap + 2
+                shared.append(len(common))
+            assert len(chunks) > 100
+            assert (min(shared) > 0) == (overlap > 0)
 
 
 def test_chunks_are_filled_and_not_just_short_enough(tokenizer: Tokenizer) -> None:
@@ -167,24 +169,20 @@ def test_text_that_is_not_verbatim_stays_on_the_line_of_its_section(tokenizer: T
     assert {(chunk.line_start, chunk.line_end, chunk.char_start) for chunk in chunks} == {(7, 7, None)}
 
 
-@pytest.mark.parametrize(
-    ("title", "headings", "expected"),
-    [
+def test_context_is_title_and_trail(tokenizer: Tokenizer, subtests: pytest.Subtests) -> None:
+    for title, headings, expected in [
         (None, (), ""),
         ("T", (), "T"),
         ("T", ("T", "Sub"), "T > Sub"),
         ("T", ("A", "B"), "T > A > B"),
         (None, ("A\n  b",), "A b"),
         ("  ", ("",), ""),
-    ],
-)
-def test_context_is_title_and_trail(
-    tokenizer: Tokenizer, title: str | None, headings: tuple[str, ...], expected: str
-) -> None:
-    (chunk,) = Chunker(tokenizer).chunk(document("body", title=title, headings=headings))
-    assert chunk.context == expected
-    assert chunk.embed_text == (f"{expected}\nbody" if expected else "body")
-    assert chunk.headings == headings
+    ]:
+        with subtests.test(title=title, headings=headings, expected=expected):
+            (chunk,) = Chunker(tokenizer).chunk(document("body", title=title, headings=headings))
+            assert chunk.context == expected
+            assert chunk.embed_text == (f"{expected}\nbody" if expected else "body")
+            assert chunk.headings == headings
 
 
 def test_long_context_keeps_the_title_and_the_innermost_heading(tokenizer: Tokenizer) -> None:
@@ -234,10 +232,10 @@ def test_indentation_of_the_first_line_is_kept(tokenizer: Tokenizer) -> None:
     assert (chunk.line_start, chunk.line_end) == (13, 14)
 
 
-@pytest.mark.parametrize(("max_tokens", "overlap"), [(15, 0), (64, 17), (64, -1)])
-def test_settings_that_cannot_work_are_refused(max_tokens: int, overlap: int) -> None:
-    with pytest.raises(ValueError, match=r"expected"):
-        Chunker(TOKENIZERS["bpe"], max_tokens=max_tokens, overlap=overlap)
+def test_settings_that_cannot_work_are_refused(subtests: pytest.Subtests) -> None:
+    for max_tokens, overlap in [(15, 0), (64, 17), (64, -1)]:
+        with subtests.test(max_tokens=max_tokens, overlap=overlap), pytest.raises(ValueError, match=r"expected"):
+            Chunker(TOKENIZERS["bpe"], max_tokens=max_tokens, overlap=overlap)
 
 
 def test_a_tokenizer_that_truncates_or_pads_is_refused() -> None:

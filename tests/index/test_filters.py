@@ -34,9 +34,8 @@ def matched(where: Filter) -> list[int]:
     return matching_documents(candidates, where).tolist()
 
 
-@pytest.mark.parametrize(
-    ("globs", "expected"),
-    [
+def test_globs_are_gitignore_style(subtests: pytest.Subtests) -> None:
+    for globs, expected in [
         (("*.md",), [1, 2, 9, 10]),
         (("docs",), [2, 3, 10]),
         (("docs/",), [2, 3, 10]),
@@ -50,10 +49,9 @@ def matched(where: Filter) -> list[int]:
         (("a b/c d .txt ",), [11]),
         (("*.[mh]*",), [1, 2, 3, 9, 10]),
         (("nothing",), []),
-    ],
-)
-def test_globs_are_gitignore_style(globs: tuple[str, ...], expected: list[int]) -> None:
-    assert matched(Filter(paths=globs)) == expected
+    ]:
+        with subtests.test(globs=globs, expected=expected):
+            assert matched(Filter(paths=globs)) == expected
 
 
 def test_underscore_and_percent_are_plain_characters() -> None:
@@ -67,19 +65,17 @@ def test_case_of_paths_is_kept() -> None:
     assert matched(Filter(paths=("Docs",))) == [8]
 
 
-@pytest.mark.parametrize(
-    ("types", "expected"),
-    [
+def test_types_are_extensions_or_formats(subtests: pytest.Subtests) -> None:
+    for types, expected in [
         (("md",), [1, 2, 8, 9, 10]),
         ((".MD",), [1, 2, 8, 9, 10]),
         (("Python",), [4, 5]),
         (("gz",), [12]),
         (("tar.gz", "html"), [3, 12]),
         (("d",), []),
-    ],
-)
-def test_types_are_extensions_or_formats(types: tuple[str, ...], expected: list[int]) -> None:
-    assert matched(Filter(types=types)) == expected
+    ]:
+        with subtests.test(types=types, expected=expected):
+            assert matched(Filter(types=types)) == expected
 
 
 def test_exclude_wins_over_paths() -> None:
@@ -93,9 +89,8 @@ def test_dates_after_is_inclusive_and_before_exclusive() -> None:
     assert matched(Filter(after=elsewhere, before=NOON + 4 * step)) == [3]
 
 
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
+def test_what_cannot_be_understood_is_said(subtests: pytest.Subtests) -> None:
+    for where, message in [
         (Filter(paths=("",)), "glob '' is empty"),
         (Filter(paths=("/",)), "glob '/' is empty"),
         (Filter(exclude=("!docs",)), "negated"),
@@ -103,8 +98,6 @@ def test_dates_after_is_inclusive_and_before_exclusive() -> None:
         (Filter(exclude=("x[z-a]",)), r"glob 'x\[z-a\]' cannot be understood"),
         (Filter(types=(" .",)), "file type ' .' is empty"),
         (Filter(after=datetime(2024, 1, 1)), "no time zone"),
-    ],
-)
-def test_what_cannot_be_understood_is_said(where: Filter, message: str) -> None:
-    with pytest.raises(QuerySyntaxError, match=message):
-        matched(where)
+    ]:
+        with subtests.test(where=where, message=message), pytest.raises(QuerySyntaxError, match=message):
+            matched(where)

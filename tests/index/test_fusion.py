@@ -62,10 +62,10 @@ def test_one_candidate_takes_the_whole_share() -> None:
     assert (fused.lexical_part, fused.dense_part) == (0.75, 0.25)
 
 
-@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
-def test_weight_outside_of_0_to_1_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match="dense_weight is"):
-        fuse(scored({}), scored({}), dense_weight=weight)
+def test_weight_outside_of_0_to_1_is_refused(subtests: pytest.Subtests) -> None:
+    for weight in [-0.1, 1.1, float("nan")]:
+        with subtests.test(weight=weight), pytest.raises(ValueError, match="dense_weight is"):
+            fuse(scored({}), scored({}), dense_weight=weight)
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:

@@ -115,10 +115,11 @@ def test_compound_ranks_before_its_parts_apart(tmp_path: Path) -> None:
     assert made.lexical("max_tokens", 5).ids.tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("query", ["检索", "向量", "向量检索", "查找文档", "量检"])
-def test_cjk_substring_of_two_characters_or_more(find: Find, query: str) -> None:
+def test_cjk_substring_of_two_characters_or_more(find: Find, subtests: pytest.Subtests) -> None:
     """unicode61 makes one word of a whole clause."""
-    assert find(query) == ["chinese"]
+    for query in ["检索", "向量", "向量检索", "查找文档", "量检"]:
+        with subtests.test(query=query):
+            assert find(query) == ["chinese"]
 
 
 def test_cjk_other_scripts_and_longer_questions(find: Find) -> None:
@@ -137,13 +138,13 @@ def test_scripts_with_marks_are_whole_words(find: Find) -> None:
     assert find("ค้นหาเอกสาร") == ["thai"]
 
 
-@pytest.mark.parametrize(
-    ("query", "name"),
-    [("cafe", "accents"), ("DÉJÀ", "accents"), ("naive", "accents"), ("Zurich", "accents"), ("résumé", "nfd"),
-     ("re\u0301sume\u0301", "nfd"), ("efficient file", "ligature"), ("abc", "ligature"), ("ＡＢＣ", "ligature")],
-)  # fmt: skip
-def test_accents_ligatures_and_widths_are_folded(find: Find, query: str, name: str) -> None:
-    assert find(query) == [name]
+def test_accents_ligatures_and_widths_are_folded(find: Find, subtests: pytest.Subtests) -> None:
+    for query, name in [
+        ("cafe", "accents"), ("DÉJÀ", "accents"), ("naive", "accents"), ("Zurich", "accents"), ("résumé", "nfd"),
+        ("re\u0301sume\u0301", "nfd"), ("efficient file", "ligature"), ("abc", "ligature"), ("ＡＢＣ", "ligature"),
+    ]:  # fmt: skip
+        with subtests.test(query=query, name=name):
+            assert find(query) == [name]
 
 
 def test_quoted_phrases(find: Find) -> None:
@@ -157,11 +158,12 @@ def test_quoted_phrases(find: Find) -> None:
     assert find('"向量文档"') == []
 
 
-@pytest.mark.parametrize(
-    "query", ['"', '"vector', '""', "*", "vec*", "NEAR(", "AND", "NOT NOT", "a:b", "{x}:", "-", "\\", "'; --", "\0"]
-)
-def test_nothing_is_syntax(find: Find, query: str) -> None:
-    find(query)
+def test_nothing_is_syntax(find: Find, subtests: pytest.Subtests) -> None:
+    for query in [
+        '"', '"vector', '""', "*", "vec*", "NEAR(", "AND", "NOT NOT", "a:b", "{x}:", "-", "\\", "'; --", "\0",
+    ]:  # fmt: skip
+        with subtests.test(query=query):
+            find(query)
 
 
 def test_operators_are_words(find: Find) -> None:
@@ -263,9 +265,8 @@ def test_k_of_nothing_is_refused() -> None:
         search(sqlite3.connect(":memory:"), "x", 0)
 
 
-@pytest.mark.parametrize(
-    ("query", "text", "words"),
-    [
+def test_matching_spans(subtests: pytest.Subtests) -> None:
+    for query, text, words in [
         ("running encoder", "He runs encoders; encode RUN.", ["runs", "encoders", "encode", "RUN"]),
         ("max_tokens", "the max_tokens, maximal", ["max", "tokens"]),
         ("cafe", "Le Café, cafe\u0301s", ["Café", "cafe\u0301s"]),
@@ -276,10 +277,9 @@ def test_k_of_nothing_is_refused() -> None:
         ("nothing", "to see", []),
         ("?!", "to see?!", []),
         ("", "to see", []),
-    ],
-)
-def test_matching_spans(query: str, text: str, words: list[str]) -> None:
-    assert [text[start:end] for start, end in matching_spans(query, text)] == words
+    ]:
+        with subtests.test(query=query, text=text, words=words):
+            assert [text[start:end] for start, end in matching_spans(query, text)] == words
 
 
 @given(st.text(max_size=30), st.text(max_size=80))

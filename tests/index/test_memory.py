@@ -23,11 +23,13 @@ V2 = {"proc/self/cgroup": "0::/box/inner\n"}
 V1 = {"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/box\n0::/\n"}
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (MEMINFO, 8 * GIB),
+def test_the_least_of_what_the_machine_and_its_cgroups_leave(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for case, files, expected in [
+        ("meminfo", MEMINFO, 8 * GIB),
         (
+            "v2-unlimited",
             {
                 **MEMINFO,
                 **V2,
@@ -38,6 +40,7 @@ V1 = {"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/box\n0::/\n"}
         ),
         # A limit further up counts, and files read lately do not.
         (
+            "v2-parent",
             {
                 **MEMINFO,
                 **V2,
@@ -49,6 +52,7 @@ V1 = {"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/box\n0::/\n"}
         ),
         # Inside a container the path of the host is not there.
         (
+            "v2-container",
             {
                 **MEMINFO,
                 **V2,
@@ -58,6 +62,7 @@ V1 = {"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/box\n0::/\n"}
             0,
         ),
         (
+            "v1",
             {
                 **MEMINFO,
                 **V1,
@@ -68,6 +73,7 @@ V1 = {"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/box\n0::/\n"}
             3 * GIB // 2,
         ),
         (
+            "v1-unlimited",
             {
                 **MEMINFO,
                 **V1,
@@ -76,13 +82,10 @@ V1 = {"proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/box\n0::/\n"}
             },
             8 * GIB,
         ),
-    ],
-    ids=["meminfo", "v2-unlimited", "v2-parent", "v2-container", "v1", "v1-unlimited"],
-)
-def test_the_least_of_what_the_machine_and_its_cgroups_leave(
-    files: dict[str, str], expected: int, tmp_path: Path
-) -> None:
-    assert expected == available_memory(machine(tmp_path, files))
+    ]:
+        with subtests.test(case):
+            tmp_path = tmp_path_factory.mktemp("row")
+            assert expected == available_memory(machine(tmp_path, files))
 
 
 def test_this_machine_says_something_plausible() -> None:
@@ -101,6 +104,7 @@ def test_too_much_is_refused_with_both_amounts_and_what_to_do() -> None:
     check_memory("comparing", GIB, instead="", available=GIB)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(0, "1 MiB"), (310 * 2**20, "310 MiB"), (3 * GIB + 5, "3.0 GiB")])
-def test_sizes_in_words(size: int, expected: str) -> None:
-    assert expected == in_words(size)
+def test_sizes_in_words(subtests: pytest.Subtests) -> None:
+    for size, expected in [(0, "1 MiB"), (310 * 2**20, "310 MiB"), (3 * GIB + 5, "3.0 GiB")]:
+        with subtests.test(size=size, expected=expected):
+            assert expected == in_words(size)

@@ -77,18 +77,19 @@ SOURCES: dict[str, tuple[str, str, list[str | None]]] = {
 }
 
 
-@pytest.mark.parametrize("language", sorted(SOURCES))
-def test_definitions_become_symbols_and_every_line_is_kept_once(language: str) -> None:
-    name, source, symbols = SOURCES[language]
-    document = read_document(source.encode(), name)
-    assert document.format == language
-    assert [section.anchor.value if section.anchor else None for section in document.sections] == symbols
-    kept = "".join(section.text for section in document.sections)
-    assert "".join(kept.split()) == "".join(source.split())
-    for section in document.sections:
-        assert section.char is not None
-        assert source[section.char :].startswith(section.text)
-        assert section.line == source.count("\n", 0, section.char) + 1
+def test_definitions_become_symbols_and_every_line_is_kept_once(subtests: pytest.Subtests) -> None:
+    for language in sorted(SOURCES):
+        with subtests.test(language=language):
+            name, source, symbols = SOURCES[language]
+            document = read_document(source.encode(), name)
+            assert document.format == language
+            assert [section.anchor.value if section.anchor else None for section in document.sections] == symbols
+            kept = "".join(section.text for section in document.sections)
+            assert "".join(kept.split()) == "".join(source.split())
+            for section in document.sections:
+                assert section.char is not None
+                assert source[section.char :].startswith(section.text)
+                assert section.line == source.count("\n", 0, section.char) + 1
 
 
 def test_every_grammar_of_the_table_is_installed_and_loads() -> None:
@@ -115,13 +116,14 @@ def test_a_grammar_that_is_not_installed_falls_back_to_lines_and_says_so(monkeyp
     assert "tree_sitter_of_nothing is not installed" in document.metadata["note"]
 
 
-@pytest.mark.parametrize(
-    "source", ["def f(:\n  class (((\n", "}}}}\n", "function f(){}function g(){}", "\r\n\r\ndef f():\r\n  1\r\n"]
-)
-@pytest.mark.parametrize("name", ["a.py", "a.js", "a.c", "a.rs"])
-def test_broken_and_minified_code_loses_nothing(name: str, source: str) -> None:
-    kept = "".join(section.text for section in read_document(source.encode(), name).sections)
-    assert "".join(kept.split()) == "".join(source.split())
+def test_broken_and_minified_code_loses_nothing(subtests: pytest.Subtests) -> None:
+    for source in [
+        "def f(:\n  class (((\n", "}}}}\n", "function f(){}function g(){}", "\r\n\r\ndef f():\r\n  1\r\n",
+    ]:  # fmt: skip
+        for name in ["a.py", "a.js", "a.c", "a.rs"]:
+            with subtests.test(source=source, name=name):
+                kept = "".join(section.text for section in read_document(source.encode(), name).sections)
+                assert "".join(kept.split()) == "".join(source.split())
 
 
 def test_languages_without_a_grammar_are_verbatim_and_named() -> None:

@@ -29,18 +29,19 @@ def test_csv_rows_name_their_columns_and_know_their_line_past_quoted_newlines() 
     ]
 
 
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
+def test_delimiters_are_found(subtests: pytest.Subtests) -> None:
+    for source, name in [
         ("a;b\n1,5;2\n3,5;4\n", "a.csv"),
         ("a\tb\n1,5\t2\n3,5\t4\n", "a.csv"),
         ("a\tb\n1,5\t2\n3,5\t4\n", "a.tsv"),
         ("a|b\n1,5|2\n3,5|4\n", "a.csv"),
         ("a;b\r1,5;2\r3,5;4\r", "a.csv"),
-    ],
-)
-def test_delimiters_are_found(source: str, name: str) -> None:
-    assert [one.text for one in read_document(source.encode(), name).sections] == ["a: 1,5\nb: 2", "a: 3,5\nb: 4"]
+    ]:
+        with subtests.test(source=source, name=name):
+            assert [one.text for one in read_document(source.encode(), name).sections] == [
+                "a: 1,5\nb: 2",
+                "a: 3,5\nb: 4",
+            ]
 
 
 def test_csv_without_a_header_with_ragged_rows_and_with_one_row() -> None:
@@ -88,9 +89,8 @@ def test_jsonl_records_with_and_without_text_fields() -> None:
     assert [one.headings for one in document.sections] == [("On wings",), (), ("Only title",), (), ()]
 
 
-@pytest.mark.parametrize(
-    ("record", "text", "headings"),
-    [
+def test_a_blank_text_field_is_none(subtests: pytest.Subtests) -> None:
+    for record, text, headings in [
         ({"text": "", "summary": "a zebra"}, "summary: a zebra", ()),
         ({"content": "  ", "question": "why zebra"}, "question: why zebra", ()),
         ({"body": "", "title": None, "notes": "zebra notes"}, "notes: zebra notes", ()),
@@ -98,11 +98,10 @@ def test_jsonl_records_with_and_without_text_fields() -> None:
         ({"_id": "7", "title": "Zebra", "text": "", "metadata": {}}, "Zebra", ("Zebra",)),
         ({"text": 5, "title": "Zebra"}, "text: 5", ("Zebra",)),
         ({"title": "Zebra", "text": "", "body": "Striped."}, "Striped.", ("Zebra",)),
-    ],
-)
-def test_a_blank_text_field_is_none(record: dict[str, object], text: str, headings: tuple[str, ...]) -> None:
-    (section,) = read_document(json.dumps(record).encode(), "a.jsonl").sections
-    assert (section.text, section.headings) == (text, headings)
+    ]:
+        with subtests.test(record=record, text=text, headings=headings):
+            (section,) = read_document(json.dumps(record).encode(), "a.jsonl").sections
+            assert (section.text, section.headings) == (text, headings)
 
 
 def test_jsonl_records_of_blank_fields_have_no_text() -> None:
@@ -114,10 +113,10 @@ def test_jsonl_lines_end_at_newlines_only() -> None:
     assert [line for _, _, line in rows(read_document(source.encode(), "a.ndjson"))] == [1, 2]
 
 
-@pytest.mark.parametrize("bad", ["{", "{'a': 1}", "[" * 100_000, "nope"])
-def test_jsonl_names_the_malformed_line(bad: str) -> None:
-    with pytest.raises(ReadError, match=r"a\.jsonl: line 3: not JSON"):
-        read_document(f'{{"text": "x"}}\n\n{bad}\n'.encode(), "a.jsonl")
+def test_jsonl_names_the_malformed_line(subtests: pytest.Subtests) -> None:
+    for bad in ["{", "{'a': 1}", "[" * 100_000, "nope"]:
+        with subtests.test(bad=bad), pytest.raises(ReadError, match=r"a\.jsonl: line 3: not JSON"):
+            read_document(f'{{"text": "x"}}\n\n{bad}\n'.encode(), "a.jsonl")
 
 
 def test_json_escapes_that_are_no_text_do_not_reach_sqlite() -> None:
@@ -170,10 +169,11 @@ def test_eml_with_only_html_forwarded_mail_and_headers_that_break_parsers() -> N
     assert (document.title or "").startswith("caf\u00e9")
 
 
-@pytest.mark.parametrize("zone", ["-0000", ""])
-def test_mail_dates_are_always_aware(zone: str) -> None:
-    document = read_document(f"Subject: x\nDate: Mon, 06 May 2024 07:08:09 {zone}\n\ny".encode(), "a.eml")
-    assert document.date == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+def test_mail_dates_are_always_aware(subtests: pytest.Subtests) -> None:
+    for zone in ["-0000", ""]:
+        with subtests.test(zone=zone):
+            document = read_document(f"Subject: x\nDate: Mon, 06 May 2024 07:08:09 {zone}\n\ny".encode(), "a.eml")
+            assert document.date == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 
 def test_mbox_messages_with_lines_and_unquoted_from() -> None:
@@ -200,14 +200,15 @@ class CountedBytes(bytes):
         return found
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_mbox_is_split_without_copying_what_is_before_each_message(newline: str) -> None:
-    one = "From a@b Mon May  6 07:08:09 2024\nSubject: one\n\nHello\nFrom c@d at 07:08, no separator\n\n"
-    data = CountedBytes((one * 100).replace("\n", newline).encode())
-    sections = read_document(data, "a.mbox").sections
-    assert [section.line for section in sections] == [1 + 6 * number for number in range(100)]
-    assert {section.text for section in sections} == {"Subject: one\n\nHello\nFrom c@d at 07:08, no separator"}
-    assert data.copied <= len(data)
+def test_mbox_is_split_without_copying_what_is_before_each_message(subtests: pytest.Subtests) -> None:
+    for newline in ["\n", "\r\n"]:
+        with subtests.test(newline=newline):
+            one = "From a@b Mon May  6 07:08:09 2024\nSubject: one\n\nHello\nFrom c@d at 07:08, no separator\n\n"
+            data = CountedBytes((one * 100).replace("\n", newline).encode())
+            sections = read_document(data, "a.mbox").sections
+            assert [section.line for section in sections] == [1 + 6 * number for number in range(100)]
+            assert {section.text for section in sections} == {"Subject: one\n\nHello\nFrom c@d at 07:08, no separator"}
+            assert data.copied <= len(data)
 
 
 def test_notebook_cells_stand_under_the_headings_of_its_markdown() -> None:
@@ -226,9 +227,8 @@ def test_notebook_cells_stand_under_the_headings_of_its_markdown() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
+def test_malformed_files_are_read_errors_that_name_the_file(subtests: pytest.Subtests) -> None:
+    for name, data in [
         ("a.eml", b"no mail at all"),
         ("a.eml", b""),
         ("a.mbox", b"garbage\n"),
@@ -241,9 +241,8 @@ def test_notebook_cells_stand_under_the_headings_of_its_markdown() -> None:
         ("a.ipynb", b"[" * 100_000),
         ("a.csv", b"\x00\x01\x02" * 50),
         ("a.jsonl", b"\x00\x01\x02" * 50),
-    ],
-)
-def test_malformed_files_are_read_errors_that_name_the_file(name: str, data: bytes) -> None:
-    with pytest.raises(ReadError) as caught:
-        read_document(data, name)
-    assert str(caught.value).startswith(f"{name}: ")
+    ]:
+        with subtests.test(name=name, data=data):
+            with pytest.raises(ReadError) as caught:
+                read_document(data, name)
+            assert str(caught.value).startswith(f"{name}: ")

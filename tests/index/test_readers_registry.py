@@ -11,20 +11,18 @@ from searchctl.index.errors import ReadError
 from searchctl.index.readers import known_extensions, read_document, reader_for
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
+def test_names_and_their_formats(subtests: pytest.Subtests) -> None:
+    for name, expected in [
         ("a.md", "markdown"), ("A.MD", "markdown"), ("a.txt", "text"), ("x.tar.txt", "text"), ("README", "text"),
         ("readme", "text"), ("LICENSE", "text"), ("Makefile", "make"), ("Dockerfile", "dockerfile"), ("a.py", "python"),
         ("a.H", "c"), ("a.tsx", "tsx"), ("a.ts", "typescript"), ("a.htm", "html"), ("a.PDF", "pdf"), ("a.docx", "docx"),
         ("a.ndjson", "jsonl"), ("a.eml", "eml"), ("a.ipynb", "ipynb"), ("a.rst", "rst"), (".bashrc", "bash"),
         ("CMakeLists.txt", "cmake"), (".gitignore", "text"), ("a.toml", "text"), ("a.bin", None), ("a", None),
         (".md", None), ("", None), ("a.", None),
-    ],
-)  # fmt: skip
-def test_names_and_their_formats(name: str, expected: str | None) -> None:
-    found = reader_for(name)
-    assert (found[0] if found is not None else None) == expected
+    ]:  # fmt: skip
+        with subtests.test(name=name, expected=expected):
+            found = reader_for(name)
+            assert (found[0] if found is not None else None) == expected
 
 
 def test_every_known_extension_has_a_reader_and_none_is_claimed_in_vain() -> None:

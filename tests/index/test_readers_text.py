@@ -31,18 +31,16 @@ def assert_verbatim(document: Document, source: str) -> None:
     assert "".join(kept.split()) == "".join(source.split())
 
 
-@pytest.mark.parametrize(
-    ("encoding", "text"),
-    [
+def test_text_of_any_encoding_is_read_and_a_foreign_one_named(subtests: pytest.Subtests) -> None:
+    for encoding, text in [
         ("utf-8", GERMAN), ("utf-8-sig", GERMAN), ("utf-16", GERMAN), ("utf-16-le", GERMAN), ("utf-16-be", GERMAN),
         ("utf-32", GERMAN), ("latin-1", GERMAN), ("cp1252", GERMAN), ("cp1251", RUSSIAN), ("koi8-r", RUSSIAN),
         ("shift_jis", JAPANESE), ("euc_jp", JAPANESE), ("cp1252", "short café\n"), ("cp1252", "it’s “quoted”\n"),
-    ],
-)  # fmt: skip
-def test_text_of_any_encoding_is_read_and_a_foreign_one_named(encoding: str, text: str) -> None:
-    document = read_document(text.encode(encoding), "a.txt")
-    assert [section.text for section in document.sections] == [text]
-    assert ("encoding" in document.metadata) == (encoding not in {"utf-8", "utf-8-sig"})
+    ]:  # fmt: skip
+        with subtests.test(encoding=encoding, text=text):
+            document = read_document(text.encode(encoding), "a.txt")
+            assert [section.text for section in document.sections] == [text]
+            assert ("encoding" in document.metadata) == (encoding not in {"utf-8", "utf-8-sig"})
 
 
 def test_utf8_with_a_broken_byte_keeps_its_accents_and_says_what_was_replaced() -> None:
@@ -65,12 +63,13 @@ def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
     assert clean("\ud83d\ude00\x00") == "\U0001f600\ufffd"
 
 
-@pytest.mark.parametrize("data", [b"\x00\x01\x02\x03" * 10, b"GIF89a\x01\x00\x01\x00", bytes(range(32)) * 4])
-def test_binary_data_is_never_text(data: bytes) -> None:
-    assert looks_binary(data)
-    for name in ("a.txt", "a.md", "a.py", "a.csv", "a.unknown"):
-        with pytest.raises(ReadError, match=f"{name}: binary"):
-            read_document(data, name)
+def test_binary_data_is_never_text(subtests: pytest.Subtests) -> None:
+    for data in [b"\x00\x01\x02\x03" * 10, b"GIF89a\x01\x00\x01\x00", bytes(range(32)) * 4]:
+        with subtests.test(data=data):
+            assert looks_binary(data)
+            for name in ("a.txt", "a.md", "a.py", "a.csv", "a.unknown"):
+                with pytest.raises(ReadError, match=f"{name}: binary"):
+                    read_document(data, name)
 
 
 @given(st.binary(max_size=400))
@@ -176,9 +175,8 @@ def test_markdown_with_crlf_and_an_unclosed_fence() -> None:
     assert_verbatim(document, source)
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
+def test_markdown_corner_cases(subtests: pytest.Subtests) -> None:
+    for source, expected in [
         ("---\n\ntext\n\n---\n\n# T\n", [(), ("T",)]),
         ("---\n# comment: only\nkey: 1\n---\n# T\n", [(), ("T",)]),
         ("---\n# never closed\n", [(), ("never closed",)]),
@@ -195,26 +193,23 @@ def test_markdown_with_crlf_and_an_unclosed_fence() -> None:
         ("<pre>\n# x\n</pre>\n# A\n", [(), ("A",)]),
         ("#\nempty\n", [()]),
         ("", []),
-    ],
-)
-def test_markdown_corner_cases(source: str, expected: list[tuple[str, ...]]) -> None:
-    document = read_document(source.encode(), "a.md")
-    assert trails(document) == expected
-    assert_verbatim(document, source)
+    ]:
+        with subtests.test(source=source, expected=expected):
+            document = read_document(source.encode(), "a.md")
+            assert trails(document) == expected
+            assert_verbatim(document, source)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
+def test_front_matter_dates_are_aware_or_absent(subtests: pytest.Subtests) -> None:
+    for value, expected in [
         ("2024-05-06T07:08:09+02:00", datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone(timedelta(hours=2)))),
         ("'2024-05-06'", datetime(2024, 5, 6).astimezone()),
         ("last week", None),
-    ],
-)
-def test_front_matter_dates_are_aware_or_absent(value: str, expected: datetime | None) -> None:
-    document = read_document(f"---\ndate: {value}\n---\nx".encode(), "a.md")
-    assert document.date == expected
-    assert document.date is None or document.date.tzinfo is not None
+    ]:
+        with subtests.test(value=value, expected=expected):
+            document = read_document(f"---\ndate: {value}\n---\nx".encode(), "a.md")
+            assert document.date == expected
+            assert document.date is None or document.date.tzinfo is not None
 
 
 RST = """\
@@ -298,21 +293,15 @@ def test_html_keeps_headings_lines_tables_and_code_and_drops_page_furniture() ->
         assert absent not in text
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        "<p>Just this.</p>",
-        "<div>Just this.</div>",
-        "<ul><li>Just this.</li></ul>",
-        "<table><tr><td>Just this.</td></tr></table>",
-        "<nav><p>Just this.</p></nav>",
-        "<footer>Just this.</footer>",
-        "Just this.",
-    ],
-)
-def test_a_short_html_page_never_loses_its_text(body: str) -> None:
-    document = read_document(f"<html><body><h1>T</h1>{body}</body></html>".encode(), "a.html")
-    assert "Just this." in document.sections[0].text
+def test_a_short_html_page_never_loses_its_text(subtests: pytest.Subtests) -> None:
+    for body in [
+        "<p>Just this.</p>", "<div>Just this.</div>", "<ul><li>Just this.</li></ul>",
+        "<table><tr><td>Just this.</td></tr></table>", "<nav><p>Just this.</p></nav>",
+        "<footer>Just this.</footer>", "Just this.",
+    ]:  # fmt: skip
+        with subtests.test(body=body):
+            document = read_document(f"<html><body><h1>T</h1>{body}</body></html>".encode(), "a.html")
+            assert "Just this." in document.sections[0].text
 
 
 def test_deeply_nested_html_loses_nothing() -> None:
@@ -346,16 +335,16 @@ def test_html_charset_declared_in_the_page_counts() -> None:
     assert lying.sections[0].text
 
 
-@pytest.mark.parametrize("source", ["", "   ", "<html></html>", "<!-- only -->", "<script>x</script>"])
-def test_html_without_text_has_no_sections(source: str) -> None:
-    assert read_document(source.encode(), "a.html").sections == ()
+def test_html_without_text_has_no_sections(subtests: pytest.Subtests) -> None:
+    for source in ["", "   ", "<html></html>", "<!-- only -->", "<script>x</script>"]:
+        with subtests.test(source=source):
+            assert read_document(source.encode(), "a.html").sections == ()
 
 
-@pytest.mark.parametrize(
-    "source", ["<p>cut <b>off", "<<<>>>&&& text", "<table><tr><td>a", "<div>" * 2000 + "deep", "&#0;&#xD800;x"]
-)
-def test_html_however_broken_is_read(source: str) -> None:
-    document = read_document(source.encode(), "a.html")
-    for section in document.sections:
-        section.text.encode("utf-8")
-        assert "\x00" not in section.text
+def test_html_however_broken_is_read(subtests: pytest.Subtests) -> None:
+    for source in ["<p>cut <b>off", "<<<>>>&&& text", "<table><tr><td>a", "<div>" * 2000 + "deep", "&#0;&#xD800;x"]:
+        with subtests.test(source=source):
+            document = read_document(source.encode(), "a.html")
+            for section in document.sections:
+                section.text.encode("utf-8")
+                assert "\x00" not in section.text

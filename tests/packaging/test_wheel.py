@@ -36,15 +36,18 @@ def test_explicit_package_list_names_every_folder_with_modules() -> None:
         assert (TREE.joinpath(*package.split(".")[1:]) / "__init__.py").is_file(), f"{package} has no __init__.py"
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_tree(wheel: Path) -> None:
     assert expected_content() == installed_files(wheel)
 
 
+@pytest.mark.slow
 def test_wheel_puts_only_searchctl_at_the_top(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {"searchctl", wheel.name.split("-py3")[0] + ".dist-info"} == tops
 
 
+@pytest.mark.slow
 def test_wheel_metadata_carries_licence_readme_and_command(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     info = wheel.name.split("-py3")[0] + ".dist-info"
@@ -57,6 +60,7 @@ def test_wheel_metadata_carries_licence_readme_and_command(wheel: Path) -> None:
     assert (TREE / "LICENSE").read_bytes() == archive.read(f"{info}/licenses/LICENSE")
 
 
+@pytest.mark.slow
 def test_a_forgotten_subpackage_is_missing_from_the_wheel_and_seen(checkout: Path, tmp_path: Path) -> None:
     """The comparison above can fail: a folder left out of the list in pyproject.toml is noticed."""
     (checkout / "index" / "forgotten").mkdir()
@@ -67,6 +71,7 @@ def test_a_forgotten_subpackage_is_missing_from_the_wheel_and_seen(checkout: Pat
     assert {"searchctl/index/forgotten/__init__.py"} == expected_content(checkout) - built
 
 
+@pytest.mark.slow
 def test_sdist_builds_the_same_wheel(checkout: Path, wheel: Path, tmp_path: Path) -> None:
     code = "import sys, setuptools.build_meta as b; print(b.build_sdist(sys.argv[1]))"
     done = subprocess.run(

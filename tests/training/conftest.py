@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.models.resolve import resolve
-from searchctl.training.chain.request import TrainRequest
 from searchctl.training.recipe import Recipe, Stage
+
+if TYPE_CHECKING:
+    from searchctl.training.chain.request import TrainRequest
 
 
 @pytest.fixture
 def train_request(tmp_path: Path) -> Callable[..., TrainRequest]:
     """Make what a training run is asked for: the model of a folder, on the CPU in fp32, into the test's own folder."""
+
+    import torch
+
+    from searchctl.training.chain.request import TrainRequest
 
     def make(folder: Path, recipe: Recipe, *stages: Stage, **more: object) -> TrainRequest:
         return TrainRequest(

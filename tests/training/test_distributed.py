@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 SCRIPT = """
@@ -134,6 +135,7 @@ def gradients(count: int, base: Path, output: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one(tiny_folder: Path, tmp_path: Path) -> None:
     one, two = (gradients(count, tiny_folder, tmp_path / f"{count}.pt") for count in (1, 2))
     assert one.keys() == two.keys()

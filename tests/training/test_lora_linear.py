@@ -38,18 +38,19 @@ def fused(model: PeftModel) -> int:
     return sum("forward" in vars(module) for module in model.modules())
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
-def test_states_and_gradients_are_those_of_peft(kind: str, make_folder: Make) -> None:
-    folder = make_folder(kind, seed=1)
-    plain, ours = wrapped(folder), wrapped(folder)
-    fuse_lora(ours)
-    assert fused(ours) == 9 and fused(plain) == 0
-    (states, gradients), (mine, my_gradients) = result(plain), result(ours)
-    torch.testing.assert_close(mine, states, atol=1e-6, rtol=1e-5)
-    assert my_gradients.keys() == gradients.keys() and len(gradients) == 18
-    for name, value in gradients.items():
-        torch.testing.assert_close(my_gradients[name], value, atol=1e-6, rtol=1e-4)
-        assert float(value.abs().max()) > 0
+def test_states_and_gradients_are_those_of_peft(make_folder: Make, subtests: pytest.Subtests) -> None:
+    for kind in ["llama", "qwen3"]:
+        with subtests.test(kind=kind):
+            folder = make_folder(kind, seed=1)
+            plain, ours = wrapped(folder), wrapped(folder)
+            fuse_lora(ours)
+            assert fused(ours) == 9 and fused(plain) == 0
+            (states, gradients), (mine, my_gradients) = result(plain), result(ours)
+            torch.testing.assert_close(mine, states, atol=1e-6, rtol=1e-5)
+            assert my_gradients.keys() == gradients.keys() and len(gradients) == 18
+            for name, value in gradients.items():
+                torch.testing.assert_close(my_gradients[name], value, atol=1e-6, rtol=1e-4)
+                assert float(value.abs().max()) > 0
 
 
 def test_dropout_biases_and_other_layers_are_left_to_peft(make_folder: Make) -> None:

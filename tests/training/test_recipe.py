@@ -74,10 +74,15 @@ def test_a_partial_lora_keeps_the_other_defaults(tmp_path: Path) -> None:
     assert made.simcse.lora == LoraSettings()
 
 
-@pytest.mark.parametrize(("warmup", "steps"), [(300, 300), (1, 1), (20, 10)])
-def test_a_warm_up_as_long_as_the_stage_is_refused(warmup: int, steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"warmup_steps is {warmup}: expected fewer than schedule.steps \({steps}\)"):
-        Schedule(steps=steps, warmup_steps=warmup)
+def test_a_warm_up_as_long_as_the_stage_is_refused(subtests: pytest.Subtests) -> None:
+    for warmup, steps in [(300, 300), (1, 1), (20, 10)]:
+        with (
+            subtests.test(warmup=warmup, steps=steps),
+            pytest.raises(
+                ValueError, match=rf"warmup_steps is {warmup}: expected fewer than schedule.steps \({steps}\)"
+            ),
+        ):
+            Schedule(steps=steps, warmup_steps=warmup)
 
 
 def test_a_schedule_shorter_than_its_default_warm_up_is_refused_with_the_file(tmp_path: Path) -> None:
@@ -92,9 +97,10 @@ def test_false_says_none_where_a_setting_may_be_left_out(tmp_path: Path) -> None
     assert recipe(tmp_path, "[supervised]\nfalse_negative_margin = 0.2\n").supervised.false_negative_margin == 0.2
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
+def test_a_wrong_value_is_refused_by_its_full_name(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for text, words in [
         ("[supervised]\nfalse_negative_margin = true\n", "supervised.false_negative_margin is True: expected float"),
         ("[mntp]\nbatch = false\n", "mntp.batch is False: expected int"),
         ("[mntp]\nlora = 3\n", "mntp.lora is 3: expected a table"),
@@ -113,12 +119,12 @@ def test_false_says_none_where_a_setting_may_be_left_out(tmp_path: Path) -> None
         ("[distill]\nteacher = ''\n", "distill: batch is 128, teacher ['']"),
         ("[distill]\ntemperature = 0\n", "distill.temperature is 0.0: expected a number above 0"),
         ("[dev.sts]\ninstructions = 'a'\n", "unknown key dev.sts.instructions, expected one of instruction"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_its_full_name(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(DataError, match=r"mine\.toml: ") as raised:
-        recipe(tmp_path, text)
-    assert words in str(raised.value)
+    ]:
+        with subtests.test(text=text, words=words):
+            tmp_path = tmp_path_factory.mktemp("row")
+            with pytest.raises(DataError, match=r"mine\.toml: ") as raised:
+                recipe(tmp_path, text)
+            assert words in str(raised.value)
 
 
 def test_a_recipe_says_where_its_values_come_from(tmp_path: Path) -> None:
@@ -139,14 +145,15 @@ def test_development_pairs_have_an_instruction_by_their_name(tmp_path: Path) -> 
     assert {name: said.instruction for name, said in made.dev.items()} == {"stsb-dev": "Alike"}
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_the_recipe_of_every_model_is_shipped_and_loads(entry: object) -> None:
-    name = entry.recipe  # type: ignore[attr-defined]
-    if entry.name == "hashing":  # type: ignore[attr-defined]
-        assert name == "none"  # no language model, nothing to train
-    else:
-        assert name in shipped_recipes()
-        assert shipped(name).name == name
+def test_the_recipe_of_every_model_is_shipped_and_loads(subtests: pytest.Subtests) -> None:
+    for entry in ENTRIES:
+        with subtests.test(entry=entry):
+            name = entry.recipe  # type: ignore[attr-defined]
+            if entry.name == "hashing":  # type: ignore[attr-defined]
+                assert name == "none"  # no language model, nothing to train
+            else:
+                assert name in shipped_recipes()
+                assert shipped(name).name == name
 
 
 def test_bases_of_the_paper_have_their_own_recipe() -> None:
@@ -158,56 +165,65 @@ def test_bases_of_the_paper_have_their_own_recipe() -> None:
     assert [entry.recipe for entry in ENTRIES if entry.name.startswith("mistral")] == ["mistral-7b-instruct"]
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_recipes_of_the_paper_carry_its_values(name: str) -> None:
-    made = shipped(name)
-    mistral, sheared = name.startswith("mistral"), name.startswith("sheared")
-    for stage in (made.mntp, made.simcse, made.supervised):
-        assert stage.lora == LoraSettings(rank=16, alpha=32, dropout=0.05)
-        assert (stage.schedule.steps, stage.schedule.weight_decay, stage.schedule.clip_norm) == (1000, 0.0, 1.0)
-    mntp, simcse, supervised = made.mntp, made.simcse, made.supervised
-    assert (mntp.batch, mntp.length, mntp.mask_token, mntp.anneal_steps, mntp.merge_share) == (32, 512, "_", 0, 1.0)
-    assert (mntp.mask_probability, mntp.masking) == ((0.8, Masking.ALL) if mistral else (0.2, Masking.BERT))
-    assert (mntp.schedule.learning_rate, mntp.schedule.warmup_steps) == (5e-5, 0)
-    assert (simcse.batch, simcse.length) == (32 if sheared else 128, 128)
-    assert (simcse.temperature, simcse.attention_dropout) == (0.05, 0.3)
-    assert (simcse.schedule.learning_rate, simcse.schedule.warmup_steps) == (3e-5, 0)
-    # Three epochs, Trainer's default, of Wiki1M's million sentences, which are read as they stand.
-    assert simcse.schedule.decay_steps == 3 * math.ceil(1_000_000 / simcse.batch)
-    assert not simcse.sentences
-    assert (mntp.schedule.decay_steps, supervised.schedule.decay_steps) == (21_600, 8_800)
-    assert (supervised.batch, supervised.length, supervised.hard_negatives) == (512, 512, 1)
-    assert (supervised.temperature, supervised.false_negative_margin, supervised.dimensions) == (0.02, None, ())
-    assert (supervised.schedule.learning_rate, supervised.schedule.warmup_steps) == (2e-4, 300)
-    sources = supervised.sources
-    assert len(sources) == 16
-    assert all(source.weight == 1 and source.instruction for source in sources.values())
-    both = {"allnli_split2", "quora_duplicates_split1", "quora_duplicates_split2"}
-    assert {source for source, settings in sources.items() if settings.symmetric} == both
-    assert made.seed == 42
+def test_recipes_of_the_paper_carry_its_values(subtests: pytest.Subtests) -> None:
+    for name in PAPER:
+        with subtests.test(name=name):
+            made = shipped(name)
+            mistral, sheared = name.startswith("mistral"), name.startswith("sheared")
+            for stage in (made.mntp, made.simcse, made.supervised):
+                assert stage.lora == LoraSettings(rank=16, alpha=32, dropout=0.05)
+                assert (stage.schedule.steps, stage.schedule.weight_decay, stage.schedule.clip_norm) == (1000, 0.0, 1.0)
+            mntp, simcse, supervised = made.mntp, made.simcse, made.supervised
+            assert (mntp.batch, mntp.length, mntp.mask_token, mntp.anneal_steps, mntp.merge_share) == (
+                32,
+                512,
+                "_",
+                0,
+                1.0,
+            )
+            assert (mntp.mask_probability, mntp.masking) == ((0.8, Masking.ALL) if mistral else (0.2, Masking.BERT))
+            assert (mntp.schedule.learning_rate, mntp.schedule.warmup_steps) == (5e-5, 0)
+            assert (simcse.batch, simcse.length) == (32 if sheared else 128, 128)
+            assert (simcse.temperature, simcse.attention_dropout) == (0.05, 0.3)
+            assert (simcse.schedule.learning_rate, simcse.schedule.warmup_steps) == (3e-5, 0)
+            # Three epochs, Trainer's default, of Wiki1M's million sentences, which are read as they stand.
+            assert simcse.schedule.decay_steps == 3 * math.ceil(1_000_000 / simcse.batch)
+            assert not simcse.sentences
+            assert (mntp.schedule.decay_steps, supervised.schedule.decay_steps) == (21_600, 8_800)
+            assert (supervised.batch, supervised.length, supervised.hard_negatives) == (512, 512, 1)
+            assert (supervised.temperature, supervised.false_negative_margin, supervised.dimensions) == (0.02, None, ())
+            assert (supervised.schedule.learning_rate, supervised.schedule.warmup_steps) == (2e-4, 300)
+            sources = supervised.sources
+            assert len(sources) == 16
+            assert all(source.weight == 1 and source.instruction for source in sources.values())
+            both = {"allnli_split2", "quora_duplicates_split1", "quora_duplicates_split2"}
+            assert {source for source, settings in sources.items() if settings.symmetric} == both
+            assert made.seed == 42
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_own_recipes_tell_every_source_apart_and_let_none_dominate(name: str) -> None:
-    sources = shipped(name).supervised.sources
-    rows = ROWS_OF.get(name, WITH_CLOZE)
-    texts = set() if name in FURTHER else {"wikipedia-paragraphs"}
-    assert sources.keys() == {*rows, *texts}
-    assert all(source.licence for source in sources.values())
-    without = {source for source in rows if source.startswith(BARE)} if name in FURTHER else set()
-    assert {source for source in rows if not sources[source].instruction} == without
-    assert [source for source, settings in sources.items() if settings.symmetric] == ["snli-triples"]
-    products = [count * sources[source].weight for source, count in rows.items()]
-    assert max(products) < {FURTHER[0]: 0.37, FURTHER[1]: 0.49}.get(name, 0.3) * sum(products)
+def test_own_recipes_tell_every_source_apart_and_let_none_dominate(subtests: pytest.Subtests) -> None:
+    for name in OWN:
+        with subtests.test(name=name):
+            sources = shipped(name).supervised.sources
+            rows = ROWS_OF.get(name, WITH_CLOZE)
+            texts = set() if name in FURTHER else {"wikipedia-paragraphs"}
+            assert sources.keys() == {*rows, *texts}
+            assert all(source.licence for source in sources.values())
+            without = {source for source in rows if source.startswith(BARE)} if name in FURTHER else set()
+            assert {source for source in rows if not sources[source].instruction} == without
+            assert [source for source, settings in sources.items() if settings.symmetric] == ["snli-triples"]
+            products = [count * sources[source].weight for source, count in rows.items()]
+            assert max(products) < {FURTHER[0]: 0.37, FURTHER[1]: 0.49}.get(name, 0.3) * sum(products)
 
 
-@pytest.mark.parametrize(("name", "after"), [*zip(FURTHER, ("smollm2-135m-cpu", *FURTHER[:3]), strict=True)])
-def test_the_recipe_that_goes_on_takes_the_adapter_of_the_one_before_further(name: str, after: str) -> None:
-    before, further = shipped(after), shipped(name)
-    assert further.supervised.start == "previous"
-    assert further.supervised.lora == before.supervised.lora
-    # Another seed, or the first batches were those of the run before.
-    assert further.seed != before.seed
+def test_the_recipe_that_goes_on_takes_the_adapter_of_the_one_before_further(subtests: pytest.Subtests) -> None:
+    for name, after in [*zip(FURTHER, ("smollm2-135m-cpu", *FURTHER[:3]), strict=True)]:
+        with subtests.test(name=name, after=after):
+            before, further = shipped(after), shipped(name)
+            assert further.supervised.start == "previous"
+            assert further.supervised.lora == before.supervised.lora
+            # Another seed, or the first batches were those of the run before.
+            assert further.seed != before.seed
 
 
 def test_the_distilled_recipes_copy_vectors_of_a_shallow_model() -> None:

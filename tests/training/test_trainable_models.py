@@ -42,26 +42,24 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Trainable:
     return made
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes", "implementation"), [("llama", {}, "sdpa"), ("llama", {}, "eager"), ("gemma2", GEMMA, "eager")]
-)
 def test_packed_documents_are_apart_in_each_attention(
-    kind: str,
-    changes: dict[str, Any],
-    implementation: str,
-    make_folder: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
+    make_folder: Callable[..., Path], subtests: pytest.Subtests
 ) -> None:
-    model = load(make_folder(kind, **changes))
-    if kind == "llama":
-        model.decoder.set_attn_implementation(implementation)
-    assert model.decoder.config._attn_implementation == implementation  # gemma2 has no other
-    require_apart(model, 32)
-    if implementation == "eager":
-        # A bool mask is added to the scores as 0 and 1 there.
-        monkeypatch.setattr(mntp, "attention_mask", lambda documents, *_: block_mask(documents))
-        with pytest.raises(TrainingError, match="packed with another has other states"):
+    for kind, changes, implementation in [("llama", {}, "sdpa"), ("llama", {}, "eager"), ("gemma2", GEMMA, "eager")]:
+        with (
+            subtests.test(kind=kind, changes=changes, implementation=implementation),
+            pytest.MonkeyPatch.context() as monkeypatch,
+        ):
+            model = load(make_folder(kind, **changes))
+            if kind == "llama":
+                model.decoder.set_attn_implementation(implementation)
+            assert model.decoder.config._attn_implementation == implementation  # gemma2 has no other
             require_apart(model, 32)
+            if implementation == "eager":
+                # A bool mask is added to the scores as 0 and 1 there.
+                monkeypatch.setattr(mntp, "attention_mask", lambda documents, *_: block_mask(documents))
+                with pytest.raises(TrainingError, match="packed with another has other states"):
+                    require_apart(model, 32)
 
 
 def test_mntp_refuses_a_model_whose_packing_leaks(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,20 +89,21 @@ def test_other_attention_takes_no_mask() -> None:
         attention_mask(torch.ones(1, 4), "flash_attention_2", torch.float32)
 
 
-@pytest.mark.parametrize(
-    ("kind", "changes"),
-    [("granite", {"logits_scaling": 8.0}), ("cohere", {"logit_scale": 0.25}), ("gemma2", GEMMA), ("llama", {})],
-)
-def test_the_head_gives_the_models_own_logits(
-    kind: str, changes: dict[str, Any], make_folder: Callable[..., Path]
-) -> None:
-    folder = make_folder(kind, **changes)
-    head = load(folder).head
-    whole = AutoModelForCausalLM.from_pretrained(folder).eval()
-    ids = torch.tensor([[5, 9, 30, 7, 11]])
-    with torch.no_grad():
-        states = whole.model(input_ids=ids).last_hidden_state
-        torch.testing.assert_close(head(states), whole(input_ids=ids).logits, atol=1e-6, rtol=1e-5)
+def test_the_head_gives_the_models_own_logits(make_folder: Callable[..., Path], subtests: pytest.Subtests) -> None:
+    for kind, changes in [
+        ("granite", {"logits_scaling": 8.0}),
+        ("cohere", {"logit_scale": 0.25}),
+        ("gemma2", GEMMA),
+        ("llama", {}),
+    ]:
+        with subtests.test(kind=kind, changes=changes):
+            folder = make_folder(kind, **changes)
+            head = load(folder).head
+            whole = AutoModelForCausalLM.from_pretrained(folder).eval()
+            ids = torch.tensor([[5, 9, 30, 7, 11]])
+            with torch.no_grad():
+                states = whole.model(input_ids=ids).last_hidden_state
+                torch.testing.assert_close(head(states), whole(input_ids=ids).logits, atol=1e-6, rtol=1e-5)
 
 
 def test_logits_made_in_an_unknown_way_are_refused(
@@ -195,17 +194,21 @@ def test_nothing_to_hide_is_a_loss_of_zero_and_no_gradient(tiny_folder: Path) ->
     assert (result.loss, result.metrics) == (0.0, {"accuracy": 0.0})
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "progress.json"])
-@pytest.mark.parametrize("content", [b"", b"no file of this kind", b"{}"])
-def test_a_damaged_checkpoint_is_named(name: str, content: bytes, tiny_folder: Path, tmp_path: Path) -> None:
-    model = load(tiny_folder)
-    optimizer = torch.optim.AdamW([value for _, value in model.parameters()])
-    progress = Progress(step=2, tokens=1, seconds=1.0, settings="same")
-    path = save_checkpoint(tmp_path, model, optimizer, progress, keep_all=False)
-    assert restore(tmp_path, model, optimizer, "same") == progress
-    (path / name).write_bytes(content)
-    with pytest.raises(TrainingError, match="step-000002 cannot be read"):
-        restore(tmp_path, model, optimizer, "same")
+def test_a_damaged_checkpoint_is_named(
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for name in ["adapter_model.safetensors", "optimizer.pt", "progress.json"]:
+        for content in [b"", b"no file of this kind", b"{}"]:
+            with subtests.test(name=name, content=content):
+                tmp_path = tmp_path_factory.mktemp("row")
+                model = load(tiny_folder)
+                optimizer = torch.optim.AdamW([value for _, value in model.parameters()])
+                progress = Progress(step=2, tokens=1, seconds=1.0, settings="same")
+                path = save_checkpoint(tmp_path, model, optimizer, progress, keep_all=False)
+                assert restore(tmp_path, model, optimizer, "same") == progress
+                (path / name).write_bytes(content)
+                with pytest.raises(TrainingError, match="step-000002 cannot be read"):
+                    restore(tmp_path, model, optimizer, "same")
 
 
 def test_each_process_takes_its_gpu_before_the_group_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,18 +248,22 @@ def test_a_second_ctrl_c_is_no_end_of_training(monkeypatch: pytest.MonkeyPatch) 
         train_run._train(None, None, View(), Twice())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("begun", ["train.jsonl", "checkpoints/mntp"])
-def test_a_run_killed_before_its_first_line_can_be_resumed(begun: str, tmp_path: Path) -> None:
-    from types import SimpleNamespace
+def test_a_run_killed_before_its_first_line_can_be_resumed(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for begun in ["train.jsonl", "checkpoints/mntp"]:
+        with subtests.test(begun=begun):
+            tmp_path = tmp_path_factory.mktemp("row")
+            from types import SimpleNamespace
 
-    from searchctl.app.errors import AppError
+            from searchctl.app.errors import AppError
 
-    (tmp_path / begun).mkdir(parents=True)
-    wish: Any = SimpleNamespace(model=None, output=tmp_path, resume=True)
-    assert train_run._output(wish) == tmp_path
-    wish.resume = False
-    with pytest.raises(AppError, match="add --resume"):
-        train_run._output(wish)
+            (tmp_path / begun).mkdir(parents=True)
+            wish: Any = SimpleNamespace(model=None, output=tmp_path, resume=True)
+            assert train_run._output(wish) == tmp_path
+            wish.resume = False
+            with pytest.raises(AppError, match="add --resume"):
+                train_run._output(wish)
 
 
 def test_how_a_command_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,58 +176,61 @@ def test_uniformity_and_alignment_by_hand() -> None:
     assert alignment == pytest.approx((0 + 2) / 2)
 
 
-@pytest.mark.parametrize(("dropout", "cached"), [(0.0, True), (0.2, True), (0.2, False)])
-def test_cached_gradients_equal_direct_ones(tiny_folder: Path, dropout: float, cached: bool) -> None:
-    model = trainable(tiny_folder, dropout=dropout, attention_dropout=dropout)
-    model.decoder.train()
-    rows = texts_of(tiny_folder)(TEXTS[:12], role=Role.DOCUMENT, instruction=None)
-    chunks = [rows[at : at + 3] for at in range(0, 12, 3)]
+def test_cached_gradients_equal_direct_ones(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for dropout, cached in [(0.0, True), (0.2, True), (0.2, False)]:
+        with subtests.test(dropout=dropout, cached=cached):
+            model = trainable(tiny_folder, dropout=dropout, attention_dropout=dropout)
+            model.decoder.train()
+            rows = texts_of(tiny_folder)(TEXTS[:12], role=Role.DOCUMENT, instruction=None)
+            chunks = [rows[at : at + 3] for at in range(0, 12, 3)]
 
-    def loss_of(embeddings: Tensor) -> Tensor:
-        return info_nce(embeddings[:6], embeddings[6:], temperature=0.05)
+            def loss_of(embeddings: Tensor) -> Tensor:
+                return info_nce(embeddings[:6], embeddings[6:], temperature=0.05)
 
-    torch.manual_seed(3)
-    direct = loss_of(torch.cat([embed(model, chunk, Pooling.MEAN) for chunk in chunks]))
-    direct.backward()  # type: ignore[no-untyped-call]
-    expected = gradients(model)
-    torch.manual_seed(3)
-    calls = []
+            torch.manual_seed(3)
+            direct = loss_of(torch.cat([embed(model, chunk, Pooling.MEAN) for chunk in chunks]))
+            direct.backward()  # type: ignore[no-untyped-call]
+            expected = gradients(model)
+            torch.manual_seed(3)
+            calls = []
 
-    def forward(number: int) -> Tensor:
-        calls.append((number, torch.is_grad_enabled()))
-        return embed(model, chunks[number], Pooling.MEAN)
+            def forward(number: int) -> Tensor:
+                calls.append((number, torch.is_grad_enabled()))
+                return embed(model, chunks[number], Pooling.MEAN)
 
-    loss, _ = cached_backward(4, forward, loss_of, device=CPU, cached=cached)
-    once, again = [(n, False) for n in range(4)], [(n, True) for n in range(4)]
-    assert calls == [*once, *again] if cached else calls == again
-    found = gradients(model)
-    torch.testing.assert_close(loss, direct.detach())
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
-    assert max(float(value.abs().max()) for value in expected.values()) > 1e-3
+            loss, _ = cached_backward(4, forward, loss_of, device=CPU, cached=cached)
+            once, again = [(n, False) for n in range(4)], [(n, True) for n in range(4)]
+            assert calls == [*once, *again] if cached else calls == again
+            found = gradients(model)
+            torch.testing.assert_close(loss, direct.detach())
+            assert found.keys() == expected.keys()
+            for name, value in expected.items():
+                torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
+            assert max(float(value.abs().max()) for value in expected.values()) > 1e-3
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_checkpointing_changes_no_gradient(tiny_folder: Path, cached: bool) -> None:
-    found, passes = [], []
-    rows = texts_of(tiny_folder)(TEXTS[:8], role=Role.DOCUMENT, instruction=None)
-    for checkpointing in (False, True):
-        model = trainable(tiny_folder, checkpointing=checkpointing, dropout=0.2, attention_dropout=0.2)
-        model.decoder.train()
-        calls: list[object] = []
-        _, first = decoder_layers(model.decoder.get_base_model())[0]
-        first.self_attn.register_forward_pre_hook(lambda module, *_, calls=calls: calls.append(module))
-        torch.manual_seed(3)
-        views = Views(model, rows, Pooling.MEAN, 4, cached=cached)
-        views.backward(lambda both: info_nce(*both.chunk(2), temperature=0.05))
-        found.append(gradients(model))
-        passes.append(len(calls))
-    # Two chunks: with gradients; before that without, where they are cached; once more, where states were let go.
-    assert passes == ([4, 6] if cached else [2, 4])
-    assert max(float(value.abs().max()) for value in found[0].values()) > 1e-3
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, atol=0, rtol=0)
+def test_checkpointing_changes_no_gradient(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for cached in [False, True]:
+        with subtests.test(cached=cached):
+            found, passes = [], []
+            rows = texts_of(tiny_folder)(TEXTS[:8], role=Role.DOCUMENT, instruction=None)
+            for checkpointing in (False, True):
+                model = trainable(tiny_folder, checkpointing=checkpointing, dropout=0.2, attention_dropout=0.2)
+                model.decoder.train()
+                calls: list[object] = []
+                _, first = decoder_layers(model.decoder.get_base_model())[0]
+                first.self_attn.register_forward_pre_hook(lambda module, *_, calls=calls: calls.append(module))
+                torch.manual_seed(3)
+                views = Views(model, rows, Pooling.MEAN, 4, cached=cached)
+                views.backward(lambda both: info_nce(*both.chunk(2), temperature=0.05))
+                found.append(gradients(model))
+                passes.append(len(calls))
+            # Two chunks: with gradients; before that without, where they are cached; once more, where states were
+            # let go.
+            assert passes == ([4, 6] if cached else [2, 4])
+            assert max(float(value.abs().max()) for value in found[0].values()) > 1e-3
+            for name, value in found[0].items():
+                torch.testing.assert_close(found[1][name], value, atol=0, rtol=0)
 
 
 def test_dropout_makes_two_views_and_inference_has_none(tiny_folder: Path) -> None:
@@ -302,21 +305,23 @@ def run(
     return lora_weights(model), moments
 
 
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
-    stage: StageSettings, tiny_folder: Path, tmp_path: Path
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    whole, moments = run(stage, tiny_folder, tmp_path / "whole")
-    assert [moment.step for moment in moments] == [0, 1, 2, 3, 4, 5, 6]
-    run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 1)
-    run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 5)
-    # Those of every second step, wherever a run was stopped: curves over checkpoints have the same points.
-    assert [path.name for path in checkpoints(tmp_path / "broken")] == ["step-000004", "step-000005"]
-    resumed, rest = run(stage, tiny_folder, tmp_path / "broken")
-    assert [moment.step for moment in rest] == [6]
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert moments[-1].held_out == rest[-1].held_out
+    for stage in STAGES.values():
+        with subtests.test(stage=stage):
+            tmp_path = tmp_path_factory.mktemp("row")
+            whole, moments = run(stage, tiny_folder, tmp_path / "whole")
+            assert [moment.step for moment in moments] == [0, 1, 2, 3, 4, 5, 6]
+            run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 1)
+            run(stage, tiny_folder, tmp_path / "broken", stop=lambda step: step == 5)
+            # Those of every second step, wherever a run was stopped: curves over checkpoints have the same points.
+            assert [path.name for path in checkpoints(tmp_path / "broken")] == ["step-000004", "step-000005"]
+            resumed, rest = run(stage, tiny_folder, tmp_path / "broken")
+            assert [moment.step for moment in rest] == [6]
+            assert whole.keys() == resumed.keys()
+            assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+            assert moments[-1].held_out == rest[-1].held_out
 
 
 def test_checkpoints_go_by_their_number_and_not_by_their_name(tiny_folder: Path, tmp_path: Path) -> None:
@@ -346,7 +351,7 @@ core.run(core.STAGES[sys.argv[4]], Path(sys.argv[2]), Path(sys.argv[3]), stop=di
 """
 
 
-@pytest.mark.parametrize("name", ["supervised", "distill"])
+@pytest.mark.parametrize("name", ["supervised", pytest.param("distill", marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(name: str, tiny_folder: Path, tmp_path: Path) -> None:
     whole, _ = run(STAGES[name], tiny_folder, tmp_path / "whole")
     words = [str(Path(__file__)), str(tiny_folder), str(tmp_path / "killed"), name]
@@ -357,12 +362,16 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(name: str, tiny_f
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_the_held_out_loss_falls(stage: StageSettings, tiny_folder: Path, tmp_path: Path) -> None:
-    longer = replace(stage, schedule=Schedule(steps=40, learning_rate=5e-3))
-    _, moments = run(longer, tiny_folder, tmp_path)
-    held_out = [moment.held_out["loss"] for moment in moments if moment.held_out is not None]
-    assert held_out[-1] < held_out[0]
+def test_the_held_out_loss_falls(
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for stage in STAGES.values():
+        with subtests.test(stage=stage):
+            tmp_path = tmp_path_factory.mktemp("row")
+            longer = replace(stage, schedule=Schedule(steps=40, learning_rate=5e-3))
+            _, moments = run(longer, tiny_folder, tmp_path)
+            held_out = [moment.held_out["loss"] for moment in moments if moment.held_out is not None]
+            assert held_out[-1] < held_out[0]
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(tiny_folder: Path, tmp_path: Path) -> None:

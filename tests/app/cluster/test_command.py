@@ -52,30 +52,30 @@ def members(found: Any) -> dict[int, set[str]]:
     return got
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_each_method_finds_the_three_themes(themes: Any, subtests: pytest.Subtests) -> None:
+    for options in [
         ("--method", "kmeans"),
         ("--method", "kmeans", "-n", "3"),
         ("--method", "agglomerative"),
         ("--method", "hdbscan", "--min-size", "4"),
         ("--method", "leiden", "--resolution", "0.8"),
-    ],
-)
-@pytest.mark.parametrize("level", ["chunk", "document"])
-def test_each_method_finds_the_three_themes(themes: Any, options: tuple[str, ...], level: str) -> None:
-    found = report(themes, *options, "--level", level)
-    assert [{"code"}, {"garden"}, {"sea"}] == sorted(members(found).values(), key=sorted)
-    for cluster in found["clusters"]:
-        (theme,) = members(found)[cluster["id"]]
-        assert {word for keyword, _ in cluster["keywords"] for word in keyword.split()} <= set(THEMES[theme])
-        assert cluster["medoid"]["path"].startswith(f"{theme}/")
-        assert cluster["representatives"][0] == cluster["medoid"]
-        near = [one["to_center"] for one in found["assignments"] if one["cluster"] == cluster["id"]]
-        assert cluster["size"] == len(near)
-        assert cluster["cohesion"] == pytest.approx(sum(near) / len(near), abs=1e-6)
-    noise = sum(one["cluster"] is None for one in found["assignments"])
-    assert found["noise"] == ({"size": noise} if noise else None)
+    ]:
+        for level in ["chunk", "document"]:
+            with subtests.test(options=options, level=level):
+                found = report(themes, *options, "--level", level)
+                assert [{"code"}, {"garden"}, {"sea"}] == sorted(members(found).values(), key=sorted)
+                for cluster in found["clusters"]:
+                    (theme,) = members(found)[cluster["id"]]
+                    assert {word for keyword, _ in cluster["keywords"] for word in keyword.split()} <= set(
+                        THEMES[theme]
+                    )
+                    assert cluster["medoid"]["path"].startswith(f"{theme}/")
+                    assert cluster["representatives"][0] == cluster["medoid"]
+                    near = [one["to_center"] for one in found["assignments"] if one["cluster"] == cluster["id"]]
+                    assert cluster["size"] == len(near)
+                    assert cluster["cohesion"] == pytest.approx(sum(near) / len(near), abs=1e-6)
+                noise = sum(one["cluster"] is None for one in found["assignments"])
+                assert found["noise"] == ({"size": noise} if noise else None)
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_indexing(shell: Any, texts: dict[str, str]) -> None:
@@ -213,9 +213,8 @@ def test_the_page_has_a_map_that_is_drawn_once(themes: Any) -> None:
     assert ended.json["assignments"] == again.json["assignments"]
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_mistakes_are_explained(themes: Any, subtests: pytest.Subtests) -> None:
+    for args, message in [
         (("--method", "hdbscan", "-n", "3"), "hdbscan finds the number itself"),
         (("--method", "kmeans", "--resolution", "2"), "kmeans does not use it"),
         (("--method", "kmeans", "-n", "400"), "n is 400, but 36 different vectors are there"),
@@ -223,41 +222,42 @@ def test_the_page_has_a_map_that_is_drawn_once(themes: Any) -> None:
         (("--html", "no/where.html"), "is no folder to write to"),
         (("--html", "x.html", "--map", "umap"), "report"),
         (("--resolution", "-1"), "resolution is -1"),
-    ],
-)
-def test_mistakes_are_explained(themes: Any, args: tuple[str, ...], message: str) -> None:
-    ended = themes("cluster", *args)
-    assert 2 == ended.code, ended.out
-    assert message in " ".join(ended.err.split())
-    assert "bug" not in ended.err
+    ]:
+        with subtests.test(args=args, message=message):
+            ended = themes("cluster", *args)
+            assert 2 == ended.code, ended.out
+            assert message in " ".join(ended.err.split())
+            assert "bug" not in ended.err
 
 
-@pytest.mark.parametrize("method", ["leiden", "kmeans", "hdbscan"])
-def test_what_is_said_hundreds_of_times_stays_together_and_counts_once(themes: Any, method: str) -> None:
-    copies = ["sea/00.txt", *(f"copies/{number:03}.txt" for number in random.Random(3).sample(range(1000), 300))]
-    for path in copies[1:]:
-        themes.write(path, text("sea", 0) + "\n")
-    themes.index("copies")
-    found = report(themes, "--method", method)
-    homes = {one["cluster"] for one in found["assignments"] if one["path"] in copies}
-    assert 1 == len(homes)
-    assert found["clusters"] == sorted(found["clusters"], key=lambda one: -one["size"])
-    assert sum(one["size"] for one in found["clusters"]) + (found["noise"] or {"size": 0})["size"] == 336
+def test_what_is_said_hundreds_of_times_stays_together_and_counts_once(themes: Any, subtests: pytest.Subtests) -> None:
+    for method in ["leiden", "kmeans", "hdbscan"]:
+        with subtests.test(method=method):
+            copies = [
+                "sea/00.txt",
+                *(f"copies/{number:03}.txt" for number in random.Random(3).sample(range(1000), 300)),
+            ]
+            for path in copies[1:]:
+                themes.write(path, text("sea", 0) + "\n")
+            themes.index("copies")
+            found = report(themes, "--method", method)
+            homes = {one["cluster"] for one in found["assignments"] if one["path"] in copies}
+            assert 1 == len(homes)
+            assert found["clusters"] == sorted(found["clusters"], key=lambda one: -one["size"])
+            assert sum(one["size"] for one in found["clusters"]) + (found["noise"] or {"size": 0})["size"] == 336
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_no_option_is_ignored(themes: Any, subtests: pytest.Subtests) -> None:
+    for args, message in [
         (("-f", "csv", "-k", "3"), "--limit is for the table"),
         (("--map", "umap"), "--html FILE"),
         (("--precision", "fp32"), "--precision is for encoding"),
         (("-n", "3"), "searchctl cluster --method kmeans -n 3"),
-    ],
-)
-def test_no_option_is_ignored(themes: Any, args: tuple[str, ...], message: str) -> None:
-    ended = themes("cluster", *args)
-    assert 2 == ended.code
-    assert message in " ".join(ended.err.split())
+    ]:
+        with subtests.test(args=args, message=message):
+            ended = themes("cluster", *args)
+            assert 2 == ended.code
+            assert message in " ".join(ended.err.split())
 
 
 def test_an_instruction_is_not_embedded_for_what_cannot_be_clustered(themes: Any) -> None:

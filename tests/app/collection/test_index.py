@@ -203,13 +203,15 @@ def test_without_path_and_without_earlier_run_is_a_usage_error(shell: Any) -> No
     assert "searchctl index PATH" in ended.err
 
 
-@pytest.mark.parametrize("place", ["home", "root"])
-def test_home_and_root_need_yes(shell: Any, place: str) -> None:
-    path = os.environ["HOME"] if place == "home" else "/"
-    ended = shell("index", path, "--model", "hashing")
-    assert ended.code == 2
-    assert "--yes" in ended.err
-    assert not (shell.folder / ".searchctl").exists()
+def test_home_and_root_need_yes(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for place in ["home", "root"]:
+        with subtests.test(place=place):
+            shell = new_shell()
+            path = os.environ["HOME"] if place == "home" else "/"
+            ended = shell("index", path, "--model", "hashing")
+            assert ended.code == 2
+            assert "--yes" in ended.err
+            assert not (shell.folder / ".searchctl").exists()
 
 
 def test_home_with_yes(shell: Any) -> None:
@@ -308,17 +310,19 @@ def test_collection_option_on_a_folder_of_documents_does_not_litter_it(library: 
     assert not (shell.folder / "docs/catalogue.db").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["naïve café.txt", "100%_done.txt", "a [b] {c}.txt", "-dash.txt", "emoji 🐝.txt", "two\nlines.txt"]
-)
-def test_weird_file_names(shell: Any, name: str) -> None:
-    shell.write(f"docs/{name}", "the heron waits for fish\n")
-    shell.write("docs/100Xdone.txt", "something else entirely\n")
-    shell.index("docs")
-    assert shell.hits("heron", "-k", "1")[0]["path"] == f"docs/{name}"
-    assert shell("query", "heron", "-l", "-0", "-k", "1").raw == f"docs/{name}".encode() + b"\0"
-    (shell.folder / "docs" / name).unlink()
-    assert shell.index("docs")["removed"] == 1
+def test_weird_file_names(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for name in [
+        "naïve café.txt", "100%_done.txt", "a [b] {c}.txt", "-dash.txt", "emoji 🐝.txt", "two\nlines.txt",
+    ]:  # fmt: skip
+        with subtests.test(name=name):
+            shell = new_shell()
+            shell.write(f"docs/{name}", "the heron waits for fish\n")
+            shell.write("docs/100Xdone.txt", "something else entirely\n")
+            shell.index("docs")
+            assert shell.hits("heron", "-k", "1")[0]["path"] == f"docs/{name}"
+            assert shell("query", "heron", "-l", "-0", "-k", "1").raw == f"docs/{name}".encode() + b"\0"
+            (shell.folder / "docs" / name).unlink()
+            assert shell.index("docs")["removed"] == 1
 
 
 def test_file_now_ignored_leaves_the_index(library: Any) -> None:

@@ -16,6 +16,8 @@ import pytest
 from searchctl.index.collection import FolderCollection
 
 POINTS = 20
+TWO = (0.3, 0.9)
+"""The kill points of the default run, as shares of the writer's steps: among the batches, and after the last one."""
 
 # A process that has everything imported and forks a child per run: starting Python 40 times would take a minute.
 SERVER = """
@@ -30,7 +32,7 @@ import semantic_text_splitter, sqlite_utils, sqlite_utils.migrations, searchctl.
 from searchctl.index.faiss_store import load_faiss
 load_faiss()
 
-docs, work, points = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+docs, work, points, shares = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), [float(a) for a in sys.argv[4:]]
 request = IndexRequest(places=((docs, WalkOptions()),), choice=EncoderChoice(model="hashing"))
 
 def child(task):
@@ -70,9 +72,9 @@ chance = random.Random(11)
 for point in range(points):
     folder = work / f"killed-{point}"
     folder.mkdir()
-    if point % 2:
+    if shares or point % 2:
         # At a step of the writer, the narrow places between two writes among them.
-        die_at = chance.randint(1, summary["steps"])
+        die_at = round(shares[point] * summary["steps"]) if shares else chance.randint(1, summary["steps"])
         os.waitpid(child(lambda: index(folder, die_at=die_at)), 0)
     else:
         # At any moment, by another process.
@@ -110,16 +112,17 @@ def ranks(shell: Any, folder: Path) -> list[Any]:
     return [(h["path"].rpartition("/")[2], h["chunk"], h["score"]) for a in found["results"] for h in a["hits"]]
 
 
-def test_kill_9_at_20_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -> None:
+def killed_and_rerun(shell: Any, words: Any, work: Path, *shares: float) -> int:
+    """Kill at each share of the steps, by default at many points; return how many fell between first and last."""
     docs = shell.folder / "docs"
     for number in range(40):
         shell.write(
             f"docs/{number}.txt", "\n\n".join(words(number * 100 + part, 120) for part in range(number % 20 + 1))
         )
-    work = tmp_path / "runs"
     work.mkdir()
+    points = len(shares) or POINTS
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(docs), str(work), str(POINTS)],
+        [sys.executable, "-c", SERVER, str(docs), str(work), str(points), *map(str, shares)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -131,7 +134,7 @@ def test_kill_9_at_20_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -
     assert whole["embedded"] == total > 100
     expected = ranks(shell, work / "whole")
     cut_short = 0
-    for point in range(POINTS):
+    for point in range(points):
         assert json.loads(server.stdout.readline()) == {"point": point}
         folder = work / f"killed-{point}"
         committed = vectors(folder)
@@ -146,6 +149,16 @@ def test_kill_9_at_20_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -
         collection.close()
         assert ranks(shell, folder) == expected
     assert server.wait(timeout=30) == 0
+    return cut_short
+
+
+def test_kill_9_at_two_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -> None:
+    assert killed_and_rerun(shell, words, tmp_path / "runs", *TWO) == 1
+
+
+@pytest.mark.slow
+def test_kill_9_at_20_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -> None:
+    cut_short = killed_and_rerun(shell, words, tmp_path / "runs")
     assert cut_short >= 3, "the points did not fall into the run: nothing was tested"
 
 
@@ -177,6 +190,7 @@ def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(shell: Any, words:
     assert 0 < summary["chunks_embedded"] == vectors(shell.folder) - committed
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_command_itself_and_a_second_writer(shell: Any, words: Any) -> None:
     process = started_index(shell, words)
     refused = shell("index", "docs", "--model", "hashing")
@@ -193,6 +207,7 @@ def test_kill_9_of_the_command_itself_and_a_second_writer(shell: Any, words: Any
     assert shell("verify").code == 0
 
 
+@pytest.mark.slow
 def test_run_over_other_paths_neither_completes_nor_loses_a_killed_one(shell: Any, words: Any) -> None:
     """The vectors of a document that was cut off in the middle wait for the run that goes on with it."""
     shell.write("big/a.txt", "\n\n".join(words(seed, 180) for seed in range(2000)))

@@ -28,59 +28,57 @@ def test_suffixes_are_those_of_the_folders(tmp_path: Path) -> None:
     assert {f"store{suffix}" for suffix in SUFFIXES} == names
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_looking_for_a_collection_touches_no_folder_of_a_person(shell: Any, suffix: str) -> None:
-    shell.write("notes/mine.txt", "one\n")
-    shell.write(f"notes{suffix}/mine.txt", "two\n")
-    with pytest.raises(CollectionNotFoundError):
-        existing_collection(shell.folder / "notes")
-    assert shell("query", "one", "--collection", "notes").code != 0
-    assert (shell.folder / "notes/mine.txt").read_text() == "one\n"
-    assert (shell.folder / f"notes{suffix}/mine.txt").read_text() == "two\n"
+def test_looking_for_a_collection_touches_no_folder_of_a_person(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for suffix in SUFFIXES:
+        with subtests.test(suffix=suffix):
+            shell = new_shell()
+            shell.write("notes/mine.txt", "one\n")
+            shell.write(f"notes{suffix}/mine.txt", "two\n")
+            with pytest.raises(CollectionNotFoundError):
+                existing_collection(shell.folder / "notes")
+            assert shell("query", "one", "--collection", "notes").code != 0
+            assert (shell.folder / "notes/mine.txt").read_text() == "one\n"
+            assert (shell.folder / f"notes{suffix}/mine.txt").read_text() == "two\n"
 
 
 PROMOTE, REBUILD = ("models", "promote", "hashing", "--dim", "64"), ("index", "--rebuild")
 
 
-@pytest.mark.parametrize(
-    ("command", "suffix"),
-    [
+def test_a_name_that_is_taken_is_told_before_anything_is_made(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for command, suffix in [
         *((PROMOTE, suffix) for suffix in (".promote", ".promoted", ".previous", ".replaced")),
         *((REBUILD, suffix) for suffix in (".rebuild", ".rebuilt", ".replaced")),
-    ],
-)
-def test_a_name_that_is_taken_is_told_before_anything_is_made(
-    shell: Any, suffix: str, command: tuple[str, ...]
-) -> None:
-    shell.write("a.txt", "alpha\n")
-    where = ("--collection", "store")
-    assert shell("index", "a.txt", "--model", "hashing", *where).code == 0
-    shell.write(f"store{suffix}/mine.txt", "mine\n")
-    ended = shell(*command, *where)
-    assert ended.code != 0
-    assert f"store{suffix} holds mine.txt" in ended.err
-    assert (shell.folder / f"store{suffix}/mine.txt").read_text() == "mine\n"
-    assert {path.name for path in shell.folder.iterdir()} == {"a.txt", "store", f"store{suffix}"}
-    assert shell("query", "alpha", *where).code == 0
-    assert shell("index", "a.txt", *where).code == 0
-    shutil.rmtree(shell.folder / f"store{suffix}")
-    assert shell(*command, *where).code == 0
+    ]:
+        with subtests.test(command=command, suffix=suffix):
+            shell = new_shell()
+            shell.write("a.txt", "alpha\n")
+            where = ("--collection", "store")
+            assert shell("index", "a.txt", "--model", "hashing", *where).code == 0
+            shell.write(f"store{suffix}/mine.txt", "mine\n")
+            ended = shell(*command, *where)
+            assert ended.code != 0
+            assert f"store{suffix} holds mine.txt" in ended.err
+            assert (shell.folder / f"store{suffix}/mine.txt").read_text() == "mine\n"
+            assert {path.name for path in shell.folder.iterdir()} == {"a.txt", "store", f"store{suffix}"}
+            assert shell("query", "alpha", *where).code == 0
+            assert shell("index", "a.txt", *where).code == 0
+            shutil.rmtree(shell.folder / f"store{suffix}")
+            assert shell(*command, *where).code == 0
 
 
-@pytest.mark.parametrize(
-    ("command", "suffix"),
-    [
+def test_a_name_that_is_not_needed_is_left_alone(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for command, suffix in [
         *((PROMOTE, suffix) for suffix in (".rebuild", ".rebuilt")),
         *((REBUILD, f".{name}") for name in ("previous", "promote")),
-    ],
-)
-def test_a_name_that_is_not_needed_is_left_alone(shell: Any, suffix: str, command: tuple[str, ...]) -> None:
-    shell.write("a.txt", "alpha\n")
-    where = ("--collection", "store")
-    assert shell("index", "a.txt", "--model", "hashing", *where).code == 0
-    shell.write(f"store{suffix}/mine.txt", "mine\n")
-    assert shell(*command, *where).code == 0
-    assert (shell.folder / f"store{suffix}/mine.txt").read_text() == "mine\n"
+    ]:
+        with subtests.test(command=command, suffix=suffix):
+            shell = new_shell()
+            shell.write("a.txt", "alpha\n")
+            where = ("--collection", "store")
+            assert shell("index", "a.txt", "--model", "hashing", *where).code == 0
+            shell.write(f"store{suffix}/mine.txt", "mine\n")
+            assert shell(*command, *where).code == 0
+            assert (shell.folder / f"store{suffix}/mine.txt").read_text() == "mine\n"
 
 
 def test_a_folder_in_the_way_of_a_swap_that_is_decided_is_told(shell: Any) -> None:
@@ -115,17 +113,19 @@ def test_a_linked_collection_is_swapped_where_it_is(shell: Any) -> None:
     assert {path.name for path in shell.folder.iterdir()} == {"a.txt", ".searchctl"}
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_no_collection_is_made_where_another_would_delete_it(shell: Any, suffix: str) -> None:
-    ended = shell("index", ".", "--model", "hashing", "--collection", f"store{suffix}")
-    assert ended.code == 2
-    assert "Choose another name" in ended.err
-    assert not (shell.folder / f"store{suffix}").exists()
-    with pytest.raises(AppError, match="Choose another name"):
-        collection_to_write(shell.folder / f"store{suffix}")
-    # As a folder of documents that holds its collection it is one like any other.
-    shell.write(f"store{suffix}/a.txt", "alpha\n")
-    assert collection_to_write(shell.folder / f"store{suffix}").name == ".searchctl"
+def test_no_collection_is_made_where_another_would_delete_it(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for suffix in SUFFIXES:
+        with subtests.test(suffix=suffix):
+            shell = new_shell()
+            ended = shell("index", ".", "--model", "hashing", "--collection", f"store{suffix}")
+            assert ended.code == 2
+            assert "Choose another name" in ended.err
+            assert not (shell.folder / f"store{suffix}").exists()
+            with pytest.raises(AppError, match="Choose another name"):
+                collection_to_write(shell.folder / f"store{suffix}")
+            # As a folder of documents that holds its collection it is one like any other.
+            shell.write(f"store{suffix}/a.txt", "alpha\n")
+            assert collection_to_write(shell.folder / f"store{suffix}").name == ".searchctl"
 
 
 def test_what_is_searchctls_own(tmp_path: Path) -> None:

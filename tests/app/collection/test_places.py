@@ -146,14 +146,16 @@ def test_a_root_of_the_whole_disk_is_not_gone(shell: Any, tmp_path: Path) -> Non
     assert ({}, ["gone.md"]) == (found.protected, found.gone)
 
 
-@pytest.mark.parametrize(("name", "said"), [("~nobody-of-this-name", "no such file"), (b"caf\xe9.md", "is not UTF-8")])
-def test_odd_paths_are_told_and_no_bugs(shell: Any, name: str | bytes, said: str) -> None:
-    shell.write("a.md", "one\n")
-    ended = shell("index", "a.md", os.fsdecode(name), *HASHING)
-    assert ended.code == 2
-    assert said in ended.err
-    assert "bug" not in ended.err
-    assert not (shell.folder / ".searchctl").exists()
+def test_odd_paths_are_told_and_no_bugs(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for name, said in [("~nobody-of-this-name", "no such file"), (b"caf\xe9.md", "is not UTF-8")]:
+        with subtests.test(name=name, said=said):
+            shell = new_shell()
+            shell.write("a.md", "one\n")
+            ended = shell("index", "a.md", os.fsdecode(name), *HASHING)
+            assert ended.code == 2
+            assert said in ended.err
+            assert "bug" not in ended.err
+            assert not (shell.folder / ".searchctl").exists()
 
 
 def test_files_with_tildes_are_files(shell: Any) -> None:
@@ -183,44 +185,45 @@ def test_a_collection_below_a_name_that_is_not_utf_8_is_refused(shell: Any) -> N
     assert not (folder / ".searchctl").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+def test_sizes_that_make_no_chunks_are_told_first(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for options, said in [
         (("--chunk-tokens", "8"), "16"),
         (("--chunk-overlap", "100"), "expected at most 64"),
         (("--chunk-tokens", "64", "--chunk-overlap", "40"), "expected at most 16"),
         (("--max-tokens", "10"), "reads 10 tokens"),
         (("--max-size", "inf"), "--max-size is inf"),
-    ],
-)
-def test_sizes_that_make_no_chunks_are_told_first(shell: Any, options: tuple[str, ...], said: str) -> None:
-    shell.write("a.md", "one\n")
-    ended = shell("index", "a.md", *HASHING, *options)
-    assert ended.code == 2
-    assert said in ended.err
-    assert "bug" not in ended.err
-    assert not (shell.folder / ".searchctl").exists()
-    assert shell("index", "a.md", *HASHING).code == 0
-    if "chunk" in options[0]:  # A rebuild has the chunks of the old collection, and any path its own largest size.
-        again = shell("index", "--rebuild", *options)
-        assert again.code == 2
-        assert said in again.err
-        assert not (shell.folder / ".searchctl.rebuild").exists()
+    ]:
+        with subtests.test(options=options, said=said):
+            shell = new_shell()
+            shell.write("a.md", "one\n")
+            ended = shell("index", "a.md", *HASHING, *options)
+            assert ended.code == 2
+            assert said in ended.err
+            assert "bug" not in ended.err
+            assert not (shell.folder / ".searchctl").exists()
+            assert shell("index", "a.md", *HASHING).code == 0
+            if (
+                "chunk" in options[0]
+            ):  # A rebuild has the chunks of the old collection, and any path its own largest size.
+                again = shell("index", "--rebuild", *options)
+                assert again.code == 2
+                assert said in again.err
+                assert not (shell.folder / ".searchctl.rebuild").exists()
 
 
-@pytest.mark.parametrize(
-    "options", [("--exclude", "d*"), ("--hidden",), ("--no-ignore",), ("--type", "md"), ("--max-size", "1")]
-)
-def test_options_for_files_need_a_path(shell: Any, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    shell.write("d.md", "one\n")
-    index(shell, ".", *HASHING)
-    for more in ((), ("--rebuild",)):
-        ended = shell("index", *options, *more)
-        assert ended.code == 2
-        assert f"{options[0]} without a path" in ended.err
-    # What the environment says is for the paths that are named.
-    monkeypatch.setenv("SEARCHCTL_HIDDEN", "1")
-    assert json.loads(shell("index", "--format", "json").out)["unchanged"] == 1
+def test_options_for_files_need_a_path(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for options in [("--exclude", "d*"), ("--hidden",), ("--no-ignore",), ("--type", "md"), ("--max-size", "1")]:
+        with subtests.test(options=options), pytest.MonkeyPatch.context() as monkeypatch:
+            shell = new_shell()
+            shell.write("d.md", "one\n")
+            index(shell, ".", *HASHING)
+            for more in ((), ("--rebuild",)):
+                ended = shell("index", *options, *more)
+                assert ended.code == 2
+                assert f"{options[0]} without a path" in ended.err
+            # What the environment says is for the paths that are named.
+            monkeypatch.setenv("SEARCHCTL_HIDDEN", "1")
+            assert json.loads(shell("index", "--format", "json").out)["unchanged"] == 1
 
 
 def test_a_file_from_the_far_future_is_indexed_once(shell: Any) -> None:
@@ -257,19 +260,19 @@ def test_a_text_that_has_become_binary_is_kept_and_told(shell: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="a process cannot change its time zone here")
-@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Asia/Tokyo"])
-def test_a_day_of_front_matter_is_the_day_that_after_and_before_mean(
-    shell: Any, zone: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
-    try:
-        shell.write("diary.md", "---\ndate: 2024-06-30\n---\na heron\n")
-        shell.write("page.html", '<meta name="date" content="2024-06-30"><p>a heron stood in the water</p>')
-        index(shell, ".", *HASHING)
-        assert 2 == len(shell.hits("heron", "--after", "2024-06-30"))
-        assert [] == shell.hits("heron", "--before", "2024-06-30")
-        assert 2 == len(shell.hits("heron", "--before", "2024-07-01"))
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+def test_a_day_of_front_matter_is_the_day_that_after_and_before_mean(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for zone in ["America/New_York", "UTC", "Asia/Tokyo"]:
+        with subtests.test(zone=zone), pytest.MonkeyPatch.context() as monkeypatch:
+            shell = new_shell()
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            try:
+                shell.write("diary.md", "---\ndate: 2024-06-30\n---\na heron\n")
+                shell.write("page.html", '<meta name="date" content="2024-06-30"><p>a heron stood in the water</p>')
+                index(shell, ".", *HASHING)
+                assert 2 == len(shell.hits("heron", "--after", "2024-06-30"))
+                assert [] == shell.hits("heron", "--before", "2024-06-30")
+                assert 2 == len(shell.hits("heron", "--before", "2024-07-01"))
+            finally:
+                monkeypatch.undo()
+                time.tzset()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from searchctl.app.collection.encoder_choice import EncoderChoice, collection_encoder
 from searchctl.app.collection.generations import kept_generation, unfinished_promotion
@@ -371,13 +370,15 @@ def test_another_unfinished_promotion_is_not_dropped_silently(library: Any) -> N
     assert names(library) == [".searchctl", ".searchctl.previous"]
 
 
-@pytest.mark.parametrize("args", [("hashing", "--dim", "64"), ("--rollback",)])
-def test_first_run_killed_before_its_catalogue_was_made_is_no_lock(shell: Any, args: tuple[str, ...]) -> None:
+def test_first_run_killed_before_its_catalogue_was_made_is_no_lock(new_shell: Any, subtests: pytest.Subtests) -> None:
     """The file is there and empty: opening it makes the tables, under the lock that a promotion takes itself."""
-    shell.write(".searchctl/catalogue.db", "")
-    ended = shell("models", "promote", *args)
-    assert ended.code == 2, ended.err
-    assert ("holds nothing yet" if args[0] == "hashing" else "no generation is kept") in ended.err
+    for args in [("hashing", "--dim", "64"), ("--rollback",)]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            shell.write(".searchctl/catalogue.db", "")
+            ended = shell("models", "promote", *args)
+            assert ended.code == 2, ended.err
+            assert ("holds nothing yet" if args[0] == "hashing" else "no generation is kept") in ended.err
 
 
 @pytest.mark.parametrize("presses", [1, 2])
@@ -633,37 +634,36 @@ def test_status_of_a_named_collection_names_it_in_its_commands(library: Any, she
     assert "--collection" not in library("status").out
 
 
-@pytest.mark.parametrize(
-    ("sql", "said"),
-    [
+def test_document_that_lost_a_vector_or_a_chunk_is_no_shorter_document(
+    new_shell: Any, words: Any, subtests: pytest.Subtests
+) -> None:
+    """Such a collection comes of SQLite's own tools or a failing disk: what was the last chunk vanished silently."""
+    for sql, said in [
         ("DELETE FROM vectors WHERE id = (SELECT min(id) FROM vectors)", "docs/a.txt: chunk 0 has no vector"),
         ("DELETE FROM vectors WHERE id = (SELECT max(id) FROM vectors)", "docs/a.txt: chunk 2 has no vector"),
         ("DELETE FROM chunks WHERE id = (SELECT max(id) FROM chunks)", "docs/a.txt: it has 2 chunks, expected 3"),
-    ],
-)
-def test_document_that_lost_a_vector_or_a_chunk_is_no_shorter_document(
-    shell: Any, words: Any, sql: str, said: str
-) -> None:
-    """Such a collection comes of SQLite's own tools or a failing disk: what was the last chunk vanished silently."""
-    shell.write("docs/a.txt", "\n\n".join(words(seed, 180) for seed in range(3)))
-    assert shell.index("docs", "--collection", "store")["chunks_embedded"] == 3
-    connection = sqlite3.connect(shell.folder / "store/catalogue.db")
-    connection.execute(sql)
-    connection.commit()
-    connection.close()
-    promoting = ("models", "promote", "hashing", "--dim", "64", "--collection", "store")
-    ended = shell(*promoting)
-    assert ended.code == 5, ended.err
-    assert said in ended.err
-    assert not (shell.folder / "store.previous").exists()
-    assert ended.err.endswith("hint: searchctl repair --collection store\n")
-    # Typed as shown, and followed as that says, it mends the collection.
-    shell("repair", "--collection", "store")
-    shell("index", "--collection", "store")
-    assert shell(*promoting).code == 0
-    assert shell("verify", "--collection", "store").code == 0
-    (count,) = rows(shell.folder / "store", "SELECT count(*) FROM chunks")
-    assert count == (3,)
+    ]:
+        with subtests.test(sql=sql, said=said):
+            shell = new_shell()
+            shell.write("docs/a.txt", "\n\n".join(words(seed, 180) for seed in range(3)))
+            assert shell.index("docs", "--collection", "store")["chunks_embedded"] == 3
+            connection = sqlite3.connect(shell.folder / "store/catalogue.db")
+            connection.execute(sql)
+            connection.commit()
+            connection.close()
+            promoting = ("models", "promote", "hashing", "--dim", "64", "--collection", "store")
+            ended = shell(*promoting)
+            assert ended.code == 5, ended.err
+            assert said in ended.err
+            assert not (shell.folder / "store.previous").exists()
+            assert ended.err.endswith("hint: searchctl repair --collection store\n")
+            # Typed as shown, and followed as that says, it mends the collection.
+            shell("repair", "--collection", "store")
+            shell("index", "--collection", "store")
+            assert shell(*promoting).code == 0
+            assert shell("verify", "--collection", "store").code == 0
+            (count,) = rows(shell.folder / "store", "SELECT count(*) FROM chunks")
+            assert count == (3,)
 
 
 def test_damage_in_an_unfinished_promotion_is_embedded_again(library: Any) -> None:
@@ -718,6 +718,8 @@ def test_a_model_that_was_updated_under_its_name_is_told_with_two_ways_on(
     shell.write("a.txt", "a heron\n")
     model = make_folder(seed=11)
     assert shell("index", "a.txt", "--model", model, "--precision", "fp32").code == 0
+    import torch
+
     save_projection(model / "projection.safetensors", torch.nn.Linear(32, 8))
     write_sidecar(model, Sidecar(layers=(0, 1), projection="projection.safetensors"))
     shell.write("a.txt", "a heron, and another\n")

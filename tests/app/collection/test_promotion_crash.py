@@ -11,10 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from searchctl.index.collection import FolderCollection
 
-NARROW, AT_ANY_MOMENT = 8, 2
-"""Runs that end at a chosen step, and runs that are killed whenever it happens."""
+NARROW = ("first", "before second", "second", "finish:marked", "publish:recorded", "swap:decided", "swap:kept",
+          "swap:swapped")  # fmt: skip
+"""Where runs end: after the first or second batch, one step before, and at steps by their name."""
+AT_ANY_MOMENT = 2
+"""Runs that are killed whenever it happens."""
 
 # A process that has everything imported and forks a child per run: starting Python 40 times would take a minute.
 SERVER = """
@@ -29,7 +34,7 @@ from searchctl.index.faiss_store import load_faiss
 load_faiss()
 
 source, work = Path(sys.argv[1]), Path(sys.argv[2])
-at_any_moment = int(sys.argv[3])
+at_any_moment, named = int(sys.argv[3]), sys.argv[4:]
 
 def child(task):
     pid = os.fork()
@@ -71,10 +76,8 @@ print(json.dumps({"whole": summary}), flush=True)
 chance = random.Random(5)
 steps = summary["steps"]
 first, second = [number for number, name in enumerate(steps, 1) if name == "commit:done"][:2]
-narrow = [first, second - 1, second] + [
-    steps.index(name) + 1
-    for name in ("finish:marked", "publish:recorded", "swap:decided", "swap:kept", "swap:swapped")
-]
+counted = {"first": first, "before second": second - 1, "second": second}
+narrow = [counted[name] if name in counted else steps.index(name) + 1 for name in named]
 for point in range(len(narrow) + at_any_moment):
     folder = fresh(f"killed-{point}")
     if point < len(narrow):
@@ -116,7 +119,10 @@ def ranks(shell: Any, folder: Path) -> list[Any]:
     return [(h["path"].rpartition("/")[2], h["chunk"], h["score"]) for a in found["results"] for h in a["hits"]]
 
 
-def test_kill_9_at_many_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -> None:
+def killed_and_rerun(
+    shell: Any, words: Any, work: Path, narrow: tuple[str, ...], at_any_moment: int
+) -> tuple[int, int]:
+    """Return how many points fell between the first and the last batch, and how many after the swap."""
     for number in range(24):
         shell.write(
             f"docs/{number}.txt", "\n\n".join(words(number * 100 + part, 130) for part in range(number % 12 + 1))
@@ -124,10 +130,9 @@ def test_kill_9_at_many_points_and_rerun(shell: Any, words: Any, tmp_path: Path)
     total = shell.index("docs")["chunks_embedded"]
     source = shell.folder / ".searchctl"
     before = ranks(shell, source)
-    work = tmp_path / "runs"
     work.mkdir()
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(source), str(work), str(AT_ANY_MOMENT)],
+        [sys.executable, "-c", SERVER, str(source), str(work), str(at_any_moment), *narrow],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -139,7 +144,7 @@ def test_kill_9_at_many_points_and_rerun(shell: Any, words: Any, tmp_path: Path)
     expected = ranks(shell, work / "whole" / ".searchctl")
     assert expected != before
     cut_short = swapped = 0
-    for point in range(NARROW + AT_ANY_MOMENT):
+    for point in range(len(narrow) + at_any_moment):
         assert json.loads(server.stdout.readline()) == {"point": point}
         folder = work / f"killed-{point}"
         collection = folder / ".searchctl"
@@ -166,6 +171,16 @@ def test_kill_9_at_many_points_and_rerun(shell: Any, words: Any, tmp_path: Path)
         beside = {path.name for path in folder.glob(".search*")} - {".searchctl.swap.lock"}
         assert beside == {".searchctl", ".searchctl.previous"}
     assert server.wait(timeout=30) == 0
+    return cut_short, swapped
+
+
+def test_kill_9_at_two_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -> None:
+    assert killed_and_rerun(shell, words, tmp_path / "runs", ("first", "swap:kept"), 0) == (1, 1)
+
+
+@pytest.mark.slow
+def test_kill_9_at_many_points_and_rerun(shell: Any, words: Any, tmp_path: Path) -> None:
+    cut_short, swapped = killed_and_rerun(shell, words, tmp_path / "runs", NARROW, AT_ANY_MOMENT)
     assert cut_short >= 3, "the points did not fall into the run: nothing was tested"
     assert swapped >= 3, "no point fell into the swap"
 

@@ -89,14 +89,15 @@ def test_damaged_catalogue_ends_with_5(library: Any) -> None:
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "repair"])
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_every_report_parses(library: Any, command: str, form: str) -> None:
-    ended = library(command, "--format", form)
-    assert ended.code == 0
-    if form == "json":
-        assert ended.json["schema"] == 1
-    assert all(line == line.rstrip() for line in ended.out.splitlines())
+def test_every_report_parses(library: Any, subtests: pytest.Subtests) -> None:
+    for command in ["status", "verify", "repair"]:
+        for form in ["table", "json"]:
+            with subtests.test(command=command, form=form):
+                ended = library(command, "--format", form)
+                assert ended.code == 0
+                if form == "json":
+                    assert ended.json["schema"] == 1
+                assert all(line == line.rstrip() for line in ended.out.splitlines())
 
 
 def test_models_list_has_every_entry(shell: Any) -> None:
@@ -116,19 +117,23 @@ def test_models_info(shell: Any) -> None:
     assert "searchctl models pull smollm2-135m" in elsewhere.err
 
 
-@pytest.mark.parametrize("command", ["info", "path", "pull"])
-def test_unknown_model_is_named_with_what_was_meant(shell: Any, command: str) -> None:
-    ended = shell("models", command, "smolm2-135m")
-    assert ended.code == 2
-    assert "smollm2-135m" in ended.err
+def test_unknown_model_is_named_with_what_was_meant(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for command in ["info", "path", "pull"]:
+        with subtests.test(command=command):
+            shell = new_shell()
+            ended = shell("models", command, "smolm2-135m")
+            assert ended.code == 2
+            assert "smollm2-135m" in ended.err
 
 
-@pytest.mark.parametrize("command", ["info", "path", "pull"])
-def test_a_folder_that_is_not_there_is_no_model_to_pull(shell: Any, command: str) -> None:
-    ended = shell("models", command, "./typo")
-    assert (ended.code, ended.out) == (2, ""), ended.err
-    assert "./typo: no model of that name and no such folder" in ended.err
-    assert "models pull ./typo" not in ended.err
+def test_a_folder_that_is_not_there_is_no_model_to_pull(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for command in ["info", "path", "pull"]:
+        with subtests.test(command=command):
+            shell = new_shell()
+            ended = shell("models", command, "./typo")
+            assert (ended.code, ended.out) == (2, ""), ended.err
+            assert "./typo: no model of that name and no such folder" in ended.err
+            assert "models pull ./typo" not in ended.err
 
 
 def test_path_of_a_model_that_is_not_here(shell: Any) -> None:

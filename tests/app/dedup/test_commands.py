@@ -186,9 +186,8 @@ def test_nothing_said_twice_is_said(library: Any) -> None:
     assert "no document of 5 is said twice" in ended.out
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_mistakes_are_explained(twice: Any, subtests: pytest.Subtests) -> None:
+    for args, message in [
         (("--threshold", "1.5"), "--threshold is 1.5: expected a cosine above 0 and up to 1"),
         (("--threshold", "nan"), "--threshold is nan"),
         (("--near-threshold", "0.3"), "--near-threshold is 0.3: expected a share of common words from 0.5 to 1"),
@@ -197,12 +196,11 @@ def test_nothing_said_twice_is_said(library: Any) -> None:
         (("--keep", "best"), "'best' is not one of"),
         (("aply", "plan.json"), "No such command 'aply'"),
         (("--html", "/dev/full"), "/dev/full: No space left on device"),
-    ],
-)
-def test_mistakes_are_explained(twice: Any, args: tuple[str, ...], message: str) -> None:
-    ended = twice("dedup", *args)
-    assert 2 == ended.code
-    assert message in " ".join(ended.err.split())
+    ]:
+        with subtests.test(args=args, message=message):
+            ended = twice("dedup", *args)
+            assert 2 == ended.code
+            assert message in " ".join(ended.err.split())
 
 
 def test_two_encoders_cannot_be_compared(twice: Any) -> None:
@@ -337,17 +335,15 @@ def test_no_score_is_below_its_threshold(shell: Any) -> None:
     assert ("near", 0.7) == (group["dropped"][0]["tier"], group["dropped"][0]["score"])
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_no_option_is_ignored(twice: Any, subtests: pytest.Subtests) -> None:
+    for args, message in [
         (("--curve", "-f", "csv"), "--curve is for the table"),
         (("-k", "3", "-f", "json"), "--limit is for the table"),
         (("-k", "3", "--curve"), "--curve shows none"),
         (("--device", "gpu"), "--device is 'gpu'"),
         (("--path", "nowhere/"), "holds no chunk that passes the filters"),
-    ],
-)
-def test_no_option_is_ignored(twice: Any, args: tuple[str, ...], message: str) -> None:
-    ended = twice("dedup", *args)
-    assert 2 == ended.code
-    assert message in " ".join(ended.err.split())
+    ]:
+        with subtests.test(args=args, message=message):
+            ended = twice("dedup", *args)
+            assert 2 == ended.code
+            assert message in " ".join(ended.err.split())

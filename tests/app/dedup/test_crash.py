@@ -32,7 +32,7 @@ import semantic_text_splitter, sqlite_utils, sqlite_utils.migrations, searchctl.
 from searchctl.index.faiss_store import load_faiss
 load_faiss()
 
-work, only = Path(sys.argv[1]), sys.argv[2]
+work, only = Path(sys.argv[1]), tuple(sys.argv[2:])
 root, collection = work / "root", work / "root" / ".searchctl"
 out = work / "answer.json"
 TABLES = ("documents", "chunks", "vectors", "skipped")
@@ -189,10 +189,10 @@ def make(work: Path) -> None:
     (work / "root" / ".searchctlignore").chmod(0o640)
 
 
-def run_server(work: Path, goes: dict[str, str], only: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what the server said of a whole run, and of each point it was killed at."""
+def run_server(work: Path, goes: dict[str, str], *only: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the server said of a whole run, and of each point it was killed at: steps that begin with `only`."""
     (work / "plan.json").write_text(json.dumps(goes), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-c", SERVER, str(work), only], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", SERVER, str(work), *only], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     whole, *points = [json.loads(line) for line in done.stdout.splitlines()]
@@ -213,6 +213,15 @@ def check(whole: dict[str, Any], points: list[dict[str, Any]]) -> None:
         counters = point["state"]["counters"]
 
 
+def test_kill_9_at_two_steps_of_moving_files(tmp_path: Path) -> None:
+    make(tmp_path)
+    whole, points = run_server(tmp_path, NAMES, "rows:dropped", "undo:begun")
+    check(whole, points)
+    told = [(point["kind"], point["step"]) for point in points]
+    assert told == [("undo", "rows:dropped"), ("again", "rows:dropped"), ("undo", "undo:begun")]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1500)  # a hundred runs, which on a machine that is busy with other things take minutes
 def test_kill_9_at_every_step_of_moving_files(tmp_path: Path) -> None:
     make(tmp_path)
@@ -228,6 +237,7 @@ def test_kill_9_at_every_step_of_moving_files(tmp_path: Path) -> None:
     assert len(points) == 2 * len(whole["applied"]) - published + len(whole["undone"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not os.access("/dev/shm", os.W_OK) or Path("/dev/shm").stat().st_dev == Path("/tmp").stat().st_dev,
     reason="needs a second file system",

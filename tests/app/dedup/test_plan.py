@@ -58,9 +58,8 @@ def without(key: str) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize(
-    ("document", "said"),
-    [
+def test_what_is_wrong_is_named(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for document, said in [
         ([], r"the plan is \[\]: expected an object"),
         (changed(schema=2), "schema is 2: expected 1"),
         (changed(schema=True), "schema is true: expected 1"),
@@ -92,29 +91,28 @@ def without(key: str) -> dict[str, Any]:
         (first(kept={"path": "/home/me/notes/old.md", "content_hash": B}), r"goes itself in actions\[0\]"),
         (changed(against="/other/.searchctl"), r"\.kept\.path is 'notes/new\.md': expected an absolute path"),
         (changed(actions=changed()["actions"] * 2), r"actions\[2\]\.path is 'notes/old\.md', as in actions\[0\]"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_named(tmp_path: Path, document: Any, said: str) -> None:
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-    with pytest.raises(AppError, match=said) as raised:
-        read_plan(path)
-    assert str(path) in str(raised.value)
+    ]:  # fmt: skip
+        with subtests.test(document=document, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            path = tmp_path / "plan.json"
+            path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+            with pytest.raises(AppError, match=said) as raised:
+                read_plan(path)
+            assert str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
+def test_what_is_no_json_is_named(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for content, said in [
         (b'{"schema": 1', "no valid JSON"),
         (b"\xff\xfe", "not UTF-8"),
         (b'{"schema": 1, "schema": 1}', "the key 'schema' twice"),
         (b'"\\ud800"', "half a surrogate pair"),
-    ],
-)
-def test_what_is_no_json_is_named(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "plan.json").write_bytes(content)
-    with pytest.raises(AppError, match=said):
-        read_plan(tmp_path / "plan.json")
+    ]:
+        with subtests.test(content=content, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            (tmp_path / "plan.json").write_bytes(content)
+            with pytest.raises(AppError, match=said):
+                read_plan(tmp_path / "plan.json")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -309,23 +309,21 @@ def test_malformed_data_are_named_by_file_and_line_before_anything_is_encoded(da
     assert {} == results(data)
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
+def test_mistake_is_said_with_what_was_meant(data: Any, subtests: pytest.Subtests) -> None:
+    for args, said in [
         (("alik", *ARGS), "alike"),
         (("--model", "hashing"), "--local"),
         (("alike", *ARGS, "--baseline", "bm52"), "bm25"),
         (("alike", *ARGS, "--baseline", "hybird"), "Did you mean hybrid? Expected model, uni"),
         (("--suite", "paper51"), "paper15"),
         ((*ARGS, "--suite", "local", "--model", ""), "models list"),
-    ],
-)
-def test_mistake_is_said_with_what_was_meant(args: tuple[str, ...], said: str, data: Any) -> None:
-    ended = data("eval", "run", *args)
-    assert (2, "") == (ended.code, ended.out)
-    assert said in ended.err
-    assert "bug" not in ended.err
-    assert {} == results(data)
+    ]:
+        with subtests.test(args=args, said=said):
+            ended = data("eval", "run", *args)
+            assert (2, "") == (ended.code, ended.out)
+            assert said in ended.err
+            assert "bug" not in ended.err
+            assert {} == results(data)
 
 
 def test_damaged_result_is_named_and_removing_it_mends(data: Any) -> None:
@@ -508,20 +506,23 @@ def test_the_bars_of_a_task_taken_up_again_say_the_time_that_the_rest_takes() ->
     assert re.search(r"all .*0% 1 of 2", shown), shown
 
 
-@pytest.mark.parametrize(
-    ("tokens_done", "elapsed_s", "words"),
-    [
+def test_time_left_of_a_task_is_said_once_it_is_known(subtests: pytest.Subtests) -> None:
+    for tokens_done, elapsed_s, words in [
         (0, 30.0, ""),
         (400, 1.0, "400 tokens/s"),
         (400, 4.0, "100 tokens/s, 6.0 s left"),
         (1000, 4.0, "250 tokens/s, 0.0 s left"),
-    ],
-)
-def test_time_left_of_a_task_is_said_once_it_is_known(tokens_done: int, elapsed_s: float, words: str) -> None:
-    pulse = Pulse(
-        share=0.5, share_known=0.5, texts_total=9, tokens_done=tokens_done, tokens_total=1000, elapsed_s=elapsed_s
-    )
-    assert words == _speed(pulse)
+    ]:
+        with subtests.test(tokens_done=tokens_done, elapsed_s=elapsed_s, words=words):
+            pulse = Pulse(
+                share=0.5,
+                share_known=0.5,
+                texts_total=9,
+                tokens_done=tokens_done,
+                tokens_total=1000,
+                elapsed_s=elapsed_s,
+            )
+            assert words == _speed(pulse)
 
 
 def test_time_left_is_not_guessed_where_a_size_is_unknown() -> None:

@@ -265,20 +265,18 @@ def test_a_rebuilt_collection_keeps_its_test_set_and_is_not_disturbed_by_it(page
     assert mine(pages)["queries"]["total"] == 12
 
 
-@pytest.mark.parametrize(
-    ("args", "message", "hint"),
-    [
+def test_mistakes_are_explained(pages: Any, subtests: pytest.Subtests) -> None:
+    for args, message, hint in [
         (("eval", "own"), "has no test set yet", "searchctl eval init"),
         (("eval", "own", "--data", "nowhere"), "manifest.json: is missing", "searchctl eval init"),
         (("eval", "init", "--output", "pages"), "is there and is no test set", None),
-    ],
-)
-def test_mistakes_are_explained(pages: Any, args: tuple[str, ...], message: str, hint: str | None) -> None:
-    ended = pages(*args)
-    assert ended.code == 2
-    assert message in ended.err
-    assert hint is None or hint in ended.err
-    assert ended.out == ""
+    ]:
+        with subtests.test(args=args, message=message, hint=hint):
+            ended = pages(*args)
+            assert ended.code == 2
+            assert message in ended.err
+            assert hint is None or hint in ended.err
+            assert ended.out == ""
 
 
 def test_a_test_set_is_not_replaced_unasked(pages: Any) -> None:
@@ -376,15 +374,17 @@ def test_mine_says_its_speed_while_it_encodes(pages: Any, monkeypatch: pytest.Mo
         assert any(re.fullmatch(rf"{what}, [\d,]+ tokens/s, [\d.]+ s left", words) for words in said), said
 
 
-@pytest.mark.parametrize("command", ["init", "own"])
-def test_help_is_light(command: str) -> None:
-    code = (
-        "import sys; from searchctl.app.cli import run; run(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'faiss', 'mteb', 'numpy', 'tokenizers', 'sqlite_utils', 'peft', 'blake3'};"
-        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "eval", command, "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--collection" in done.stdout
+def test_help_is_light(subtests: pytest.Subtests) -> None:
+    for command in ["init", "own"]:
+        with subtests.test(command=command):
+            code = (
+                "import sys; from searchctl.app.cli import run; run(sys.argv[1:]);"
+                "heavy = {'torch', 'transformers', 'faiss', 'mteb', 'numpy', 'tokenizers', 'sqlite_utils', 'peft',"
+                " 'blake3'};"
+                "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code, "eval", command, "--help"], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "--collection" in done.stdout

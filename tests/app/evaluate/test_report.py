@@ -368,15 +368,17 @@ def test_the_paper_is_a_reference_only_for_other_models(measured: Any) -> None:
     assert "Published scores of the same tasks" not in ended.out
 
 
-@pytest.mark.parametrize("make", [False, True])
-def test_no_results_name_the_command_that_makes_them(shell: Any, make: bool) -> None:
-    if make:
-        (shell.folder / "empty").mkdir()
-    ended = shell("eval", "report", "--results", "empty", "--format", "json")
-    assert 2 == ended.code
-    assert "" == ended.out
-    assert '"hint": "searchctl eval run"' in ended.err
-    assert ("no result in it" if make else "no such folder") in ended.err
+def test_no_results_name_the_command_that_makes_them(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for make in [False, True]:
+        with subtests.test(make=make):
+            shell = new_shell()
+            if make:
+                (shell.folder / "empty").mkdir()
+            ended = shell("eval", "report", "--results", "empty", "--format", "json")
+            assert 2 == ended.code
+            assert "" == ended.out
+            assert '"hint": "searchctl eval run"' in ended.err
+            assert ("no result in it" if make else "no such folder") in ended.err
 
 
 def test_mistakes_are_explained(measured: Any) -> None:

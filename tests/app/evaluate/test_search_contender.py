@@ -245,28 +245,32 @@ def test_only_retrieval_without_candidates_and_without_document_instructions(tmp
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", list(SearchMode))
 def test_no_instructions_is_refused_where_the_index_would_give_one(
-    mode: SearchMode, make_folder: Callable[..., Path], tmp_path: Path
+    make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
     """`index` embeds documents as the model says: a result that claims none would be another's."""
-    folder = make_folder()
-    contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
-    with contender.open(task(document=""), tmp_path / "plain"):
-        pass  # the model has none itself
-    write_sidecar(folder, Sidecar(prompt=PromptFormat(document_instruction="Passage")))
-    contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
-    with contender.open(task(), tmp_path / "own"):
-        pass
-    if mode is SearchMode.LEXICAL:
-        with contender.open(task(document=""), tmp_path / "words"):
-            pass
-        return
-    with (
-        pytest.raises(EvaluationError, match=r"task fish gives documents no instruction: .*'Passage'.*--no-instr"),
-        contender.open(task(document=""), tmp_path / "none"),
-    ):
-        pass
+    for mode in list(SearchMode):
+        with subtests.test(mode=mode):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = make_folder()
+            contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
+            with contender.open(task(document=""), tmp_path / "plain"):
+                pass  # the model has none itself
+            write_sidecar(folder, Sidecar(prompt=PromptFormat(document_instruction="Passage")))
+            contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
+            with contender.open(task(), tmp_path / "own"):
+                pass
+            if mode is SearchMode.LEXICAL:
+                with contender.open(task(document=""), tmp_path / "words"):
+                    pass
+                continue
+            with (
+                pytest.raises(
+                    EvaluationError, match=r"task fish gives documents no instruction: .*'Passage'.*--no-instr"
+                ),
+                contender.open(task(document=""), tmp_path / "none"),
+            ):
+                pass
 
 
 def test_tasks_of_an_aggregated_one_have_collections_of_their_own(tmp_path: Path) -> None:

@@ -70,24 +70,26 @@ def test_no_text_gives_an_empty_array_of_the_right_width(shell: Any) -> None:
     assert load(ended.raw).shape == (0, 64)
 
 
-@pytest.mark.parametrize("bad", ["", "   ", "\t"])
-def test_empty_line_names_file_and_line(shell: Any, bad: str) -> None:
-    shell.write("texts.txt", f"one\n{bad}\nthree\n")
-    ended = shell("embed", "texts.txt", "--model", "hashing", "-o", "out.npy")
-    assert ended.code == 2
-    assert "texts.txt:2" in ended.err
-    assert sorted(path.name for path in shell.folder.iterdir()) == ["texts.txt"]
+def test_empty_line_names_file_and_line(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for bad in ["", "   ", "\t"]:
+        with subtests.test(bad=bad):
+            shell = new_shell()
+            shell.write("texts.txt", f"one\n{bad}\nthree\n")
+            ended = shell("embed", "texts.txt", "--model", "hashing", "-o", "out.npy")
+            assert ended.code == 2
+            assert "texts.txt:2" in ended.err
+            assert sorted(path.name for path in shell.folder.iterdir()) == ["texts.txt"]
 
 
-@pytest.mark.parametrize(
-    ("line", "said"), [("{", "no valid JSON"), ('{"other": 1}', "'other'"), ('{"text": 5}', "no text")]
-)
-def test_bad_json_line_names_file_and_line(shell: Any, line: str, said: str) -> None:
-    shell.write("rows.jsonl", '{"text": "fine"}\n' + line + "\n")
-    ended = shell("embed", "rows.jsonl", "--model", "hashing", "-f", "jsonl")
-    assert ended.code == 2
-    assert "rows.jsonl:2" in ended.err
-    assert said in ended.err
+def test_bad_json_line_names_file_and_line(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for line, said in [("{", "no valid JSON"), ('{"other": 1}', "'other'"), ('{"text": 5}', "no text")]:
+        with subtests.test(line=line, said=said):
+            shell = new_shell()
+            shell.write("rows.jsonl", '{"text": "fine"}\n' + line + "\n")
+            ended = shell("embed", "rows.jsonl", "--model", "hashing", "-f", "jsonl")
+            assert ended.code == 2
+            assert "rows.jsonl:2" in ended.err
+            assert said in ended.err
 
 
 def test_undecodable_line_names_file_and_line(shell: Any) -> None:
@@ -106,11 +108,13 @@ def test_truncated_texts_are_counted(shell: Any) -> None:
     assert "2 of 3 texts were longer than 4 tokens" in ended.err
 
 
-@pytest.mark.parametrize("args", [("-o", "out.txt"), ("-o", "out.npy", "-f", "jsonl"), ("missing.txt",)])
-def test_usage_errors(shell: Any, args: tuple[str, ...]) -> None:
-    ended = shell("embed", *args, "--model", "hashing", stdin="x\n")
-    assert ended.code == 2
-    assert "expected" in ended.err
+def test_usage_errors(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for args in [("-o", "out.txt"), ("-o", "out.npy", "-f", "jsonl"), ("missing.txt",)]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            ended = shell("embed", *args, "--model", "hashing", stdin="x\n")
+            assert ended.code == 2
+            assert "expected" in ended.err
 
 
 def test_failed_run_leaves_the_old_file(shell: Any) -> None:
@@ -142,40 +146,41 @@ def test_npy_to_a_terminal_is_refused(shell: Any) -> None:
     assert "--output vectors.npy" in err
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
+def test_json_that_no_encoder_can_take_names_file_and_line(new_shell: Any, subtests: pytest.Subtests) -> None:
+    """A lone surrogate, 100,000 brackets and a number of 5,000 digits ended in "This is a bug in searchctl"."""
+    for line, said in [
         ('{"text": "\\ud800x"}', "U+D800"),
         ('{"text": "x", "id": "\\ud800"}', "U+D800"),
         ("[" * 100_000, "nested too deeply"),
         ('{"text": "x", "id": ' + "9" * 5000 + "}", "cannot be read"),
-    ],
-)
-def test_json_that_no_encoder_can_take_names_file_and_line(shell: Any, line: str, said: str) -> None:
-    """A lone surrogate, 100,000 brackets and a number of 5,000 digits ended in "This is a bug in searchctl"."""
-    shell.write("rows.jsonl", '{"text": "fine"}\n' + line + "\n")
-    ended = shell("embed", "rows.jsonl", "--model", "hashing", "-f", "jsonl")
-    assert ended.code == 2
-    assert "rows.jsonl:2" in ended.err
-    assert said in ended.err
-    assert "bug" not in ended.err
+    ]:
+        with subtests.test(line=line, said=said):
+            shell = new_shell()
+            shell.write("rows.jsonl", '{"text": "fine"}\n' + line + "\n")
+            ended = shell("embed", "rows.jsonl", "--model", "hashing", "-f", "jsonl")
+            assert ended.code == 2
+            assert "rows.jsonl:2" in ended.err
+            assert said in ended.err
+            assert "bug" not in ended.err
 
 
-@pytest.mark.parametrize("form", ["npy", "jsonl"])
-def test_a_pipe_is_written_to_and_stays(shell: Any, form: str) -> None:
-    fifo = shell.folder / f"out.{form}"
-    os.mkfifo(fifo)
-    received: list[bytes] = []
-    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
-    reader.start()
-    assert shell("embed", "-o", fifo, "--model", "hashing", stdin="\n".join(TEXTS)).code == 0
-    reader.join(timeout=10)
-    assert fifo.is_fifo()
-    assert received
-    if form == "npy":
-        assert np.array_equal(load(received[0]), expected(TEXTS))
-    else:
-        assert len(received[0].splitlines()) == len(TEXTS)
+def test_a_pipe_is_written_to_and_stays(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for form in ["npy", "jsonl"]:
+        with subtests.test(form=form):
+            shell = new_shell()
+            fifo = shell.folder / f"out.{form}"
+            os.mkfifo(fifo)
+            received: list[bytes] = []
+            reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+            reader.start()
+            assert shell("embed", "-o", fifo, "--model", "hashing", stdin="\n".join(TEXTS)).code == 0
+            reader.join(timeout=10)
+            assert fifo.is_fifo()
+            assert received
+            if form == "npy":
+                assert np.array_equal(load(received[0]), expected(TEXTS))
+            else:
+                assert len(received[0].splitlines()) == len(TEXTS)
 
 
 def test_a_device_is_written_to_and_stays(shell: Any) -> None:
@@ -215,13 +220,15 @@ def test_out_as_stdout_appends_where_the_shell_appends(shell: Any) -> None:
     assert [line[:5] for line in file.read_text().splitlines()] == ["kept", '{"row']
 
 
-@pytest.mark.parametrize("out", ["folder", "folder.npy", ""])
-def test_a_folder_as_output_is_refused(shell: Any, out: str) -> None:
-    if out:
-        (shell.folder / out).mkdir()
-    ended = shell("embed", "-o", out, "-f", "npy", "--model", "hashing", stdin="one\n")
-    assert ended.code == 2
-    assert "a folder: expected a file" in ended.err
+def test_a_folder_as_output_is_refused(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for out in ["folder", "folder.npy", ""]:
+        with subtests.test(out=out):
+            shell = new_shell()
+            if out:
+                (shell.folder / out).mkdir()
+            ended = shell("embed", "-o", out, "-f", "npy", "--model", "hashing", stdin="one\n")
+            assert ended.code == 2
+            assert "a folder: expected a file" in ended.err
 
 
 def test_output_in_a_missing_folder_is_named_as_it_was_typed(shell: Any) -> None:
@@ -246,18 +253,22 @@ def test_sigterm_leaves_no_temporary_file(shell: Any) -> None:
         stream.close()
 
 
-@pytest.mark.parametrize("args", [("--model", ""), ("--model", " ")])
-def test_empty_model_is_refused(shell: Any, args: tuple[str, ...]) -> None:
-    ended = shell("embed", *args, stdin="one\n")
-    assert ended.code == 2
-    assert "searchctl models list" in ended.err
+def test_empty_model_is_refused(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for args in [("--model", ""), ("--model", " ")]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            ended = shell("embed", *args, stdin="one\n")
+            assert ended.code == 2
+            assert "searchctl models list" in ended.err
 
 
-@pytest.mark.parametrize("command", ["info", "pull", "path"])
-def test_empty_model_name_is_refused(shell: Any, command: str) -> None:
-    ended = shell("models", command, "")
-    assert ended.code == 2
-    assert "the model is ''" in ended.err
+def test_empty_model_name_is_refused(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for command in ["info", "pull", "path"]:
+        with subtests.test(command=command):
+            shell = new_shell()
+            ended = shell("models", command, "")
+            assert ended.code == 2
+            assert "the model is ''" in ended.err
 
 
 def test_vectors_do_not_take_the_place_of_the_texts(shell: Any) -> None:

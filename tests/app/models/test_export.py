@@ -158,9 +158,8 @@ def test_quiet_leaves_the_folder_alone_on_the_streams(shell, model: Path) -> Non
     assert (0, f"{shell.folder / 'out'}\n", "") == (ended.code, ended.out, ended.err)
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
+def test_mistakes_end_with_2_and_write_nothing(shell, model: Path, subtests: pytest.Subtests) -> None:
+    for args, said in [
         (("hashing", "-o", "out", *MERGED), "hashing is part of searchctl and has no weights"),
         (("nothing", "-o", "out", *MERGED), "no model is called 'nothing'"),
         (("", "-o", "out", *MERGED), "the model is ''"),
@@ -171,15 +170,14 @@ def test_quiet_leaves_the_folder_alone_on_the_streams(shell, model: Path) -> Non
         (("tiny", "-o", "out", "--max-tokens", "300", *FORM), "tiny was made for at most 256"),
         (("tiny", "-o", "out"), "Missing option '--format'"),
         (("tiny", *MERGED), "Missing option '--output'"),
-    ],
-)
-def test_mistakes_end_with_2_and_write_nothing(shell, model: Path, args: tuple[str, ...], said: str) -> None:
-    before = sorted(shell.folder.rglob("*"))
-    ended = shell("models", "export", *args)
-    assert 2 == ended.code
-    assert said in " ".join(ended.err.replace("│", " ").split())
-    assert "" == ended.out
-    assert before == sorted(shell.folder.rglob("*"))
+    ]:
+        with subtests.test(args=args, said=said):
+            before = sorted(shell.folder.rglob("*"))
+            ended = shell("models", "export", *args)
+            assert 2 == ended.code
+            assert said in " ".join(ended.err.replace("│", " ").split())
+            assert "" == ended.out
+            assert before == sorted(shell.folder.rglob("*"))
 
 
 def test_a_template_that_sentence_transformers_cannot_have_names_what_works(shell, model: Path) -> None:

@@ -36,17 +36,18 @@ def test_data_is_read_back_whole_whatever_is_in_it() -> None:
     assert "<!--" not in block
 
 
-@pytest.mark.parametrize("room", [0, 90, 1_000, 10_000, 10**9])
-def test_limit_is_the_largest_that_fits(room: int) -> None:
-    texts = ["line\n" * 700, '<"' * 300, "\N{SNOWMAN}" * 500, ""]
+def test_limit_is_the_largest_that_fits(subtests: pytest.Subtests) -> None:
+    for room in [0, 90, 1_000, 10_000, 10**9]:
+        with subtests.test(room=room):
+            texts = ["line\n" * 700, '<"' * 300, "\N{SNOWMAN}" * 500, ""]
 
-    def taken(limit: int) -> int:
-        return len(data_block([text[:limit] for text in texts]).encode()) - len(data_block([]).encode()) - 1
+            def taken(limit: int) -> int:
+                return len(data_block([text[:limit] for text in texts]).encode()) - len(data_block([]).encode()) - 1
 
-    fitting = [limit for limit in LENGTHS if taken(limit) <= room]
-    limit = text_limit(texts, room)
+            fitting = [limit for limit in LENGTHS if taken(limit) <= room]
+            limit = text_limit(texts, room)
 
-    assert (max(fitting) if fitting else 0) == limit
+            assert (max(fitting) if fitting else 0) == limit
 
 
 def test_cut_text_tells_its_whole_length() -> None:
@@ -54,13 +55,16 @@ def test_cut_text_tells_its_whole_length() -> None:
     assert ("abcde", 0) == shown_text("abcde", 5)
 
 
-@pytest.mark.parametrize("path", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
-def test_assets_are_small_and_cannot_end_their_element(path: Path) -> None:
-    text = asset(path.name)
+def test_assets_are_small_and_cannot_end_their_element(subtests: pytest.Subtests) -> None:
+    for path in sorted(SCRIPTS.iterdir()):
+        with subtests.test(path=path):
+            text = asset(path.name)
 
-    assert len(text.splitlines()) <= 300
-    assert not re.search(r"</(script|style)|<!--", text, flags=re.IGNORECASE)
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(|innerHTML|insertAdjacentHTML|eval\(", text)
+            assert len(text.splitlines()) <= 300
+            assert not re.search(r"</(script|style)|<!--", text, flags=re.IGNORECASE)
+            assert not re.search(
+                r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(|innerHTML|insertAdjacentHTML|eval\(", text
+            )
 
 
 def hostile(report: dict[str, Any]) -> dict[str, Any]:
@@ -78,53 +82,55 @@ def hostile(report: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-@pytest.mark.parametrize("kind", ["dedup", "leaks", "cluster"])
-def test_nothing_in_a_report_is_more_than_text(kind: str, made_up: Any) -> None:
-    if kind == "cluster":
-        report, module = made_up.cluster_report(items=40, clusters=3), cluster_page
-    else:
-        report, module = (
-            made_up.dedup_report(groups=5, items=50, against=HOSTILE if kind == "leaks" else None),
-            dedup_page,
-        )
-    plain = module.page(report | {"against": "x"} if kind == "leaks" else report, command="searchctl x")
-    page = module.page(hostile(report), command=f"searchctl {HOSTILE}")
+def test_nothing_in_a_report_is_more_than_text(made_up: Any, subtests: pytest.Subtests) -> None:
+    for kind in ["dedup", "leaks", "cluster"]:
+        with subtests.test(kind=kind):
+            if kind == "cluster":
+                report, module = made_up.cluster_report(items=40, clusters=3), cluster_page
+            else:
+                report, module = (
+                    made_up.dedup_report(groups=5, items=50, against=HOSTILE if kind == "leaks" else None),
+                    dedup_page,
+                )
+            plain = module.page(report | {"against": "x"} if kind == "leaks" else report, command="searchctl x")
+            page = module.page(hostile(report), command=f"searchctl {HOSTILE}")
 
-    page.encode()  # half a surrogate pair could not be written
-    assert plain.count("<script") == page.count("<script")
-    assert plain.count("<img") == page.count("<img") == 0
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", page)
-    assert "window.taken" in json.dumps(carried(page))
+            page.encode()  # half a surrogate pair could not be written
+            assert plain.count("<script") == page.count("<script")
+            assert plain.count("<img") == page.count("<img") == 0
+            assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", page)
+            assert "window.taken" in json.dumps(carried(page))
 
 
-@pytest.mark.parametrize("module", [dedup_page, cluster_page])
-def test_long_texts_are_cut_and_the_page_says_so(module: Any, made_up: Any) -> None:
-    long = "many words of one long text < " * 1_000
-    if module is dedup_page:
-        report = made_up.dedup_report(groups=300, items=1_000)
-        changed = [item for group in report["groups"] for item in (group["kept"], *group["dropped"])]
-    else:
-        report = made_up.cluster_report(items=1_500, clusters=4)
-        changed = report["assignments"]
-    for item in changed:
-        item["text"] = long
-    assert len(long) * len(changed) > MOST_BYTES
+def test_long_texts_are_cut_and_the_page_says_so(made_up: Any, subtests: pytest.Subtests) -> None:
+    for module in [dedup_page, cluster_page]:
+        with subtests.test(module=module):
+            long = "many words of one long text < " * 1_000
+            if module is dedup_page:
+                report = made_up.dedup_report(groups=300, items=1_000)
+                changed = [item for group in report["groups"] for item in (group["kept"], *group["dropped"])]
+            else:
+                report = made_up.cluster_report(items=1_500, clusters=4)
+                changed = report["assignments"]
+            for item in changed:
+                item["text"] = long
+            assert len(long) * len(changed) > MOST_BYTES
 
-    page = module.page(report, command="searchctl x")
-    said = re.search(r'id="cut" data-limit="(\d+)" data-cut="(\d+)"', page)
+            page = module.page(report, command="searchctl x")
+            said = re.search(r'id="cut" data-limit="(\d+)" data-cut="(\d+)"', page)
 
-    assert len(page.encode()) < 15_000_000
-    assert said is not None
-    limit, cut = map(int, said.groups())
-    assert 0 < limit < len(long)
-    assert len(changed) == cut
-    data = carried(page)
-    if module is dedup_page:
-        kept = data["groups"][0]["kept"]
-        assert (long[:limit], len(long)) == (kept["text"], kept["cut"])
-    else:
-        assert {long[:limit]} == set(data["points"]["text"])
-        assert {len(long)} == set(data["points"]["cut"])
+            assert len(page.encode()) < 15_000_000
+            assert said is not None
+            limit, cut = map(int, said.groups())
+            assert 0 < limit < len(long)
+            assert len(changed) == cut
+            data = carried(page)
+            if module is dedup_page:
+                kept = data["groups"][0]["kept"]
+                assert (long[:limit], len(long)) == (kept["text"], kept["cut"])
+            else:
+                assert {long[:limit]} == set(data["points"]["text"])
+                assert {len(long)} == set(data["points"]["cut"])
 
 
 def test_short_texts_are_whole_and_no_cut_is_told(made_up: Any) -> None:

@@ -1,4 +1,7 @@
-"""The report pages in a real browser without a network: their numbers are the report's, and all of them works."""
+"""The report pages in a real browser without a network: their numbers are the report's, and all of them works.
+
+One test belongs to the default run; the others are slow.
+"""
 
 from __future__ import annotations
 
@@ -191,6 +194,7 @@ def test_dedup_numbers_are_the_reports(browser: Browser, dedup: dict[str, Any]) 
     assert pairs == [float(v) for v in browser.all("#accepted data[data-name='cosine']", "each.value")]
 
 
+@pytest.mark.slow
 def test_groups_sort_filter_and_grow(browser: Browser, dedup: dict[str, Any]) -> None:
     browser.open(dedup_page.page(dedup, command="searchctl dedup"))
     groups = dedup["groups"]
@@ -220,6 +224,7 @@ def test_groups_sort_filter_and_grow(browser: Browser, dedup: dict[str, Any]) ->
     assert [str(group["id"]) for group in by_lowest][:50] == browser.order("group")
 
 
+@pytest.mark.slow
 def test_group_opens_to_its_texts_and_their_difference(browser: Browser, dedup: dict[str, Any]) -> None:
     browser.open(dedup_page.page(dedup, command="searchctl dedup"))
     group = dedup["groups"][1]
@@ -262,6 +267,7 @@ def test_group_opens_to_its_texts_and_their_difference(browser: Browser, dedup: 
     assert [] == browser.all("img")
 
 
+@pytest.mark.slow
 def test_diff_of_long_texts_is_true(browser: Browser, dedup: dict[str, Any], words: Callable[[int, int], str]) -> None:
     """Texts too long for a table of all words by all words are split at words that both have once."""
     left = [f"left{n}" if n % 50 == 0 else f"w{n}" for n in range(2600)]
@@ -280,6 +286,7 @@ def test_diff_of_long_texts_is_true(browser: Browser, dedup: dict[str, Any], wor
     assert [[word for word in side if word not in shared] for side in (left, right)] == marked
 
 
+@pytest.mark.slow
 def test_curve_is_pointed_at_with_keys_and_pointer(browser: Browser, dedup: dict[str, Any]) -> None:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
@@ -300,6 +307,7 @@ def test_curve_is_pointed_at_with_keys_and_pointer(browser: Browser, dedup: dict
     assert [str(len(dedup["curve"]) - 1)] * 3 == browser.all(".charts:not(.two) figure", "each.dataset.point")
 
 
+@pytest.mark.slow
 def test_leaks_are_called_leaks(browser: Browser, made_up: Any) -> None:
     report = made_up.dedup_report(groups=8, items=200, against="train")
     browser.open(dedup_page.page(report, command="searchctl dedup"))
@@ -315,6 +323,7 @@ def test_leaks_are_called_leaks(browser: Browser, made_up: Any) -> None:
 
 
 @pytest.mark.parametrize("empty", ["dedup", "cluster"])
+@pytest.mark.slow
 def test_nothing_found_is_a_whole_page_too(browser: Browser, made_up: Any, empty: str) -> None:
     if empty == "dedup":
         report = made_up.dedup_report(groups=1, items=3)
@@ -343,6 +352,7 @@ def test_nothing_found_is_a_whole_page_too(browser: Browser, made_up: Any, empty
 
 
 @pytest.mark.parametrize("kind", ["dedup", "cluster"])
+@pytest.mark.slow
 def test_page_fits_a_phone_and_turns_dark(browser: Browser, dedup: Any, cluster: Any, kind: str) -> None:
     page = dedup_page.page(dedup, command="x") if kind == "dedup" else cluster_page.page(cluster, command="x")
     browser.open(page, size=PHONE, dark=True)
@@ -369,6 +379,7 @@ def test_page_fits_a_phone_and_turns_dark(browser: Browser, dedup: Any, cluster:
         browser.wait(corner, light)
 
 
+@pytest.mark.slow
 def test_cluster_numbers_are_the_reports(browser: Browser, cluster: dict[str, Any]) -> None:
     browser.open(cluster_page.page(cluster, command="searchctl cluster"))
     quality, clusters = cluster["quality"], cluster["clusters"]
@@ -394,6 +405,7 @@ def test_cluster_numbers_are_the_reports(browser: Browser, cluster: dict[str, An
     assert [*cohesions[::-1], None] == browser.rows("cluster", "cohesion")
 
 
+@pytest.mark.slow
 def test_cluster_opens_to_words_examples_and_all_passages(browser: Browser, cluster: dict[str, Any]) -> None:
     browser.open(cluster_page.page(cluster, command="searchctl cluster"))
     largest = cluster["clusters"][0]
@@ -428,6 +440,7 @@ def settled(browser: Browser, differs: dict[str, str], *keys: str) -> dict[str, 
     return state
 
 
+@pytest.mark.slow
 def test_map_pans_and_zooms_by_all_means(browser: Browser, cluster: dict[str, Any]) -> None:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
@@ -477,6 +490,7 @@ def test_map_pans_and_zooms_by_all_means(browser: Browser, cluster: dict[str, An
     assert home["x"] == browser.js(STATE)["x"]
 
 
+@pytest.mark.slow
 def test_map_search_legend_hover_and_pin(browser: Browser, cluster: dict[str, Any]) -> None:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
@@ -530,6 +544,7 @@ def test_map_search_legend_hover_and_pin(browser: Browser, cluster: dict[str, An
     browser.wait("return document.querySelectorAll('#legend [aria-pressed=true]').length === 0")
 
 
+@pytest.mark.slow
 def test_without_coordinates_there_is_no_map_but_all_else(browser: Browser, made_up: Any) -> None:
     report = made_up.cluster_report(items=90, clusters=3, mapped=False)
     browser.open(cluster_page.page(report, command="searchctl cluster"))

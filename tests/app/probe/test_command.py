@@ -186,9 +186,8 @@ def test_with_adapters_the_verdict_names_them_and_how_to_probe_the_base(
     assert given["verdict"]["sentence"].endswith(f"`searchctl probe {flat_folder}` probes it")
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_mistakes_are_told(new_shell: Any, flat_folder: Path, subtests: pytest.Subtests) -> None:
+    for options, words in [
         (["no-such-model"], "no model is called 'no-such-model'"),
         (["hashing"], "hashing has no layers to look into"),
         (["FOLDER", "--text", "missing.txt"], "missing.txt: No such file"),
@@ -198,15 +197,15 @@ def test_with_adapters_the_verdict_names_them_and_how_to_probe_the_base(
         (["FOLDER", "--png", "nowhere/map.png"], "is no folder to write to"),
         (["FOLDER", "--chain", "1"], "chain is 1"),
         (["FOLDER", "--adapter", "nowhere"], "--adapter is nowhere: no such folder"),
-    ],
-)
-def test_mistakes_are_told(options: list[str], words: str, shell: Shell, flat_folder: Path) -> None:
-    shell.write("empty.txt", " \n")
-    shell.write("binary.txt", b"a\xff\xfe")
-    ended = shell("probe", *[str(flat_folder) if word == "FOLDER" else word for word in options])
-    assert 2 == ended.code
-    assert words in ended.err
-    assert "" == ended.out
+    ]:
+        with subtests.test(options=options, words=words):
+            shell = new_shell()
+            shell.write("empty.txt", " \n")
+            shell.write("binary.txt", b"a\xff\xfe")
+            ended = shell("probe", *[str(flat_folder) if word == "FOLDER" else word for word in options])
+            assert 2 == ended.code
+            assert words in ended.err
+            assert "" == ended.out
 
 
 def test_pictures_need_the_extra(shell: Shell, flat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

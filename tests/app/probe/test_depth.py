@@ -177,9 +177,8 @@ def test_texts_that_are_cut_are_told(written: Shell, deep_folder: Path) -> None:
 PAIR = '{"a": "x", "b": "y", "score": %s}\n'
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_mistakes_are_told_before_a_model_is_looked_for(written: Shell, subtests: pytest.Subtests) -> None:
+    for options, words in [
         ("--dev pairs.jsonl", "--dev is of the scan of layers: add --depth, or leave --dev out"),
         ("--teacher hashing", "--teacher is of the scan of layers: add --depth"),
         ("--texts texts.txt", "--texts is of the scan of layers: add --depth"),
@@ -203,20 +202,19 @@ PAIR = '{"a": "x", "b": "y", "score": %s}\n'
         ("--depth --dev pairs.jsonl --teacher hashing --texts gone.txt", "gone.txt: no such file"),
         ("--depth --dev pairs.jsonl", "no model is called 'no-such-model'"),
         ("--depth --dev pairs.jsonl --teacher nowhere --texts texts.txt", "'nowhere'"),
-    ],
-)
-def test_mistakes_are_told_before_a_model_is_looked_for(options: str, words: str, written: Shell) -> None:
-    written.write("empty.jsonl", "")
-    written.write("field.jsonl", '{"a": "x", "b": "y"}\n')
-    written.write("nan.jsonl", PAIR % "NaN")
-    written.write("few.jsonl", PAIR % 1 + PAIR % 2)
-    written.write("same.jsonl", 3 * (PAIR % 1))
-    written.write("train.jsonl", '{"query": "x", "positive": "y"}\n')
-    written.write("few.txt", "one\ntwo\none\n")
-    ended = written("probe", "no-such-model", *shlex.split(options))
-    assert 2 == ended.code
-    assert words in ended.err
-    assert "" == ended.out
+    ]:
+        with subtests.test(options=options, words=words):
+            written.write("empty.jsonl", "")
+            written.write("field.jsonl", '{"a": "x", "b": "y"}\n')
+            written.write("nan.jsonl", PAIR % "NaN")
+            written.write("few.jsonl", PAIR % 1 + PAIR % 2)
+            written.write("same.jsonl", 3 * (PAIR % 1))
+            written.write("train.jsonl", '{"query": "x", "positive": "y"}\n')
+            written.write("few.txt", "one\ntwo\none\n")
+            ended = written("probe", "no-such-model", *shlex.split(options))
+            assert 2 == ended.code
+            assert words in ended.err
+            assert "" == ended.out
 
 
 def test_hashing_has_no_layers(written: Shell) -> None:

@@ -32,41 +32,44 @@ def brief(hits: list[dict[str, Any]]) -> list[tuple[str, float]]:
     return [(hit["path"], hit["score"]) for hit in hits]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_right_document_comes_first(library: Any, mode: str) -> None:
-    hit = library.hits("heron waits for fish", "--mode", mode, "-k", "3")[0]
-    assert hit["path"] == "docs/animals/birds.txt"
-    assert hit["rank"] == 1
-    assert hit["freshness"] == "fresh"
-    assert hit["lines"] == [1, 1]
-    text = hit["snippet"]["text"]
-    assert "heron" in [text[start:end].lower() for start, end in hit["snippet"]["matches"]]
+def test_the_right_document_comes_first(library: Any, subtests: pytest.Subtests) -> None:
+    for mode in MODES:
+        with subtests.test(mode=mode):
+            hit = library.hits("heron waits for fish", "--mode", mode, "-k", "3")[0]
+            assert hit["path"] == "docs/animals/birds.txt"
+            assert hit["rank"] == 1
+            assert hit["freshness"] == "fresh"
+            assert hit["lines"] == [1, 1]
+            text = hit["snippet"]["text"]
+            assert "heron" in [text[start:end].lower() for start, end in hit["snippet"]["matches"]]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_pages_concatenated_equal_one_big_page(shelf: Any, mode: str) -> None:
-    whole = shelf.hits("heron fish word7919", "--mode", mode, "-k", "60")
-    pages = [
-        hit
-        for offset in range(0, 60, 7)
-        for hit in shelf.hits("heron fish word7919", "--mode", mode, "-k", "7", "--offset", str(offset))
-    ]
-    assert len(whole) == 60
-    assert pages[:60] == whole
-    assert [hit["rank"] for hit in whole] == list(range(1, 61))
-    assert [hit["score"] for hit in whole] == sorted((hit["score"] for hit in whole), reverse=True)
+def test_pages_concatenated_equal_one_big_page(shelf: Any, subtests: pytest.Subtests) -> None:
+    for mode in MODES:
+        with subtests.test(mode=mode):
+            whole = shelf.hits("heron fish word7919", "--mode", mode, "-k", "60")
+            pages = [
+                hit
+                for offset in range(0, 60, 7)
+                for hit in shelf.hits("heron fish word7919", "--mode", mode, "-k", "7", "--offset", str(offset))
+            ]
+            assert len(whole) == 60
+            assert pages[:60] == whole
+            assert [hit["rank"] for hit in whole] == list(range(1, 61))
+            assert [hit["score"] for hit in whole] == sorted((hit["score"] for hit in whole), reverse=True)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_filters_come_before_top_k(shelf: Any, mode: str) -> None:
+def test_filters_come_before_top_k(shelf: Any, subtests: pytest.Subtests) -> None:
     """A filtered search gives k hits although better ones elsewhere would fill all places."""
-    everything = shelf.hits("heron fish", "--mode", mode, "-k", "60")
-    chosen = shelf.hits("heron fish", "--mode", mode, "-k", "10", "--path", "odd/", "--type", "md")
-    assert len(chosen) == 10
-    assert all(hit["path"].startswith("odd/") and hit["path"].endswith(".md") for hit in chosen)
-    if mode != "hybrid":  # hybrid scores are relative to what takes part
-        qualified = [hit for hit in brief(everything) if hit[0].startswith("odd/") and hit[0].endswith(".md")]
-        assert brief(chosen) == qualified[:10]
+    for mode in MODES:
+        with subtests.test(mode=mode):
+            everything = shelf.hits("heron fish", "--mode", mode, "-k", "60")
+            chosen = shelf.hits("heron fish", "--mode", mode, "-k", "10", "--path", "odd/", "--type", "md")
+            assert len(chosen) == 10
+            assert all(hit["path"].startswith("odd/") and hit["path"].endswith(".md") for hit in chosen)
+            if mode != "hybrid":  # hybrid scores are relative to what takes part
+                qualified = [hit for hit in brief(everything) if hit[0].startswith("odd/") and hit[0].endswith(".md")]
+                assert brief(chosen) == qualified[:10]
 
 
 def test_filters_by_type_exclude_and_date(shelf: Any) -> None:
@@ -103,10 +106,13 @@ def test_empty_query_is_a_usage_error(library: Any, query: str) -> None:
     assert "query is empty" in ended.err
 
 
-@pytest.mark.parametrize("query", ["a.b-c_d", '"', "AND OR NOT (", "C++ *", "'; DROP TABLE chunks; --", "鷺 魚", "-x"])
-def test_punctuation_is_never_syntax(library: Any, query: str) -> None:
-    assert library("query", "--", query).code in (0, 1)
-    assert library("query", "--mode", "lexical", "--", query).code in (0, 1)
+def test_punctuation_is_never_syntax(library: Any, subtests: pytest.Subtests) -> None:
+    for query in [
+        "a.b-c_d", '"', "AND OR NOT (", "C++ *", "'; DROP TABLE chunks; --", "鷺 魚", "-x",
+    ]:  # fmt: skip
+        with subtests.test(query=query):
+            assert library("query", "--", query).code in (0, 1)
+            assert library("query", "--mode", "lexical", "--", query).code in (0, 1)
 
 
 def test_absent_collection_is_a_clear_error(shell: Any) -> None:
@@ -186,12 +192,13 @@ def test_queries_from_a_file_keep_their_ids(library: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("line", ["no json", '{"q": "x"}', '{"query": ""}', "[1]"])
-def test_bad_line_in_a_query_file_is_named(library: Any, line: str) -> None:
-    file = library.write("queries.jsonl", '{"query": "heron"}\n' + line + "\n")
-    ended = library("query", "--queries", file)
-    assert ended.code == 2
-    assert "queries.jsonl:2" in ended.err
+def test_bad_line_in_a_query_file_is_named(library: Any, subtests: pytest.Subtests) -> None:
+    for line in ["no json", '{"q": "x"}', '{"query": ""}', "[1]"]:
+        with subtests.test(line=line):
+            file = library.write("queries.jsonl", '{"query": "heron"}\n' + line + "\n")
+            ended = library("query", "--queries", file)
+            assert ended.code == 2
+            assert "queries.jsonl:2" in ended.err
 
 
 def test_snippet_picks_the_passage_and_the_line(shell: Any) -> None:
@@ -264,15 +271,14 @@ def test_stdin_that_is_not_utf8_names_its_line(library: Any) -> None:
     assert "stdin:2: not UTF-8" in ended.err
 
 
-@pytest.mark.parametrize(
-    "line", [b'{"query": "\\ud800 wombat"}', b'{"query": "x", "id": "\\udfff"}', b"\xff", b"[" * 99_999]
-)
-def test_query_file_with_what_is_no_text_names_its_line(library: Any, line: bytes) -> None:
-    file = library.write("queries.jsonl", b'{"query": "heron"}\n' + line + b"\n")
-    ended = library("query", "--queries", file)
-    assert ended.code == 2
-    assert "queries.jsonl:2" in ended.err
-    assert "bug" not in ended.err
+def test_query_file_with_what_is_no_text_names_its_line(library: Any, subtests: pytest.Subtests) -> None:
+    for line in [b'{"query": "\\ud800 wombat"}', b'{"query": "x", "id": "\\udfff"}', b"\xff", b"[" * 99_999]:
+        with subtests.test(line=line):
+            file = library.write("queries.jsonl", b'{"query": "heron"}\n' + line + b"\n")
+            ended = library("query", "--queries", file)
+            assert ended.code == 2
+            assert "queries.jsonl:2" in ended.err
+            assert "bug" not in ended.err
 
 
 def test_missing_query_file_says_what_was_expected(library: Any) -> None:
@@ -302,15 +308,13 @@ def found(shell: Any, *args: str) -> set[str]:
 ANIMALS = {"docs/animals/birds.txt", "docs/animals/bees.txt"}
 
 
-@pytest.mark.parametrize(
-    "path", [".", "./", "..//animals", "ABSOLUTE", "birds.txt,bees.txt", "../animals/b*", "animals/"]
-)
-def test_path_means_what_it_means_in_the_working_directory(library: Any, path: str) -> None:
+def test_path_means_what_it_means_in_the_working_directory(library: Any, subtests: pytest.Subtests) -> None:
     """From a subfolder `.`, `..` and a path the program itself had printed found nothing."""
-    root = library.folder
-    library.folder = root / "docs/animals"
-    paths = path.replace("ABSOLUTE", str(library.folder)).split(",")
-    assert found(library, *(word for name in paths for word in ("--path", name))) == ANIMALS
+    library.folder = library.folder / "docs/animals"
+    for path in [".", "./", "..//animals", "ABSOLUTE", "birds.txt,bees.txt", "../animals/b*", "animals/"]:
+        with subtests.test(path=path):
+            paths = path.replace("ABSOLUTE", str(library.folder)).split(",")
+            assert found(library, *(word for name in paths for word in ("--path", name))) == ANIMALS
 
 
 def test_path_of_the_collections_folder_or_above_is_no_filter(library: Any) -> None:
@@ -338,20 +342,24 @@ def test_every_printed_path_finds_itself(library: Any) -> None:
         assert library("query", "heron", "-l", "-k", "50", "--path", name).out.splitlines() == [name]
 
 
-@pytest.mark.parametrize(
-    ("path", "names"),
-    [("../*.md", "a.md"), ("ABSOLUTE/*.md", "a.md"), ("../s*/", "sub/b.md"), ("../[ac].md", "a.md")],
-)
-def test_brackets_of_the_working_directory_are_no_pattern(shell: Any, path: str, names: str) -> None:
-    for name in ("notes [2024]/a.md", "notes [2024]/sub/b.md", "notes 2/a.md", "../far [1]/c.md"):
-        shell.write(name, "heron\n")
-    shell.index("notes [2024]", "notes 2", "../far [1]")
-    root = shell.folder
-    shell.folder = root / "notes [2024]/sub"
-    path = path.replace("ABSOLUTE", str(root / "notes [2024]"))
-    assert found(shell, "--path", path) == {f"notes [2024]/{name}" for name in names.split()}
-    far = str(root.parent / "far [1]")
-    assert found(shell, "--path", f"{far}/*.md") == {f"{far}/c.md"}
+def test_brackets_of_the_working_directory_are_no_pattern(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for given, names in [
+        ("../*.md", "a.md"),
+        ("ABSOLUTE/*.md", "a.md"),
+        ("../s*/", "sub/b.md"),
+        ("../[ac].md", "a.md"),
+    ]:
+        with subtests.test(given=given, names=names):
+            shell = new_shell()
+            for name in ("notes [2024]/a.md", "notes [2024]/sub/b.md", "notes 2/a.md", "../far [1]/c.md"):
+                shell.write(name, "heron\n")
+            shell.index("notes [2024]", "notes 2", "../far [1]")
+            root = shell.folder
+            shell.folder = root / "notes [2024]/sub"
+            path = given.replace("ABSOLUTE", str(root / "notes [2024]"))
+            assert found(shell, "--path", path) == {f"notes [2024]/{name}" for name in names.split()}
+            far = str(root.parent / "far [1]")
+            assert found(shell, "--path", f"{far}/*.md") == {f"{far}/c.md"}
 
 
 def test_an_absolute_pattern_that_is_not_there_starts_at_the_collections_folder(library: Any) -> None:
@@ -367,17 +375,18 @@ def test_a_range_that_runs_backwards_is_no_bug(library: Any, option: str) -> Non
     assert "bug" not in ended.err
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_more_hits_than_any_collection_has_are_refused(library: Any, mode: str) -> None:
+def test_more_hits_than_any_collection_has_are_refused(library: Any, subtests: pytest.Subtests) -> None:
     """SQLite and FAISS count in 64 bits: "This is a bug in searchctl"."""
-    for option in ("-k", "--offset"):
-        ended = library("query", "heron", "--mode", mode, option, "99999999999999999999")
-        assert ended.code == 2
-        assert f"{option} is 99999999999999999999" in ended.err
-        assert "bug" not in ended.err
-    for offset, code in ((0, 0), (2**30, 1)):
-        ended = library("query", "heron", "--mode", mode, "-k", str(2**30), "--offset", str(offset))
-        assert ended.code == code, ended.err
+    for mode in MODES:
+        with subtests.test(mode=mode):
+            for option in ("-k", "--offset"):
+                ended = library("query", "heron", "--mode", mode, option, "99999999999999999999")
+                assert ended.code == 2
+                assert f"{option} is 99999999999999999999" in ended.err
+                assert "bug" not in ended.err
+            for offset, code in ((0, 0), (2**30, 1)):
+                ended = library("query", "heron", "--mode", mode, "-k", str(2**30), "--offset", str(offset))
+                assert ended.code == code, ended.err
 
 
 def test_cut_queries_are_told(shell: Any) -> None:
@@ -415,9 +424,9 @@ def test_types_with_commas_are_several(shelf: Any) -> None:
     assert len(shelf.hits("heron", "-k", "60", "-t", "md,py")) == 20
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
+def test_empty_values_are_refused(library: Any, subtests: pytest.Subtests) -> None:
+    """An unset shell variable leaves them; `index ''` took the working directory."""
+    for args, said in [
         (("query", "heron", "--path", ""), "the glob '' is empty"),
         (("query", "heron", "--type", ""), "--type is ''"),
         (("query", "heron", "--type", "md,"), "--type is 'md,'"),
@@ -425,13 +434,11 @@ def test_types_with_commas_are_several(shelf: Any) -> None:
         (("index", ""), "the path is ''"),
         (("index", "docs", "--type", ""), "--type is ''"),
         (("index", "docs", "--model", ""), "the model is ''"),
-    ],
-)
-def test_empty_values_are_refused(library: Any, args: tuple[str, ...], said: str) -> None:
-    """An unset shell variable leaves them; `index ''` took the working directory."""
-    ended = library(*args)
-    assert ended.code == 2
-    assert said in ended.err
+    ]:
+        with subtests.test(args=args, said=said):
+            ended = library(*args)
+            assert ended.code == 2
+            assert said in ended.err
 
 
 def test_index_takes_types_with_commas(shell: Any) -> None:

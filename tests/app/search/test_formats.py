@@ -36,26 +36,28 @@ def parse(form: str, out: str) -> list[str]:
     return [line.split()[1].partition(":")[0] for line in out.splitlines() if line[:2].strip().isdigit()]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_format_carries_the_same_hits(library: Any, form: str) -> None:
-    expected = [hit["path"] for hit in library.hits("heron fish power", "-k", "3")]
-    ended = library("query", "heron fish power", "-k", "3", "--format", form)
-    assert ended.code == 0
-    assert parse(form, ended.out) == (list(dict.fromkeys(expected)) if form == "files" else expected)
-    assert "\x1b" not in ended.out + ended.err
+def test_every_format_carries_the_same_hits(library: Any, subtests: pytest.Subtests) -> None:
+    for form in FORMATS:
+        with subtests.test(form=form):
+            expected = [hit["path"] for hit in library.hits("heron fish power", "-k", "3")]
+            ended = library("query", "heron fish power", "-k", "3", "--format", form)
+            assert ended.code == 0
+            assert parse(form, ended.out) == (list(dict.fromkeys(expected)) if form == "files" else expected)
+            assert "\x1b" not in ended.out + ended.err
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_format_without_a_hit(library: Any, form: str) -> None:
-    ended = library("query", "heron", "--path", "none/", "--format", form)
-    assert ended.code == 1
-    assert parse(form, ended.out) == []
-    if form == "csv":
-        assert len(ended.out.strip().split(",")) == 24
-    if form == "json":
-        assert ended.json["results"] == [
-            {"query": "heron", "id": None, "dense_weight": 0.05, "more": False, "hits": []}
-        ]
+def test_every_format_without_a_hit(library: Any, subtests: pytest.Subtests) -> None:
+    for form in FORMATS:
+        with subtests.test(form=form):
+            ended = library("query", "heron", "--path", "none/", "--format", form)
+            assert ended.code == 1
+            assert parse(form, ended.out) == []
+            if form == "csv":
+                assert len(ended.out.strip().split(",")) == 24
+            if form == "json":
+                assert ended.json["results"] == [
+                    {"query": "heron", "id": None, "dense_weight": 0.05, "more": False, "hits": []}
+                ]
 
 
 def test_json_keys_are_stable(library: Any) -> None:
@@ -160,16 +162,18 @@ def test_markdown_explains_scores_as_the_table_does(library: Any) -> None:
     assert " by words (" not in library("query", "heron fish", "-f", "md").out
 
 
-@pytest.mark.parametrize("name", ["50% of #1 [draft (old)?].md", "Re: x & y.md", "__init__ `a` ``b.md", "R&copy; ü.md"])
-def test_a_markdown_link_leads_to_the_file_whatever_it_is_called(shell: Any, name: str) -> None:
-    shell.write(f"docs/{name}", "# Birds\n\nheron\n")
-    shell.index("docs")
-    (line,) = (line for line in shell("query", "heron", "-f", "md").out.splitlines() if "](" in line)
-    fence, words, target = re.fullmatch(r"1\. \[(`+) ?(.*?) ?\1\]\((\S+)\) \(score .*", line).groups()  # type: ignore[union-attr]
-    assert unquote(target) == f"docs/{name}"
-    assert re.fullmatch(r"[\w./%-]+", target)
-    assert words == f"docs/{name}:3"
-    assert fence not in words
+def test_a_markdown_link_leads_to_the_file_whatever_it_is_called(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for name in ["50% of #1 [draft (old)?].md", "Re: x & y.md", "__init__ `a` ``b.md", "R&copy; ü.md"]:
+        with subtests.test(name=name):
+            shell = new_shell()
+            shell.write(f"docs/{name}", "# Birds\n\nheron\n")
+            shell.index("docs")
+            (line,) = (line for line in shell("query", "heron", "-f", "md").out.splitlines() if "](" in line)
+            fence, words, target = re.fullmatch(r"1\. \[(`+) ?(.*?) ?\1\]\((\S+)\) \(score .*", line).groups()  # type: ignore[union-attr]
+            assert unquote(target) == f"docs/{name}"
+            assert re.fullmatch(r"[\w./%-]+", target)
+            assert words == f"docs/{name}:3"
+            assert fence not in words
 
 
 def test_what_belongs_to_a_hit_is_indented_as_far_as_its_text(shell: Any) -> None:
@@ -182,13 +186,14 @@ def test_what_belongs_to_a_hit_is_indented_as_far_as_its_text(shell: Any) -> Non
     assert [len(line) - len(line.lstrip()) for line in lines if line.lstrip().startswith(">")] == marks
 
 
-@pytest.mark.parametrize("id_", ["NaN", "1e400", "[1]", "{}"])
-def test_an_id_that_is_no_name_is_refused(library: Any, id_: str) -> None:
-    library.write("q.jsonl", f'{{"query": "heron", "id": {id_}}}\n')
-    ended = library("query", "--queries", "q.jsonl", "--format", "json")
-    assert (2, "") == (ended.code, ended.out)
-    assert "q.jsonl:1: id is " in ended.err
-    assert "expected a string or a number" in ended.err
+def test_an_id_that_is_no_name_is_refused(library: Any, subtests: pytest.Subtests) -> None:
+    for id_ in ["NaN", "1e400", "[1]", "{}"]:
+        with subtests.test(id_=id_):
+            library.write("q.jsonl", f'{{"query": "heron", "id": {id_}}}\n')
+            ended = library("query", "--queries", "q.jsonl", "--format", "json")
+            assert (2, "") == (ended.code, ended.out)
+            assert "q.jsonl:1: id is " in ended.err
+            assert "expected a string or a number" in ended.err
 
 
 def test_the_id_of_a_query_stays_a_number(library: Any) -> None:

@@ -69,9 +69,10 @@ def test_stored_groups_come_back_as_they_were(tmp_path: Path) -> None:
     assert ["schema", "level", "method", "settings", "changes", "next_id", "clusters", "noise"] == list(data)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+def test_damaged_duplicates_are_said_with_the_way_out(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for change, said in [
         (None, "damaged"),
         ({"schema": 2}, r"newer searchctl \(schema 2, this one knows 1\)"),
         ({"schema": "1"}, "schema is '1', expected int"),
@@ -83,24 +84,25 @@ def test_stored_groups_come_back_as_they_were(tmp_path: Path) -> None:
         ({"groups": [["a", 1]]}, "no list of names"),
         ({"groups": [["a", "b"], ["b", "c"]]}, "b is there twice"),
         ({"more": 1}, "'more' is not known"),
-    ],
-)
-def test_damaged_duplicates_are_said_with_the_way_out(
-    tmp_path: Path, change: dict[str, object] | None, said: str
+    ]:
+        with subtests.test(change=change, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_duplicates(tmp_path, DUPLICATES)
+            file = tmp_path / DUPLICATES_FILE
+            whole = file.read_text(encoding="utf-8")
+            file.write_text(
+                whole[:-9] if change is None else json.dumps({**json.loads(whole), **change}), encoding="utf-8"
+            )
+            with pytest.raises(AppError, match=said) as caught:
+                read_duplicates(tmp_path)
+            assert caught.value.next_command == ("dedup",)
+            assert DUPLICATES_FILE in str(caught.value)
+
+
+def test_damaged_clusters_are_said_with_the_way_out(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    write_duplicates(tmp_path, DUPLICATES)
-    file = tmp_path / DUPLICATES_FILE
-    whole = file.read_text(encoding="utf-8")
-    file.write_text(whole[:-9] if change is None else json.dumps({**json.loads(whole), **change}), encoding="utf-8")
-    with pytest.raises(AppError, match=said) as caught:
-        read_duplicates(tmp_path)
-    assert caught.value.next_command == ("dedup",)
-    assert DUPLICATES_FILE in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+    for change, said in [
         ({"next_id": 8}, "has id 8, next_id is 8"),
         ({"noise": ["a"]}, "a is there twice"),
         ({"noise": None}, "noise is 'None'"),
@@ -109,15 +111,15 @@ def test_damaged_duplicates_are_said_with_the_way_out(
         ({"clusters": [{"id": 1, "title": "", "members": ["a"]}]}, "has no 'medoid'"),
         ({"clusters": [{"id": -1, "title": "", "medoid": "a", "members": ["a"]}]}, "has id -1"),
         ({"clusters": [{"id": 1, "title": "", "medoid": m, "members": [m]} for m in "ab"]}, "the same id"),
-    ],
-)
-def test_damaged_clusters_are_said_with_the_way_out(tmp_path: Path, change: dict[str, object], said: str) -> None:
-    write_clusters(tmp_path, CLUSTERS)
-    file = tmp_path / CLUSTERS_FILE
-    file.write_text(json.dumps({**json.loads(file.read_bytes()), **change}), encoding="utf-8")
-    with pytest.raises(AppError, match=said) as caught:
-        read_clusters(tmp_path)
-    assert caught.value.next_command == ("cluster",)
+    ]:
+        with subtests.test(change=change, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_clusters(tmp_path, CLUSTERS)
+            file = tmp_path / CLUSTERS_FILE
+            file.write_text(json.dumps({**json.loads(file.read_bytes()), **change}), encoding="utf-8")
+            with pytest.raises(AppError, match=said) as caught:
+                read_clusters(tmp_path)
+            assert caught.value.next_command == ("cluster",)
 
 
 def test_what_cannot_be_is_not_written(tmp_path: Path) -> None:
@@ -320,59 +322,67 @@ def test_what_came_after_the_clusters_is_counted(shelf: Any) -> None:
     assert len(ended.out.splitlines()) == 47
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_collapsed_pages_add_up_with_the_same_duplicates(shelf: Any, mode: str) -> None:
-    groups = [named(0, 9, 18), named(1, 30), named(10, 11, 12, 13, 14, 15)]
-    store(shelf, groups=groups)
-    ask = ("heron fish word7919", "--mode", mode, "--no-snippet", "--collapse", "duplicates")
-    whole = shelf.hits(*ask, "-k", "60")
-    pages = [h for at in range(0, 40, 7) for h in shelf.hits(*ask, "-k", "7", "--offset", str(at))]
-    assert pages == whole
-    assert [hit["rank"] for hit in whole] == list(range(1, 33))
-    plain = {h["path"]: h for h in shelf.hits(*ask[:-2], "-k", "60")}
-    order = list(plain)
-    alike = [{*named(n, n + 40)} for n in range(8)]
-    for group in groups:
-        joined = {path for path in group for same in [{path}, *alike] if path in same for path in same}
-        alike = [same for same in alike if not same & joined] + [joined]
-    for hit in whole:
-        expected = next((same for same in alike if hit["path"] in same), {hit["path"]})
-        ranked = [path for path in order if path in expected]
-        assert [hit["path"], *paths(hit["duplicates"])] == ranked
-        assert [other["score"] for other in hit["duplicates"]] == [plain[path]["score"] for path in ranked[1:]]
-        assert hit["score"] == plain[hit["path"]]["score"]
-    assert paths(whole) == [path for path in order if path in paths(whole)]
+def test_collapsed_pages_add_up_with_the_same_duplicates(shelf: Any, subtests: pytest.Subtests) -> None:
+    for mode in MODES:
+        with subtests.test(mode=mode):
+            groups = [named(0, 9, 18), named(1, 30), named(10, 11, 12, 13, 14, 15)]
+            store(shelf, groups=groups)
+            ask = ("heron fish word7919", "--mode", mode, "--no-snippet", "--collapse", "duplicates")
+            whole = shelf.hits(*ask, "-k", "60")
+            pages = [h for at in range(0, 40, 7) for h in shelf.hits(*ask, "-k", "7", "--offset", str(at))]
+            assert pages == whole
+            assert [hit["rank"] for hit in whole] == list(range(1, 33))
+            plain = {h["path"]: h for h in shelf.hits(*ask[:-2], "-k", "60")}
+            order = list(plain)
+            alike = [{*named(n, n + 40)} for n in range(8)]
+            for group in groups:
+                joined = {path for path in group for same in [{path}, *alike] if path in same for path in same}
+                alike = [same for same in alike if not same & joined] + [joined]
+            for hit in whole:
+                expected = next((same for same in alike if hit["path"] in same), {hit["path"]})
+                ranked = [path for path in order if path in expected]
+                assert [hit["path"], *paths(hit["duplicates"])] == ranked
+                assert [other["score"] for other in hit["duplicates"]] == [plain[path]["score"] for path in ranked[1:]]
+                assert hit["score"] == plain[hit["path"]]["score"]
+            assert paths(whole) == [path for path in order if path in paths(whole)]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_collapse_goes_with_filters_and_a_least_score(shelf: Any, mode: str) -> None:
-    store(shelf, groups=[named(1, 2, 3), named(5, 6)], clusters={1: named(1, 2, 5, 20)})
-    ask = ("heron fish", "--mode", mode, "--collapse", "duplicates", "--path", "odd/", "--cluster", "1")
-    hits = shelf.hits(*ask, "-k", "1") + shelf.hits(*ask, "-k", "9", "--offset", "1")
-    shown = {frozenset([hit["path"], *paths(hit["duplicates"])]) for hit in hits}
-    assert {frozenset(named(1, 41)), frozenset(named(5, 45))} == shown
-    everything = shelf.hits("heron fish", "--mode", mode, "-k", "60")
-    least = everything[20]["score"]
-    some = shelf.hits("heron fish", "--mode", mode, "-k", "2", "--collapse", "duplicates", "--min-score", str(least))
-    scores = [score for hit in some for score in (hit["score"], *(h["score"] for h in hit["duplicates"]))]
-    assert min(scores) >= least
+def test_collapse_goes_with_filters_and_a_least_score(shelf: Any, subtests: pytest.Subtests) -> None:
+    for mode in MODES:
+        with subtests.test(mode=mode):
+            store(shelf, groups=[named(1, 2, 3), named(5, 6)], clusters={1: named(1, 2, 5, 20)})
+            ask = ("heron fish", "--mode", mode, "--collapse", "duplicates", "--path", "odd/", "--cluster", "1")
+            hits = shelf.hits(*ask, "-k", "1") + shelf.hits(*ask, "-k", "9", "--offset", "1")
+            shown = {frozenset([hit["path"], *paths(hit["duplicates"])]) for hit in hits}
+            assert {frozenset(named(1, 41)), frozenset(named(5, 45))} == shown
+            everything = shelf.hits("heron fish", "--mode", mode, "-k", "60")
+            least = everything[20]["score"]
+            some = shelf.hits(
+                "heron fish", "--mode", mode, "-k", "2", "--collapse", "duplicates", "--min-score", str(least)
+            )
+            scores = [score for hit in some for score in (hit["score"], *(h["score"] for h in hit["duplicates"]))]
+            assert min(scores) >= least
 
 
-@pytest.mark.parametrize("mode", ["dense", "lexical"])
-def test_duplicates_that_fill_the_first_places_are_passed_over(shell: Any, mode: str) -> None:
-    for number in range(60):
-        shell.write(f"copies/{number:02}.txt", "heron heron heron fish\n")
-    for number in range(3):
-        shell.write(f"others/{number}.txt", f"heron {'word ' * (number + 3)}\n")
-    shell.index("copies", "others")
-    store(shell, groups=[])
-    first = shell("query", "heron fish", "-k", "2", "--mode", mode, "--collapse", "duplicates", "--format", "json")
-    answer = first.json["results"][0]
-    assert [59, 0] == [len(hit["duplicates"]) for hit in answer["hits"]]
-    assert answer["more"] is True
-    rest = shell("query", "heron fish", "-k", "2", "--offset", "2", "--mode", mode, "--collapse", "duplicates",
-                 "--format", "json").json["results"][0]  # fmt: skip
-    assert (2, False) == (len(rest["hits"]), rest["more"])
+def test_duplicates_that_fill_the_first_places_are_passed_over(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for mode in ["dense", "lexical"]:
+        with subtests.test(mode=mode):
+            shell = new_shell()
+            for number in range(60):
+                shell.write(f"copies/{number:02}.txt", "heron heron heron fish\n")
+            for number in range(3):
+                shell.write(f"others/{number}.txt", f"heron {'word ' * (number + 3)}\n")
+            shell.index("copies", "others")
+            store(shell, groups=[])
+            first = shell(
+                "query", "heron fish", "-k", "2", "--mode", mode, "--collapse", "duplicates", "--format", "json"
+            )
+            answer = first.json["results"][0]
+            assert [59, 0] == [len(hit["duplicates"]) for hit in answer["hits"]]
+            assert answer["more"] is True
+            rest = shell("query", "heron fish", "-k", "2", "--offset", "2", "--mode", mode, "--collapse", "duplicates",
+                         "--format", "json").json["results"][0]  # fmt: skip
+            assert (2, False) == (len(rest["hits"]), rest["more"])
 
 
 def test_documents_in_one_group_are_shown_by_the_best(shell: Any, words: Any) -> None:

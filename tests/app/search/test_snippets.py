@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from searchctl.app.search.snippets import best_by_words, candidates, cut_code, cut_snippet, matches_in, sentences
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_sentences(subtests: pytest.Subtests) -> None:
+    for text, expected in [
         ("", []),
         ("  \n ", []),
         ("One. Two! Three?", ["One.", "Two!", "Three?"]),
@@ -22,10 +21,9 @@ from searchctl.app.search.snippets import best_by_words, candidates, cut_code, c
         ("Version 1.5 is out", ["Version 1.5 is out"]),
         ("# Refunds\nMoney is\nback.", ["# Refunds", "Money is\nback."]),
         ("Money is back\n## Refunds\n#todo", ["Money is back", "## Refunds", "#todo"]),
-    ],
-)
-def test_sentences(text: str, expected: list[str]) -> None:
-    assert [text[start:end] for start, end in sentences(text)] == expected
+    ]:
+        with subtests.test(text=text, expected=expected):
+            assert [text[start:end] for start, end in sentences(text)] == expected
 
 
 def test_lines_of_code_are_its_sentences() -> None:
@@ -56,9 +54,9 @@ def test_headings_are_no_passage() -> None:
     assert not cut_snippet(text, None, []).cut_before
 
 
-@pytest.mark.parametrize(
-    ("query", "text", "expected"),
-    [
+def test_only_a_line_that_is_a_heading_is_no_passage(subtests: pytest.Subtests) -> None:
+    """What followed it up to the next full stop was thrown away with it."""
+    for query, text, expected in [
         (
             "money returned",
             "# Refunds\nMoney is returned within 14 days.\nShipping is extra.",
@@ -69,11 +67,9 @@ def test_headings_are_no_passage() -> None:
         ("heron", "Tell it apart from the egret! # heron is one\n", "# heron is one"),
         ("heron", "Like this:\n\n    # count the heron\n    ls\n", "# count the heron\n    ls"),
         ("heron", "   ## The heron ##\nIt waits.\n", None),
-    ],
-)
-def test_only_a_line_that_is_a_heading_is_no_passage(query: str, text: str, expected: str | None) -> None:
-    """What followed it up to the next full stop was thrown away with it."""
-    assert best(query, text) == expected
+    ]:
+        with subtests.test(query=query, text=text, expected=expected):
+            assert best(query, text) == expected
 
 
 def test_no_match_is_none() -> None:

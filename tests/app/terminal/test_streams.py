@@ -47,9 +47,8 @@ def test_terminal_has_colour_and_links_and_fits_80_columns(library: Any) -> None
     assert max(len(line.rstrip("\r")) for line in plain.split("\n")) <= 80
 
 
-@pytest.mark.parametrize(
-    ("mode", "env", "terminal", "expected"),
-    [
+def test_colour_decision(subtests: pytest.Subtests) -> None:
+    for mode, env, terminal, expected in [
         ("auto", {}, True, True),
         ("auto", {}, False, False),
         ("auto", {"NO_COLOR": "1"}, True, False),
@@ -61,21 +60,21 @@ def test_terminal_has_colour_and_links_and_fits_80_columns(library: Any) -> None
         ("auto", {"TERM": "dumb"}, True, False),
         ("always", {"NO_COLOR": "1"}, False, True),
         ("never", {"FORCE_COLOR": "1"}, True, False),
-    ],
-)
-def test_colour_decision(
-    mode: str, env: dict[str, str], terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"TERM": "xterm", **env}.items():
-        monkeypatch.setenv(name, value)
+    ]:
+        with (
+            subtests.test(mode=mode, env=env, terminal=terminal, expected=expected),
+            pytest.MonkeyPatch.context() as monkeypatch,
+        ):
+            for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+                monkeypatch.delenv(name, raising=False)
+            for name, value in {"TERM": "xterm", **env}.items():
+                monkeypatch.setenv(name, value)
 
-    class Stream:
-        def isatty(self) -> bool:
-            return terminal
+            class Stream:
+                def isatty(self) -> bool:
+                    return terminal
 
-    assert wants_color(Stream(), ColorMode(mode)) is expected  # type: ignore[arg-type]
+            assert wants_color(Stream(), ColorMode(mode)) is expected  # type: ignore[arg-type]
 
 
 def test_color_always_colours_a_pipe(library: Any) -> None:
@@ -104,54 +103,55 @@ def test_index_writes_nothing_to_stdout(shell: Any) -> None:
     assert shell("index", "a.txt", "-q").err == ""
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
+def test_errors_are_json_when_the_format_is(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for args in [
         ("query", "x", "--format", "json"),
         ("query", "x", "--format=jsonl"),
         ("query", "--nonsense", "--format", "json"),
         ("status", "-f", "json"),
         ("index", "nowhere", "--model", "hashing", "--format", "json"),
-    ],
-)
-def test_errors_are_json_when_the_format_is(shell: Any, args: tuple[str, ...]) -> None:
-    ended = shell(*args)
-    assert (ended.code, ended.out) == (2, "")
-    told = json.loads(ended.err)
-    assert set(told) == {"error", "type", "hint"}
-    assert told["error"]
+    ]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            ended = shell(*args)
+            assert (ended.code, ended.out) == (2, "")
+            told = json.loads(ended.err)
+            assert set(told) == {"error", "type", "hint"}
+            assert told["error"]
 
 
 def test_hint_is_the_next_command(shell: Any) -> None:
     assert json.loads(shell("query", "x", "--format", "json").err)["hint"] == "searchctl index PATH"
 
 
-@pytest.mark.parametrize(
-    ("args", "meant"),
-    [(("qurey", "x"), "query"), (("query", "x", "--fromat", "json"), "--format"), (("models", "lst"), "list")],
-)
-def test_did_you_mean(shell: Any, args: tuple[str, ...], meant: str) -> None:
-    ended = shell(*args)
-    assert ended.code == 2
-    assert "did you mean" in ended.err.lower()
-    assert meant in ended.err
+def test_did_you_mean(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for args, meant in [
+        (("qurey", "x"), "query"),
+        (("query", "x", "--fromat", "json"), "--format"),
+        (("models", "lst"), "list"),
+    ]:
+        with subtests.test(args=args, meant=meant):
+            shell = new_shell()
+            ended = shell(*args)
+            assert ended.code == 2
+            assert "did you mean" in ended.err.lower()
+            assert meant in ended.err
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
+def test_usage_errors_end_with_2(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for args in [
         (),
         ("query", "x", "-k", "0"),
         ("query", "x", "--mode", "magic"),
         ("query",),
         ("models",),
         ("embed", "--role", "x"),
-    ],
-)
-def test_usage_errors_end_with_2(shell: Any, args: tuple[str, ...]) -> None:
-    ended = shell(*args)
-    assert ended.code == 2
-    assert "Traceback" not in ended.err
+    ]:
+        with subtests.test(args=args):
+            shell = new_shell()
+            ended = shell(*args)
+            assert ended.code == 2
+            assert "Traceback" not in ended.err
 
 
 def test_traceback_only_with_debug(shell: Any) -> None:
@@ -201,9 +201,9 @@ def through_shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
+def test_closed_streams_are_as_the_null_device(library: Any, subtests: pytest.Subtests) -> None:
+    """Python gives None for a closed stream: tracebacks, and exit 1, which says that there was no hit."""
+    for line, code in [
         ("searchctl query heron -l >&-", 0),
         ("searchctl query heron -l >&- 2>&-", 0),
         ("searchctl query heron -l <&- >&- 2>&-", 0),
@@ -211,14 +211,12 @@ def through_shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         ("searchctl query heron --nonsense 2>&-", 2),
         ("searchctl embed --model hashing -f jsonl <&-", 0),
         ("searchctl embed --model hashing -f npy >&- </dev/null", 0),
-    ],
-)
-def test_closed_streams_are_as_the_null_device(library: Any, line: str, code: int) -> None:
-    """Python gives None for a closed stream: tracebacks, and exit 1, which says that there was no hit."""
-    ended = through_shell(library.folder, line)
-    assert ended.returncode == code, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "bug" not in ended.stderr
+    ]:
+        with subtests.test(line=line, code=code):
+            ended = through_shell(library.folder, line)
+            assert ended.returncode == code, ended.stderr
+            assert "Traceback" not in ended.stderr
+            assert "bug" not in ended.stderr
 
 
 def test_hits_are_printed_with_stderr_closed(library: Any) -> None:
@@ -236,14 +234,15 @@ def test_talk_that_nobody_reads_ends_with_141_too(library: Any) -> None:
     assert process.returncode == 141
 
 
-@pytest.mark.parametrize("args", ["--nonsense", "--nonsense --format json", "--collection nowhere --debug"])
-def test_an_error_keeps_its_code_where_stderr_takes_no_words(library: Any, args: str) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full")
-    assert through_shell(library.folder, f"searchctl query heron {args} 2>/dev/full").returncode == 2
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = library.start("query", "heron", *args.split(), stderr=writer)
-    os.close(writer)
-    process.communicate(timeout=60)
-    assert process.returncode == 2
+def test_an_error_keeps_its_code_where_stderr_takes_no_words(library: Any, subtests: pytest.Subtests) -> None:
+    for args in ["--nonsense", "--nonsense --format json", "--collection nowhere --debug"]:
+        with subtests.test(args=args):
+            if not Path("/dev/full").exists():
+                pytest.skip("this system has no /dev/full")
+            assert through_shell(library.folder, f"searchctl query heron {args} 2>/dev/full").returncode == 2
+            reader, writer = os.pipe()
+            os.close(reader)
+            process = library.start("query", "heron", *args.split(), stderr=writer)
+            os.close(writer)
+            process.communicate(timeout=60)
+            assert process.returncode == 2

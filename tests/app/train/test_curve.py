@@ -235,20 +235,18 @@ def test_a_mean_needs_all_its_tasks() -> None:
     assert point.mean([]) is None
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
+def test_mistakes_are_told_before_anything_is_measured(work: Any, subtests: pytest.Subtests) -> None:
+    for args, said in [
         (["nowhere"], "nowhere: no such folder"),
         (["tasks"], "tasks holds no checkpoint and no finished stage"),
         (["fresh", "--instructions", "x.toml", "--no-instructions"], "contradict each other"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_measured(args: list[str], said: str, work: Any) -> None:
-    ended = curve(work, args[0], *args[1:])
-    assert 2 == ended.code
-    assert said in ended.err
-    assert not (work.folder / "fresh/curve.json").exists()
-    assert not (work.folder / "fresh/curve-results").exists()
+    ]:
+        with subtests.test(args=args, said=said):
+            ended = curve(work, args[0], *args[1:])
+            assert 2 == ended.code
+            assert said in ended.err
+            assert not (work.folder / "fresh/curve.json").exists()
+            assert not (work.folder / "fresh/curve-results").exists()
 
 
 def test_a_damaged_curve_is_told_and_not_overwritten(work: Any) -> None:

@@ -207,9 +207,8 @@ def test_several_files_go_into_a_folder_each_with_its_own_corpus(work: Any) -> N
     assert {text for row in rows(work.folder / "out" / "b.jsonl") for text in row.get("negatives", [])} <= own
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_mistakes_show_before_anything_is_written(work: Any, subtests: pytest.Subtests) -> None:
+    for args, message in [
         (
             ["pairs.jsonl", "-o", "m.txt"],
             "--output is m.txt: expected a name ending in .jsonl",
@@ -236,21 +235,20 @@ def test_several_files_go_into_a_folder_each_with_its_own_corpus(work: Any) -> N
         (["bad.jsonl", "-o", "m.jsonl"], "bad.jsonl, line 2: positive is missing"),
         (["pairs.jsonl", "-o", "m.jsonl", "--corpus", "nowhere"], "nowhere: is no .jsonl or .jsonl.gz file"),
         (["pairs.jsonl", "-o", "m.jsonl", "--model", "no-such-model"], "no-such-model"),
-    ],
-)
-def test_mistakes_show_before_anything_is_written(work: Any, args: list[str], message: str) -> None:
-    work.write("bad.jsonl", '{"query": "a", "positive": "b"}\n{"query": "a"}\n')
-    work.write("m/a.jsonl.gz", gzip.compress(b'{"text": "mine"}\n'))
-    work.write("pairs.manifest.json", "{}")
+    ]:
+        with subtests.test(args=args, message=message):
+            work.write("bad.jsonl", '{"query": "a", "positive": "b"}\n{"query": "a"}\n')
+            work.write("m/a.jsonl.gz", gzip.compress(b'{"text": "mine"}\n'))
+            work.write("pairs.manifest.json", "{}")
 
-    def all_files() -> dict[Path, bytes]:
-        return {path: path.read_bytes() if path.is_file() else b"" for path in work.folder.rglob("*")}
+            def all_files() -> dict[Path, bytes]:
+                return {path: path.read_bytes() if path.is_file() else b"" for path in work.folder.rglob("*")}
 
-    before = all_files()
-    ended = work("train", "mine", *args)
-    assert ended.code == 2
-    assert message in ended.err
-    assert all_files() == before
+            before = all_files()
+            ended = work("train", "mine", *args)
+            assert ended.code == 2
+            assert message in ended.err
+            assert all_files() == before
 
 
 def test_a_model_of_the_environment_is_no_mistake_with_lexical(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:

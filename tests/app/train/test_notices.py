@@ -187,35 +187,29 @@ def test_adapters_that_mntp_leaves_out_are_named(terminal: Any) -> None:
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}
 
 
-@pytest.mark.parametrize(
-    ("environment", "before"),
-    [
+def test_a_command_under_torchrun_is_one_of_torchrun(subtests: pytest.Subtests) -> None:
+    for environment, before in [
         ({}, "searchctl"),
         ({"WORLD_SIZE": "4"}, "searchctl"),
         (TORCHRUN, "torchrun --nproc-per-node 4 -m searchctl"),
         ({**TORCHRUN, "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 --nproc-per-node 2 -m searchctl"),
-    ],
-)
-def test_a_command_under_torchrun_is_one_of_torchrun(environment: dict[str, str], before: str) -> None:
-    assert command_words(["train", "-o", "x"], environment) == [*before.split(), "train", "-o", "x"]
+    ]:
+        with subtests.test(environment=environment, before=before):
+            assert command_words(["train", "-o", "x"], environment) == [*before.split(), "train", "-o", "x"]
 
 
-@pytest.mark.parametrize(
-    ("environment", "said"),
-    [
+def test_processes_that_torchrun_did_not_start_are_an_error(subtests: pytest.Subtests) -> None:
+    for environment, said in [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT: several"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two' in the environment: expected a whole number"),
-    ],
-)
-def test_processes_that_torchrun_did_not_start_are_an_error(
-    environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(AppError, match=said), joined_processes():
-        pass
+    ]:
+        with subtests.test(environment=environment, said=said), pytest.MonkeyPatch.context() as monkeypatch:
+            for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
+                monkeypatch.delenv(name, raising=False)
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            with pytest.raises(AppError, match=said), joined_processes():
+                pass
 
 
 SHORT = """
@@ -231,6 +225,7 @@ steps = 60
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_two_processes_of_torchrun_write_one_folder_and_go_on_exactly_after_ctrl_c(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

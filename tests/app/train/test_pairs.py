@@ -142,9 +142,12 @@ def test_an_output_among_the_texts_is_not_read(pages: Any, output: str) -> None:
     assert [json.loads(line) for line in (pages.folder / output).read_text().splitlines()] == first
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
+def test_mistakes_leave_everything_as_it_was(pages: Any, subtests: pytest.Subtests) -> None:
+    pages.write("there.jsonl", '{"query": "mine"}\n')
+    pages.write("texts/a.jsonl", '{"text": "mine"}\n')
+    pages.write("short.jsonl", '{"text": "Too short."}\n')
+    (pages.folder / "empty").mkdir()
+    for args, message in [
         (["-o", "p.jsonl"], "there is nothing to make pairs of"),
         (["pages", "-o", "p.json"], "--output is p.json: expected a file name ending in .jsonl or .jsonl.gz"),
         (["pages", "-o", "nowhere/p.jsonl"], "there is no folder"),
@@ -159,19 +162,14 @@ def test_an_output_among_the_texts_is_not_read(pages: Any, output: str) -> None:
         (["pages", "-o", "p.jsonl", "--method", "title", "--crops", "2"], "a text has one title, leave --crops out"),
         (["short.jsonl", "-o", "p.jsonl"], "1 texts make no pair by --method cloze: passages: 1 without a sentence"),
         (["empty", "-o", "p.jsonl"], "empty: no text found"),
-    ],
-)
-def test_mistakes_leave_everything_as_it_was(pages: Any, args: list[str], message: str) -> None:
-    pages.write("there.jsonl", '{"query": "mine"}\n')
-    pages.write("texts/a.jsonl", '{"text": "mine"}\n')
-    pages.write("short.jsonl", '{"text": "Too short."}\n')
-    (pages.folder / "empty").mkdir()
-    ended = pages("train", "pairs", *args)
-    assert ended.code == 2
-    assert message in ended.err
-    assert (pages.folder / "there.jsonl").read_text() == '{"query": "mine"}\n'
-    assert not list(pages.folder.glob("p.*"))
-    assert [path.name for path in (pages.folder / "texts").iterdir()] == ["a.jsonl"]
+    ]:
+        with subtests.test(args=args, message=message):
+            ended = pages("train", "pairs", *args)
+            assert ended.code == 2
+            assert message in ended.err
+            assert (pages.folder / "there.jsonl").read_text() == '{"query": "mine"}\n'
+            assert not list(pages.folder.glob("p.*"))
+            assert [path.name for path in (pages.folder / "texts").iterdir()] == ["a.jsonl"]
 
 
 def test_force_replaces_a_file_and_its_manifest(pages: Any) -> None:

@@ -141,6 +141,7 @@ def test_an_error_ends_the_line(terminal: Any) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_real_terminal_shows_a_real_run(shell: Any, tiny_folder: Path) -> None:
     shell.write("texts.jsonl", "".join(json.dumps({"text": f"Sentence {i} tells of wool."}) + "\n" for i in range(60)))
     shell.write(

@@ -281,26 +281,25 @@ def test_the_later_line_of_a_step_counts(shell: Any) -> None:
     assert 0.25 == stage_of(shell, "out")["last_loss"]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_a_folder_without_a_step_is_an_error_that_says_why(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for text, said in [
         (None, "holds no training run"),
         ("", "holds no step yet"),
         ("nonsense\n", "line 1 is no step of a training run"),
         (json.dumps(line(1)), "the last line has no end"),
         (json.dumps(line(1, steps=0)) + "\n", "step is 1 of 0 steps"),
         (json.dumps({k: v for k, v in line(1).items() if k != "tokens"}) + "\n", "tokens is missing"),
-    ],
-)
-def test_a_folder_without_a_step_is_an_error_that_says_why(text: str | None, said: str, shell: Any) -> None:
-    (shell.folder / "out").mkdir()
-    if text is not None:
-        shell.write("out/train.jsonl", text)
-    ended = shell("train", "report", "out", "--html", "page.html")
-    assert 2 == ended.code
-    assert said in ended.err
-    assert "bug" not in ended.err
-    assert not (shell.folder / "page.html").exists()
+    ]:
+        with subtests.test(text=text, said=said):
+            shell = new_shell()
+            (shell.folder / "out").mkdir()
+            if text is not None:
+                shell.write("out/train.jsonl", text)
+            ended = shell("train", "report", "out", "--html", "page.html")
+            assert 2 == ended.code
+            assert said in ended.err
+            assert "bug" not in ended.err
+            assert not (shell.folder / "page.html").exists()
 
 
 def test_a_run_that_still_loads_its_model_is_one_without_a_step(shell: Any) -> None:
@@ -346,14 +345,16 @@ def test_a_run_before_its_first_step_has_its_first_look(shell: Any) -> None:
     assert ["training loss", "-", "-", "-", "-"] in Page((shell.folder / "page.html").read_text()).rows
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"base": "x"}', json.dumps(manifest(stages={"simcse": {}}))])
-def test_a_manifest_that_is_none_is_told_and_the_curves_are_there(text: str, shell: Any) -> None:
-    put(shell)
-    shell.write("out/manifest.json", text)
-    ended = shell("train", "report", "out", "--html", "page.html")
-    assert ended.code == 0, ended.err
-    assert "manifest.json" in ended.err
-    assert "SimCSE: 4 steps" in ended.out
+def test_a_manifest_that_is_none_is_told_and_the_curves_are_there(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for text in ["{", "[]", '{"base": "x"}', json.dumps(manifest(stages={"simcse": {}}))]:
+        with subtests.test(text=text):
+            shell = new_shell()
+            put(shell)
+            shell.write("out/manifest.json", text)
+            ended = shell("train", "report", "out", "--html", "page.html")
+            assert ended.code == 0, ended.err
+            assert "manifest.json" in ended.err
+            assert "SimCSE: 4 steps" in ended.out
 
 
 def test_several_runs_are_told_apart_and_their_equal_lines_are_said(shell: Any) -> None:
@@ -373,16 +374,16 @@ def test_several_runs_are_told_apart_and_their_equal_lines_are_said(shell: Any) 
         assert name in ended.err
 
 
-@pytest.mark.parametrize("option", [("--html", "page.html"), ("--png", "pictures")])
-def test_without_matplotlib_the_extra_is_named(
-    option: tuple[str, str], shell: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(shell)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    ended = shell("train", "report", "out", *option)
-    assert 2 == ended.code
-    assert f"{option[0]} needs the extra eval: `pip install 'searchctl[eval]'`" in ended.err
-    assert "SimCSE: 4 steps" in shell("train", "report", "out").out
+def test_without_matplotlib_the_extra_is_named(new_shell: Any, subtests: pytest.Subtests) -> None:
+    for option in [("--html", "page.html"), ("--png", "pictures")]:
+        with subtests.test(option=option), pytest.MonkeyPatch.context() as monkeypatch:
+            shell = new_shell()
+            put(shell)
+            monkeypatch.setitem(sys.modules, "matplotlib", None)
+            ended = shell("train", "report", "out", *option)
+            assert 2 == ended.code
+            assert f"{option[0]} needs the extra eval: `pip install 'searchctl[eval]'`" in ended.err
+            assert "SimCSE: 4 steps" in shell("train", "report", "out").out
 
 
 def test_places_that_cannot_be_written_are_told_first(shell: Any) -> None:

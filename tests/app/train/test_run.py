@@ -144,6 +144,7 @@ def test_an_earlier_run_is_neither_overwritten_nor_resumed_unasked(work: Any, ti
     assert work(*options(tiny_folder, "--resume")).code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
     work.write("recipe.toml", RECIPE.format(steps=60))
     running = work.start(*options(tiny_folder, "--save-every", "50"))
@@ -171,9 +172,8 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
     assert told == {"mntp": list(range(61)), "simcse": [0, 1, 2, 3], "supervised": [0, 1, 2, 3]}
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
+def test_mistakes_are_said_before_anything_is_made(work: Any, tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for more, said in [
         (["--stages", "simcse,mntp"], "in this order"),
         (["--recipe", "nowhere"], "--recipe is 'nowhere': expected a TOML file, or one of"),
         (["--data", "missing.jsonl"], "missing.jsonl"),
@@ -187,14 +187,13 @@ def test_ctrl_c_saves_and_resume_goes_on(work: Any, tiny_folder: Path) -> None:
         (["--dev", "dev.jsonl", "--dev", "again/dev.jsonl"], "two --dev files are called dev: expected names of their"),
         (["--dev", "loss.jsonl"], "a --dev file is called loss, which is a held-out score of training itself"),
         (["--teacher", "hashing"], "--teacher is hashing, but --stages mntp,simcse,supervised has no distill"),
-    ],
-)
-def test_mistakes_are_said_before_anything_is_made(more: list[str], said: str, work: Any, tiny_folder: Path) -> None:
-    ended = work(*options(tiny_folder, *more))
-    assert ended.code == 2, ended.err
-    assert said in ended.err
-    assert "bug" not in ended.err
-    assert not (work.folder / "out").exists()
+    ]:
+        with subtests.test(more=more, said=said):
+            ended = work(*options(tiny_folder, *more))
+            assert ended.code == 2, ended.err
+            assert said in ended.err
+            assert "bug" not in ended.err
+            assert not (work.folder / "out").exists()
 
 
 def test_bad_data_has_file_and_line(work: Any, tiny_folder: Path) -> None:

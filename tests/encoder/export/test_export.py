@@ -118,28 +118,27 @@ def add_adapter(model: Path, folder: Path, *, seed: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("bos", [False, True])
-@pytest.mark.parametrize(
-    ("pooling", "prompt"),
-    [
-        (Pooling.MEAN, PromptFormat()),
-        (Pooling.MEAN, CLEAN),
-        (Pooling.MEAN, replace(CLEAN, prefix="<s>", document_instruction="a passage")),
-        (Pooling.LAST, PromptFormat(query_instruction="find what answers")),
-        (Pooling.FIRST, PromptFormat(query_instruction="find what answers", prefix="Text: ")),
-    ],
-)
 def test_sentence_transformers_gives_equal_vectors(
-    make: Make, tmp_path: Path, pooling: Pooling, prompt: PromptFormat, bos: bool
+    make: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    folder = make(bos=bos, pooling=pooling, prompt=prompt)
-    exported = write(folder, tmp_path / "out")
-    assert exported.cosine is not None
-    model = require_equal(ours(folder), tmp_path / "out")
-    assert model.max_seq_length == 64
-    if pooling is not Pooling.LAST:  # searchctl itself opens the folder too, with the same vectors
-        vectors = ours(folder).encode(TEXTS, role=Role.QUERY)
-        assert least_cosine(vectors, ours(tmp_path / "out").encode(TEXTS, role=Role.QUERY)) >= LEAST_COSINE
+    for bos in [False, True]:
+        for pooling, prompt in [
+            (Pooling.MEAN, PromptFormat()),
+            (Pooling.MEAN, CLEAN),
+            (Pooling.MEAN, replace(CLEAN, prefix="<s>", document_instruction="a passage")),
+            (Pooling.LAST, PromptFormat(query_instruction="find what answers")),
+            (Pooling.FIRST, PromptFormat(query_instruction="find what answers", prefix="Text: ")),
+        ]:
+            with subtests.test(bos=bos, pooling=pooling, prompt=prompt):
+                tmp_path = tmp_path_factory.mktemp("row")
+                folder = make(bos=bos, pooling=pooling, prompt=prompt)
+                exported = write(folder, tmp_path / "out")
+                assert exported.cosine is not None
+                model = require_equal(ours(folder), tmp_path / "out")
+                assert model.max_seq_length == 64
+                if pooling is not Pooling.LAST:  # searchctl itself opens the folder too, with the same vectors
+                    vectors = ours(folder).encode(TEXTS, role=Role.QUERY)
+                    assert least_cosine(vectors, ours(tmp_path / "out").encode(TEXTS, role=Role.QUERY)) >= LEAST_COSINE
 
 
 def test_a_begin_token_among_other_steps_of_the_tokenizer_is_moved_too(make: Make, tmp_path: Path) -> None:
@@ -200,17 +199,23 @@ def test_the_chain_of_adapters_is_in_the_weights(make: Make, tmp_path: Path) -> 
     assert not list((tmp_path / "merged").rglob("adapter*"))
 
 
-@pytest.mark.parametrize("pooling", list(Pooling))
-def test_merged_keeps_everything(make: Make, tmp_path: Path, pooling: Pooling) -> None:
-    prompt = PromptFormat(prefix="[INST] ", suffix=" [/INST]", query_instruction="find what answers")
-    folder = make(bos=True, pooling=pooling, prompt=prompt, dense_weight=0.3)
-    write(folder, tmp_path / "out", MERGED)
-    before, after = ours(folder), ours(tmp_path / "out")
-    for role, instruction in ((Role.QUERY, None), (Role.DOCUMENT, None), (Role.QUERY, "another instruction")):
-        expected = before.encode(TEXTS, role=role, instruction=instruction)
-        found = after.encode(TEXTS, role=role, instruction=instruction)
-        assert least_cosine(expected, found) >= LEAST_COSINE
-    assert Sidecar(pooling=pooling, max_tokens=64, prompt=prompt, dense_weight=0.3) == read_sidecar(tmp_path / "out")
+def test_merged_keeps_everything(
+    make: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for pooling in list(Pooling):
+        with subtests.test(pooling=pooling):
+            tmp_path = tmp_path_factory.mktemp("row")
+            prompt = PromptFormat(prefix="[INST] ", suffix=" [/INST]", query_instruction="find what answers")
+            folder = make(bos=True, pooling=pooling, prompt=prompt, dense_weight=0.3)
+            write(folder, tmp_path / "out", MERGED)
+            before, after = ours(folder), ours(tmp_path / "out")
+            for role, instruction in ((Role.QUERY, None), (Role.DOCUMENT, None), (Role.QUERY, "another instruction")):
+                expected = before.encode(TEXTS, role=role, instruction=instruction)
+                found = after.encode(TEXTS, role=role, instruction=instruction)
+                assert least_cosine(expected, found) >= LEAST_COSINE
+            assert Sidecar(pooling=pooling, max_tokens=64, prompt=prompt, dense_weight=0.3) == read_sidecar(
+                tmp_path / "out"
+            )
 
 
 def test_merged_loads_bidirectional_with_transformers_alone(make: Make, tmp_path: Path) -> None:
@@ -221,34 +226,40 @@ def test_merged_loads_bidirectional_with_transformers_alone(make: Make, tmp_path
     assert not torch.allclose(one, other)  # the first position sees the last
 
 
-@pytest.mark.parametrize(("asked", "dtype"), [(Precision.FP32, "float32"), (Precision.BF16, "bfloat16")])
-@pytest.mark.parametrize("form", [ST, MERGED])
 def test_precision_is_that_of_the_weights(
-    make: Make, tmp_path: Path, form: ExportFormat, asked: Precision, dtype: str
+    make: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    folder = make()
-    exported = write(folder, tmp_path / "out", form, config=EncoderConfig(model=str(folder), precision=asked))
-    assert dtype == json.loads((tmp_path / "out/config.json").read_text())["dtype"]
-    assert exported.cosine is not None and exported.cosine >= LEAST_COSINE
-    assert any("bf16" in limit for limit in exported.limits) == (form is ST and asked is Precision.BF16)
+    for asked, dtype in [(Precision.FP32, "float32"), (Precision.BF16, "bfloat16")]:
+        for form in [ST, MERGED]:
+            with subtests.test(asked=asked, dtype=dtype, form=form):
+                tmp_path = tmp_path_factory.mktemp("row")
+                folder = make()
+                exported = write(
+                    folder, tmp_path / "out", form, config=EncoderConfig(model=str(folder), precision=asked)
+                )
+                assert dtype == json.loads((tmp_path / "out/config.json").read_text())["dtype"]
+                assert exported.cosine is not None and exported.cosine >= LEAST_COSINE
+                assert any("bf16" in limit for limit in exported.limits) == (form is ST and asked is Precision.BF16)
 
 
 def weights(model: Path) -> int:
     return sum(tensor.size for tensor in load_file(model / "model.safetensors").values())
 
 
-@pytest.mark.parametrize("form", [ST, MERGED])
 def test_a_large_model_is_compared_in_bf16_with_its_rotary_frequencies_as_they_are(
-    make_folder: Make, tmp_path: Path, form: ExportFormat
+    make_folder: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    # Weights and texts at which rounded frequencies turn vectors further than the check allows: cosine 0.99984.
-    folder = make_folder(initializer_range=0.5, max_position_embeddings=1024)
-    write_sidecar(folder, Sidecar(max_tokens=1024))
-    config = EncoderConfig(model=str(folder))
-    # Any model is large, and any CPU computes in bf16.
-    exported = write(folder, tmp_path / "out", form, config=config, fp32_limit=1, cpu_dtype=torch.bfloat16)
-    assert Precision.BF16 is exported.precision
-    assert exported.cosine is not None and exported.cosine >= 0.99998
+    for form in [ST, MERGED]:
+        with subtests.test(form=form):
+            tmp_path = tmp_path_factory.mktemp("row")
+            # Weights and texts at which rounded frequencies turn vectors further than the check allows: cosine 0.99984.
+            folder = make_folder(initializer_range=0.5, max_position_embeddings=1024)
+            write_sidecar(folder, Sidecar(max_tokens=1024))
+            config = EncoderConfig(model=str(folder))
+            # Any model is large, and any CPU computes in bf16.
+            exported = write(folder, tmp_path / "out", form, config=config, fp32_limit=1, cpu_dtype=torch.bfloat16)
+            assert Precision.BF16 is exported.precision
+            assert exported.cosine is not None and exported.cosine >= 0.99998
 
 
 def test_auto_goes_by_the_number_of_weights_and_not_by_the_bytes_of_the_files(make: Make, tmp_path: Path) -> None:
@@ -297,9 +308,10 @@ def end_with_eos(tokenizer: Tokenizer) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
 
 
-@pytest.mark.parametrize(
-    ("settings", "change", "why"),
-    [
+def test_what_would_differ_is_refused(
+    make: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for settings, change, why in [
         ({"prompt": PromptFormat(suffix=" [/INST]")}, None, r"puts ' \[/INST\]' after each text"),
         ({"prompt": PromptFormat(query_instruction="answer")}, None, "the query prompt .* share a token"),
         ({"prompt": PromptFormat(prefix="[INST] ")}, None, "the query prompt .* share a token"),
@@ -307,30 +319,30 @@ def end_with_eos(tokenizer: Tokenizer) -> None:
         ({"pooling": Pooling.WEIGHTED_MEAN, "prompt": CLEAN}, None, "our weights begin at the text"),
         ({"pooling": Pooling.WEIGHTED_MEAN, "bos": True}, None, "begins each row with <s>"),
         ({}, end_with_eos, r"puts special tokens \(</s>\) after each text"),
-    ],
-)
-def test_what_would_differ_is_refused(
-    make: Make, tmp_path: Path, settings: dict[str, Any], change: Callable[[Tokenizer], None] | None, why: str
-) -> None:
-    folder = make(**settings)
-    if change is not None:
-        set_tokenizer(folder, change)
-    with pytest.raises(ExportError, match=why) as caught:
-        write(folder, tmp_path / "here" / "out")
-    assert "--format merged" in str(caught.value)
-    assert [] == list((tmp_path / "here").iterdir())
-    write(folder, tmp_path / "merged", MERGED)  # what the message recommends works
+    ]:
+        with subtests.test(settings=settings, change=change, why=why):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = make(**settings)
+            if change is not None:
+                set_tokenizer(folder, change)
+            with pytest.raises(ExportError, match=why) as caught:
+                write(folder, tmp_path / "here" / "out")
+            assert "--format merged" in str(caught.value)
+            assert [] == list((tmp_path / "here").iterdir())
+            write(folder, tmp_path / "merged", MERGED)  # what the message recommends works
 
 
-@pytest.mark.parametrize("form", [ST, MERGED])
 def test_a_model_that_others_would_load_as_causal_is_refused(
-    make_folder: Make, tmp_path: Path, form: ExportFormat
+    make_folder: Make, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    folder = make_folder("stablelm")  # its attention reads a flag that config.json does not set
-    ours(folder)
-    with pytest.raises(ExportError, match="transformers loads the exported model with causal attention"):
-        write(folder, tmp_path / "here" / "out", form)
-    assert [] == list((tmp_path / "here").iterdir())
+    for form in [ST, MERGED]:
+        with subtests.test(form=form):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = make_folder("stablelm")  # its attention reads a flag that config.json does not set
+            ours(folder)
+            with pytest.raises(ExportError, match="transformers loads the exported model with causal attention"):
+                write(folder, tmp_path / "here" / "out", form)
+            assert [] == list((tmp_path / "here").iterdir())
 
 
 def test_causal_attention_is_refused(make: Make, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -215,6 +214,7 @@ def ended(process: subprocess.Popen[str]) -> list[str]:
     return out.split()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_pull_once_and_both_find_it(tmp_path: Path, entry: ModelEntry) -> None:
     cache = tmp_path / "cache"
     (cache / "models" / ".tiny-1.2.3.part-old").mkdir(parents=True)
@@ -263,6 +263,7 @@ def check_tiny(folder: Path, entry: ModelEntry) -> None:
         assert reloaded.decode(reloaded(text).input_ids) == text
 
 
+@pytest.mark.slow
 def test_killed_pull_leaves_no_half_folder_and_the_next_one_finishes(tmp_path: Path, entry: ModelEntry) -> None:
     cache = tmp_path / "cache"
     process = start_pull(entry, cache)
@@ -386,27 +387,31 @@ def test_progress_counts_bytes_and_ends_complete(tmp_path: Path, entry: ModelEnt
     assert last["check"].done == last["check"].total
 
 
-@pytest.mark.parametrize("name", ["smollm9", "a/b/c", "./models/x", "owner/", ""])
-def test_name_that_is_none_is_unknown(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnknownModelError) as caught:
-        pull(name, cache=tmp_path)
-    assert caught.value.next_command == ("models", "list")
+def test_name_that_is_none_is_unknown(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for name in ["smollm9", "a/b/c", "./models/x", "owner/", ""]:
+        with subtests.test(name=name):
+            tmp_path = tmp_path_factory.mktemp("row")
+            with pytest.raises(UnknownModelError) as caught:
+                pull(name, cache=tmp_path)
+            assert caught.value.next_command == ("models", "list")
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
 def test_a_damaged_model_makes_room_for_a_whole_one(
-    tmp_path: Path, make_folder: Callable[..., Path], damage: Callable[[Path], object]
+    tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path], subtests: pytest.Subtests
 ) -> None:
-    folder = tmp_path / "models" / f"someone--tiny-{'c0ffee12' * 5}"
-    shutil.copytree(make_folder(seed=8), folder)
-    assert discard_damaged("someone/tiny", cache=tmp_path) is None
-    assert folder.is_dir()
-    damage(folder / "model.safetensors")
-    said = discard_damaged("someone/tiny", cache=tmp_path)
-    assert said is not None
-    assert "someone--tiny" in said
-    assert not folder.exists()
-    assert discard_damaged("someone/tiny", cache=tmp_path) is None
+    for damage in [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])]:
+        with subtests.test(damage=damage):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = tmp_path / "models" / f"someone--tiny-{'c0ffee12' * 5}"
+            shutil.copytree(make_folder(seed=8), folder)
+            assert discard_damaged("someone/tiny", cache=tmp_path) is None
+            assert folder.is_dir()
+            damage(folder / "model.safetensors")
+            said = discard_damaged("someone/tiny", cache=tmp_path)
+            assert said is not None
+            assert "someone--tiny" in said
+            assert not folder.exists()
+            assert discard_damaged("someone/tiny", cache=tmp_path) is None
 
 
 def test_builtin_has_nothing_to_pull(tmp_path: Path) -> None:
@@ -449,33 +454,38 @@ def test_local_gguf_is_converted_once_and_keyed_by_content(tmp_path: Path, tiny_
     assert json.loads((by_file.folder / "config.json").read_text())["model_type"] == "llama"
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+@pytest.mark.slow
+def test_gguf_that_would_give_other_vectors_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for case, options, said in [
         (
+            "a tensor is missing",
             {"without": "layers.1.mlp.up_proj"},
             r"1 tensors of LlamaForCausalLM are not in it, first model\.layers\.1\.mlp",
         ),
-        ({"parts": 3}, "it is one of 3 parts; join them"),
-        ({"scaling": gguf.RopeScalingType.LINEAR}, "rotary positions are scaled"),
-        ({"frequencies": True}, "rotary positions are scaled"),
-        ({"pre": "stablelm2"}, "splits text as 'stablelm2'"),
-    ],
-    ids=["a tensor is missing", "a part", "scaled positions", "frequencies of positions", "unknown splitting"],
-)
-def test_gguf_that_would_give_other_vectors_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    write_gguf(tmp_path / "odd.gguf", **options)
-    with pytest.raises(ModelFilesError, match=rf"odd\.gguf: cannot be converted .*{said}"):
-        resolve(EncoderConfig(model=str(tmp_path / "odd.gguf")), cache=tmp_path / "cache")
-    assert left(tmp_path / "cache") == []
+        ("a part", {"parts": 3}, "it is one of 3 parts; join them"),
+        ("scaled positions", {"scaling": gguf.RopeScalingType.LINEAR}, "rotary positions are scaled"),
+        ("frequencies of positions", {"frequencies": True}, "rotary positions are scaled"),
+        ("unknown splitting", {"pre": "stablelm2"}, "splits text as 'stablelm2'"),
+    ]:
+        with subtests.test(case):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_gguf(tmp_path / "odd.gguf", **options)
+            with pytest.raises(ModelFilesError, match=rf"odd\.gguf: cannot be converted .*{said}"):
+                resolve(EncoderConfig(model=str(tmp_path / "odd.gguf")), cache=tmp_path / "cache")
+            assert left(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize(("pre", "digits"), [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])])
-def test_digits_are_split_as_the_file_says(tmp_path: Path, pre: str, digits: list[str]) -> None:
-    write_gguf(tmp_path / "m.gguf", pre=pre)
-    folder = resolve(EncoderConfig(model=str(tmp_path / "m.gguf")), cache=tmp_path / "cache").folder
-    splitting = Tokenizer.from_file(str(folder / "tokenizer.json")).pre_tokenizer
-    assert [piece for piece, _ in splitting.pre_tokenize_str(" 12")] == digits
+@pytest.mark.slow
+def test_digits_are_split_as_the_file_says(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for pre, digits in [("starcoder", ["Ġ", "1", "2"]), ("gpt-2", ["Ġ12"])]:
+        with subtests.test(pre=pre, digits=digits):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_gguf(tmp_path / "m.gguf", pre=pre)
+            folder = resolve(EncoderConfig(model=str(tmp_path / "m.gguf")), cache=tmp_path / "cache").folder
+            splitting = Tokenizer.from_file(str(folder / "tokenizer.json")).pre_tokenizer
+            assert [piece for piece, _ in splitting.pre_tokenize_str(" 12")] == digits
 
 
 def test_file_that_is_no_gguf_is_an_error_naming_it(tmp_path: Path) -> None:

@@ -208,24 +208,26 @@ def test_existing_folder_comes_before_a_hub_name(
     assert resolve(config("owner/model"), cache=tmp_path / "cache").revision == "local"
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
+def test_unknown_name_is_an_error_with_the_nearest_name(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for name, hint in [
         ("smollm2-135n", "smollm2-135m"),
         ("SmolLM2-135M", "smollm2-135m"),
         ("qwen3", "qwen3-"),
         ("./nowhere/at/all", ""),
         ("zzz", ""),
         ("", ""),
-    ],
-)
-def test_unknown_name_is_an_error_with_the_nearest_name(cache: Path, name: str, hint: str) -> None:
-    with pytest.raises(UnknownModelError) as caught:
-        resolve(config(name or "-"), cache=cache)
-    message = str(caught.value)
-    assert caught.value.next_command == ("models", "list")
-    assert ("Did you mean" in message) == bool(hint)
-    assert hint in message
+    ]:
+        with subtests.test(name=name, hint=hint):
+            tmp_path = tmp_path_factory.mktemp("row")
+            cache = tmp_path / "cache"
+            with pytest.raises(UnknownModelError) as caught:
+                resolve(config(name or "-"), cache=cache)
+            message = str(caught.value)
+            assert caught.value.next_command == ("models", "list")
+            assert ("Did you mean" in message) == bool(hint)
+            assert hint in message
 
 
 def remove(name: str) -> Callable[[Path], None]:
@@ -264,9 +266,10 @@ def bad_header(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", 4) + b"[1]]")
 
 
-@pytest.mark.parametrize(
-    ("damage", "part"),
-    [
+def test_broken_folder_is_an_error_naming_the_file(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, subtests: pytest.Subtests
+) -> None:
+    for damage, part in [
         (remove("config.json"), "no config.json"),
         (write("config.json", "{"), "config.json: cannot be read as JSON"),
         (write("config.json", "[]"), "config.json: holds a list"),
@@ -281,17 +284,17 @@ def bad_header(folder: Path) -> None:
         (bad_header, "damaged safetensors header"),
         (write("searchctl.json", '{"x": 1}'), "unknown key 'x'"),
         (write("searchctl.json", '{"adapters": ["gone"]}'), "no such folder"),
-    ],
-)
-def test_broken_folder_is_an_error_naming_the_file(
-    folder: Path, cache: Path, damage: Callable[[Path], None], part: str
-) -> None:
-    resolve(config(folder), cache=cache)
-    damage(folder)
-    with pytest.raises(ModelFilesError) as caught:
-        resolve(config(folder), cache=cache)
-    assert str(folder) in str(caught.value)
-    assert part in str(caught.value)
+    ]:
+        with subtests.test(damage=damage, part=part):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
+            cache = tmp_path / "cache"
+            resolve(config(folder), cache=cache)
+            damage(folder)
+            with pytest.raises(ModelFilesError) as caught:
+                resolve(config(folder), cache=cache)
+            assert str(folder) in str(caught.value)
+            assert part in str(caught.value)
 
 
 @pytest.fixture
@@ -341,11 +344,16 @@ def test_truncated_adapter_is_an_error(folder: Path, cache: Path, tmp_path: Path
         resolve(config(adapter), cache=cache)
 
 
-@pytest.mark.parametrize("base", [None, "", 3])
-def test_adapter_without_a_base_is_an_error(cache: Path, tmp_path: Path, base: object) -> None:
-    adapter = make_adapter(tmp_path / "adapter", base)
-    with pytest.raises(ModelFilesError, match="base_model_name_or_path is"):
-        resolve(config(adapter), cache=cache)
+def test_adapter_without_a_base_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for base in [None, "", 3]:
+        with subtests.test(base=base):
+            tmp_path = tmp_path_factory.mktemp("row")
+            cache = tmp_path / "cache"
+            adapter = make_adapter(tmp_path / "adapter", base)
+            with pytest.raises(ModelFilesError, match="base_model_name_or_path is"):
+                resolve(config(adapter), cache=cache)
 
 
 def test_adapter_whose_base_is_gone_is_an_error_naming_both(cache: Path, tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ FULL = Sidecar(
 )
 
 
-@pytest.mark.parametrize("sidecar", [Sidecar(), FULL])
-def test_written_sidecar_reads_back_equal(tmp_path: Path, sidecar: Sidecar) -> None:
-    write_sidecar(tmp_path, sidecar)
-    assert read_sidecar(tmp_path) == sidecar
-    assert [path.name for path in tmp_path.iterdir()] == ["searchctl.json"]
+def test_written_sidecar_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for sidecar in [Sidecar(), FULL]:
+        with subtests.test(sidecar=sidecar):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write_sidecar(tmp_path, sidecar)
+            assert read_sidecar(tmp_path) == sidecar
+            assert [path.name for path in tmp_path.iterdir()] == ["searchctl.json"]
 
 
 def test_folder_without_one_gives_none(tmp_path: Path) -> None:
@@ -36,9 +38,10 @@ def test_missing_keys_take_defaults(tmp_path: Path) -> None:
     assert read_sidecar(tmp_path) == Sidecar(pooling=Pooling.FIRST, dense_weight=1.0)
 
 
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
+def test_wrong_content_is_an_error_naming_file_and_key(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for text, part in [
         ('{"poolin": "mean"}', "unknown key 'poolin'"),
         ('{"pooling": "max"}', "pooling is 'max'"),
         ('{"max_tokens": 0}', "max_tokens is 0"),
@@ -64,15 +67,15 @@ def test_missing_keys_take_defaults(tmp_path: Path) -> None:
         ("[]", "holds a list"),
         ("{", "no valid JSON"),
         ("", "no valid JSON"),
-    ],
-)
-def test_wrong_content_is_an_error_naming_file_and_key(tmp_path: Path, text: str, part: str) -> None:
-    path = tmp_path / "searchctl.json"
-    path.write_text(text)
-    with pytest.raises(ModelFilesError) as caught:
-        read_sidecar(tmp_path)
-    assert str(path) in str(caught.value)
-    assert part in str(caught.value)
+    ]:
+        with subtests.test(text=text, part=part):
+            tmp_path = tmp_path_factory.mktemp("row")
+            path = tmp_path / "searchctl.json"
+            path.write_text(text)
+            with pytest.raises(ModelFilesError) as caught:
+                read_sidecar(tmp_path)
+            assert str(path) in str(caught.value)
+            assert part in str(caught.value)
 
 
 def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:

@@ -115,8 +115,11 @@ def test_no_clusters_and_no_run_before() -> None:
     assert MatchedIds(ids=(), known=(), next_id=4) == match_ids(old, [], {}, next_id=4)
 
 
-@pytest.mark.parametrize(("ids", "next_id"), [((1, 1), 3), ((1, 3), 3)])
-def test_ids_that_could_be_used_twice_are_refused(ids: tuple[int, ...], next_id: int) -> None:
-    old = [NamedCluster(id=id_, medoid="a0", members=["a0"]) for id_ in ids]
-    with pytest.raises(ValueError, match=r"old ids are .* and next_id is 3: expected distinct ids below next_id"):
-        match_ids(old, [], {}, next_id=next_id)
+def test_ids_that_could_be_used_twice_are_refused(subtests: pytest.Subtests) -> None:
+    for ids, next_id in [((1, 1), 3), ((1, 3), 3)]:
+        with subtests.test(ids=ids, next_id=next_id):
+            old = [NamedCluster(id=id_, medoid="a0", members=["a0"]) for id_ in ids]
+            with pytest.raises(
+                ValueError, match=r"old ids are .* and next_id is 3: expected distinct ids below next_id"
+            ):
+                match_ids(old, [], {}, next_id=next_id)

@@ -53,18 +53,19 @@ def test_planted_clusters_are_found_whatever_the_order(settings: ClusterSettings
     assert 1.0 == adjusted_rand_score(truth[order], cluster(rows[order], settings).labels)
 
 
-@pytest.mark.parametrize("method", [Method.KMEANS, Method.AGGLOMERATIVE])
-@pytest.mark.parametrize("planted", [3, 11])
 def test_the_number_of_clusters_is_chosen_where_the_silhouette_is_best(
-    method: Method, planted: int, make_blobs: Blobs
+    make_blobs: Blobs, subtests: pytest.Subtests
 ) -> None:
-    rows, _ = make_blobs(300, planted)
-    found = cluster(rows, ClusterSettings(method=method))
-    assert planted == found.n
-    assert found.choice is not None
-    tried = dict(found.choice)
-    assert tried[planted] == max(tried.values()) == pytest.approx(found.silhouette)
-    assert (2, 26) == (min(tried), max(tried))  # 1.5 * sqrt(300)
+    for method in [Method.KMEANS, Method.AGGLOMERATIVE]:
+        for planted in [3, 11]:
+            with subtests.test(method=method, planted=planted):
+                rows, _ = make_blobs(300, planted)
+                found = cluster(rows, ClusterSettings(method=method))
+                assert planted == found.n
+                assert found.choice is not None
+                tried = dict(found.choice)
+                assert tried[planted] == max(tried.values()) == pytest.approx(found.silhouette)
+                assert (2, 26) == (min(tried), max(tried))  # 1.5 * sqrt(300)
 
 
 @every_method
@@ -88,12 +89,13 @@ def test_the_number_of_threads_does_not_change_the_last_bit_of_a_neighbour() -> 
     assert expected.weights.tobytes() == found.weights.tobytes()
 
 
-@pytest.mark.parametrize("method", [Method.KMEANS, Method.LEIDEN])
-def test_another_seed_is_used(method: Method) -> None:
-    rows = random_rows(700)
-    n = 9 if method is Method.KMEANS else None
-    first, second = (cluster(rows, ClusterSettings(method=method, n=n, seed=seed)).labels for seed in (0, 1))
-    assert first.tolist() != second.tolist()
+def test_another_seed_is_used(subtests: pytest.Subtests) -> None:
+    for method in [Method.KMEANS, Method.LEIDEN]:
+        with subtests.test(method=method):
+            rows = random_rows(700)
+            n = 9 if method is Method.KMEANS else None
+            first, second = (cluster(rows, ClusterSettings(method=method, n=n, seed=seed)).labels for seed in (0, 1))
+            assert first.tolist() != second.tolist()
 
 
 def test_clusters_are_numbered_by_size_then_by_first_member() -> None:
@@ -183,9 +185,8 @@ ONE = [1.0, 0.0, 0.0]
 OTHER = [0.6, 0.8, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("rows", "method", "n", "expected"),
-    [
+def test_few_or_equal_items(subtests: pytest.Subtests) -> None:
+    for rows, method, n, expected in [
         ([], Method.KMEANS, None, []),
         ([], Method.HDBSCAN, None, []),
         ([], Method.AGGLOMERATIVE, None, []),
@@ -207,27 +208,28 @@ OTHER = [0.6, 0.8, 0.0]
         ([OTHER, ONE, ONE, ONE], Method.KMEANS, None, [1, 0, 0, 0]),
         ([OTHER, ONE, ONE, ONE], Method.AGGLOMERATIVE, None, [1, 0, 0, 0]),
         ([ONE] * 12 + [[0.0, 0.0, 1.0]] * 14, Method.HDBSCAN, None, [1] * 12 + [0] * 14),
-    ],
-)
-def test_few_or_equal_items(rows: list[list[float]], method: Method, n: int | None, expected: list[int]) -> None:
-    vectors = np.array(rows, dtype=np.float32).reshape(-1, 3)
-    found = cluster(vectors, ClusterSettings(method=method, n=n))
-    assert expected == found.labels.tolist()
-    if found.n < 2:
-        assert found.silhouette is None
+    ]:
+        with subtests.test(rows=rows, method=method, n=n, expected=expected):
+            vectors = np.array(rows, dtype=np.float32).reshape(-1, 3)
+            found = cluster(vectors, ClusterSettings(method=method, n=n))
+            assert expected == found.labels.tolist()
+            if found.n < 2:
+                assert found.silhouette is None
 
 
-@pytest.mark.parametrize("method", [Method.KMEANS, Method.AGGLOMERATIVE])
-def test_more_clusters_than_items_or_than_different_items_are_refused(method: Method) -> None:
-    with pytest.raises(ClusteringError, match="n is 4, but 3 different vectors are there: ask for at most 3 clusters"):
-        cluster(random_rows(3), ClusterSettings(method=method, n=4))
-    with pytest.raises(TooFewGroupsError, match=r"n is 4, but only 3 .*of the 9 vectors .*: ask for at most 3"):
-        cluster(np.concatenate([random_rows(3)] * 3), ClusterSettings(method=method, n=4))
+def test_more_clusters_than_items_or_than_different_items_are_refused(subtests: pytest.Subtests) -> None:
+    for method in [Method.KMEANS, Method.AGGLOMERATIVE]:
+        with subtests.test(method=method):
+            with pytest.raises(
+                ClusteringError, match="n is 4, but 3 different vectors are there: ask for at most 3 clusters"
+            ):
+                cluster(random_rows(3), ClusterSettings(method=method, n=4))
+            with pytest.raises(TooFewGroupsError, match=r"n is 4, but only 3 .*of the 9 vectors .*: ask for at most 3"):
+                cluster(np.concatenate([random_rows(3)] * 3), ClusterSettings(method=method, n=4))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_options_that_make_no_sense_are_refused(subtests: pytest.Subtests) -> None:
+    for options, message in [
         (
             {"method": Method.LEIDEN, "n": 4},
             "n is 4, but leiden does not use it: leave it out, or choose kmeans or agg",
@@ -243,11 +245,9 @@ def test_more_clusters_than_items_or_than_different_items_are_refused(method: Me
         ({"method": Method.LEIDEN, "resolution": 0.0}, "resolution is 0.0: expected a number above 0"),
         ({"method": Method.LEIDEN, "resolution": float("nan")}, "resolution is nan: expected a number above 0"),
         ({"seed": -1}, "seed is -1: expected 0 to 2147483647"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ClusteringError, match=message):
-        ClusterSettings(**options)  # type: ignore[arg-type]
+    ]:
+        with subtests.test(options=options, message=message), pytest.raises(ClusteringError, match=message):
+            ClusterSettings(**options)  # type: ignore[arg-type]
 
 
 def test_vectors_that_are_no_unit_vectors_are_refused() -> None:
@@ -261,14 +261,17 @@ def test_agglomerative_refuses_large_sets_with_the_memory_they_would_need() -> N
         cluster(rows, ClusterSettings(method=Method.AGGLOMERATIVE))
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_memory_is_checked_before_the_start(method: Method) -> None:
-    events: list[StepProgress] = []
-    needed = needed_memory(method, 50, 16)
-    with pytest.raises(NotEnoughMemoryError, match=f"{method} on 50 vectors of 16 numbers needs about") as caught:
-        cluster(random_rows(50), ClusterSettings(method=method), progress=events.append, available=needed - 1)
-    assert (needed, needed - 1, []) == (caught.value.needed, caught.value.available, events)
-    cluster(random_rows(50), ClusterSettings(method=method), available=needed)
+def test_memory_is_checked_before_the_start(subtests: pytest.Subtests) -> None:
+    for method in list(Method):
+        with subtests.test(method=method):
+            events: list[StepProgress] = []
+            needed = needed_memory(method, 50, 16)
+            with pytest.raises(
+                NotEnoughMemoryError, match=f"{method} on 50 vectors of 16 numbers needs about"
+            ) as caught:
+                cluster(random_rows(50), ClusterSettings(method=method), progress=events.append, available=needed - 1)
+            assert (needed, needed - 1, []) == (caught.value.needed, caught.value.available, events)
+            cluster(random_rows(50), ClusterSettings(method=method), available=needed)
 
 
 @every_method

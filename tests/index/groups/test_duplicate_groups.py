@@ -149,27 +149,25 @@ def test_a_chain_is_not_one_group() -> None:
     assert {"b": {"a", "c"}} == names(graph, graph.groups(AT))
 
 
-@pytest.mark.parametrize(
-    ("keep", "kept"),
-    [
+def test_the_item_that_is_asked_for_is_kept(subtests: pytest.Subtests) -> None:
+    for keep, kept in [
         (Keep.LONGEST, "long"),
         (Keep.NEWEST, "new"),
         (Keep.OLDEST, "old"),
         (Keep.SHORTEST_PATH, "a"),
         (Keep.MEDOID, "middle"),
-    ],
-)
-def test_the_item_that_is_asked_for_is_kept(keep: Keep, kept: str) -> None:
-    items = [
-        item("a", text="xx", days=5),
-        item("long", text="xxxxx", days=5),
-        item("middle", text="xx", days=5),
-        item("new", text="xx", days=9),
-        item("old", text="xx", days=1),
-    ]
-    found = {(a, b): (0.98 if 2 in (a, b) else 0.92, -1.0) for a in range(5) for b in range(a + 1, 5)}
-    graph = DuplicateGraph(items, pairs_of([0, 1, 2, 3, 4], found), keep=keep)
-    assert {kept: {one.key for one in items} - {kept}} == names(graph, graph.groups(AT))
+    ]:
+        with subtests.test(keep=keep, kept=kept):
+            items = [
+                item("a", text="xx", days=5),
+                item("long", text="xxxxx", days=5),
+                item("middle", text="xx", days=5),
+                item("new", text="xx", days=9),
+                item("old", text="xx", days=1),
+            ]
+            found = {(a, b): (0.98 if 2 in (a, b) else 0.92, -1.0) for a in range(5) for b in range(a + 1, 5)}
+            graph = DuplicateGraph(items, pairs_of([0, 1, 2, 3, 4], found), keep=keep)
+            assert {kept: {one.key for one in items} - {kept}} == names(graph, graph.groups(AT))
 
 
 def test_a_dropped_item_goes_to_the_better_tier_and_then_to_the_nearer_kept_one() -> None:

@@ -77,9 +77,8 @@ def test_a_cluster_of_common_words_gets_those() -> None:
     assert [[]] == named(["the, of?!"], [0])
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_words(subtests: pytest.Subtests) -> None:
+    for text, expected in [
         ("Tomato's", ["tomato"]),
         ("don\u2019t we'll", [BREAK, BREAK]),
         ("l\u2019eau", ["eau"]),
@@ -88,10 +87,9 @@ def test_a_cluster_of_common_words_gets_those() -> None:
         ("R\u00e9sum\u00e9 re\u0301sume\u0301", ["r\u00e9sum\u00e9", "r\u00e9sum\u00e9"]),
         ("\u0939\u093f\u0928\u094d\u0926\u0940", ["\u0939\u093f\u0928\u094d\u0926\u0940"]),
         ("snake_case", ["snake", BREAK, "case"]),
-    ],
-)
-def test_words(text: str, expected: list[str]) -> None:
-    assert expected == words_of(text)
+    ]:
+        with subtests.test(text=text, expected=expected):
+            assert expected == words_of(text)
 
 
 def test_chinese_terms_are_found_whole() -> None:

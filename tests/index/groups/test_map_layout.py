@@ -37,27 +37,26 @@ def test_the_same_rows_give_the_same_map_on_any_number_of_threads(make_blobs: Bl
         assert first.tobytes() == map_layout(rows).tobytes()
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
+def test_few_or_equal_vectors(subtests: pytest.Subtests) -> None:
+    for rows, expected in [
         ([], []),
         ([[1, 0, 0]], [[0, 0]]),
         ([[1, 0, 0], [0, 1, 0]], [[1, 0], [-1, 0]]),
         ([[1, 0, 0]] * 3, [[0, 0]] * 3),
         ([[1, 0, 0]] * 9, [[0, 0]] * 9),
         ([[0.6, 0.8, 0], [0.6, 0.8, 0], [0, 0, 1]], [[-1, 0], [-1, 0], [1, 0]]),
-    ],
-)
-def test_few_or_equal_vectors(rows: list[list[float]], expected: list[list[float]]) -> None:
-    places = map_layout(np.array(rows, dtype=np.float32).reshape(-1, 3))
-    np.testing.assert_allclose(places, np.array(expected, dtype=np.float32).reshape(-1, 2), atol=1e-5)
+    ]:
+        with subtests.test(rows=rows, expected=expected):
+            places = map_layout(np.array(rows, dtype=np.float32).reshape(-1, 3))
+            np.testing.assert_allclose(places, np.array(expected, dtype=np.float32).reshape(-1, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("n", [3, 4, 5, 6, 12])
-def test_small_maps_tell_vectors_apart(n: int, make_blobs: Blobs) -> None:
-    places = map_layout(make_blobs(n, 3)[0])
-    assert np.isfinite(places).all()
-    assert n == len(np.unique(places.round(4), axis=0))
+def test_small_maps_tell_vectors_apart(make_blobs: Blobs, subtests: pytest.Subtests) -> None:
+    for n in [3, 4, 5, 6, 12]:
+        with subtests.test(n=n):
+            places = map_layout(make_blobs(n, 3)[0])
+            assert np.isfinite(places).all()
+            assert n == len(np.unique(places.round(4), axis=0))
 
 
 def test_a_map_along_one_direction_is_a_line() -> None:

@@ -32,19 +32,17 @@ def brute(texts: list[str]) -> dict[tuple[int, int], float]:
     }
 
 
-@pytest.mark.parametrize(
-    ("one", "two", "same"),
-    [
+def test_texts_are_equal_but_for_case_width_and_white_space(subtests: pytest.Subtests) -> None:
+    for one, two, same in [
         ("Hello  World", "hello\n\tworld ", True),
         ("Ma\u00dfe", "Masse", False),
         ("\uff28\uff45\uff4c\uff4c\uff4f", "hello", True),
         ("caf\u00e9", "cafe\u0301", True),
         ("hello world", "hello, world", False),
         ("hello world", "helloworld", False),
-    ],
-)
-def test_texts_are_equal_but_for_case_width_and_white_space(one: str, two: str, same: bool) -> None:
-    assert same == (text_digest(one) == text_digest(two))
+    ]:
+        with subtests.test(one=one, two=two, same=same):
+            assert same == (text_digest(one) == text_digest(two))
 
 
 def test_shingles_are_runs_of_five_words() -> None:
@@ -103,53 +101,49 @@ def test_no_text_and_one_text_have_no_pair() -> None:
     assert [] == near_pairs([]).first.tolist() == near_pairs(["a b c"]).first.tolist()
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
+def test_texts_that_say_other_things_are_not_equal(subtests: pytest.Subtests) -> None:
+    for one, other in [
         ("10² litres", "102 litres"),
         ("½ cup", "1/2 cup"),
         ("zwei Maße", "zwei Masse"),
         ("x₁", "x1"),
-    ],
-)
-def test_texts_that_say_other_things_are_not_equal(one: str, other: str) -> None:
-    assert text_digest(one) != text_digest(other)
+    ]:
+        with subtests.test(one=one, other=other):
+            assert text_digest(one) != text_digest(other)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
+def test_case_width_and_composition_of_letters_make_no_difference(subtests: pytest.Subtests) -> None:
+    for one, other in [
         ("Ｆｕｌｌ ｗｉｄｔｈ（１）", "full width(1)"),
         ("ｶﾞｲﾄﾞ", "ガイド"),
         ("caf\u00e9", "CAFE\u0301"),
         ("ΟΔΟΣ", "οδος"),
         ("an oﬃcial ﬁle", "an official file"),
         ("a\u3000b", "a b"),
-    ],
-)
-def test_case_width_and_composition_of_letters_make_no_difference(one: str, other: str) -> None:
-    assert text_digest(one) == text_digest(other)
+    ]:
+        with subtests.test(one=one, other=other):
+            assert text_digest(one) == text_digest(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("मेला दिन", "मैला दीन"), ("ไม้", "ไม่"), ("ปา", "ป้า")])
-def test_words_that_differ_in_a_mark_are_other_words(one: str, other: str) -> None:
-    assert not shingles(one) & shingles(other)
+def test_words_that_differ_in_a_mark_are_other_words(subtests: pytest.Subtests) -> None:
+    for one, other in [("मेला दिन", "मैला दीन"), ("ไม้", "ไม่"), ("ปา", "ป้า")]:
+        with subtests.test(one=one, other=other):
+            assert not shingles(one) & shingles(other)
 
 
 def test_normalised_is_one_line() -> None:
     assert "a b c" == normalised(" A\n\nb\u00a0C ")
 
 
-@pytest.mark.parametrize("sides", [None, [set(range(60)), set(range(40, 80))]])
-def test_too_many_texts_of_one_template_are_refused_before_they_are_compared(
-    sides: list[set[int]] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = [changed(text(1), 1, seed) for seed in range(80)]
-    monkeypatch.setattr(module, "MOST_CANDIDATES", 500)
-    told: list[tuple[int, int]] = []
-    with pytest.raises(IndexRoomError, match="more than 500 pairs"):
-        near_pairs(texts, sides=sides, progress=lambda done, total: told.append((done, total)))
-    assert {80} == {total for _, total in told}  # texts, and no pair
+def test_too_many_texts_of_one_template_are_refused_before_they_are_compared(subtests: pytest.Subtests) -> None:
+    for sides in [None, [set(range(60)), set(range(40, 80))]]:
+        with subtests.test(sides=sides), pytest.MonkeyPatch.context() as monkeypatch:
+            texts = [changed(text(1), 1, seed) for seed in range(80)]
+            monkeypatch.setattr(module, "MOST_CANDIDATES", 500)
+            told: list[tuple[int, int]] = []
+            with pytest.raises(IndexRoomError, match="more than 500 pairs"):
+                near_pairs(texts, sides=sides, progress=lambda done, total: told.append((done, total)))
+            assert {80} == {total for _, total in told}  # texts, and no pair
 
 
 def test_texts_of_one_side_alone_cost_no_pair() -> None:

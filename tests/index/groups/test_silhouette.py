@@ -21,28 +21,27 @@ def test_it_equals_scikit_learn_with_noise_left_out_and_a_cluster_of_one() -> No
     assert silhouette(rows, labels) == pytest.approx(expected, abs=1e-7)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0], [-1, -1, -1], [0, -1, 0]])
-def test_fewer_than_two_clusters_have_none(labels: list[int]) -> None:
-    assert silhouette(rows_of(3), np.array(labels)) is None
+def test_fewer_than_two_clusters_have_none(subtests: pytest.Subtests) -> None:
+    for labels in [[0, 0, 0], [-1, -1, -1], [0, -1, 0]]:
+        with subtests.test(labels=labels):
+            assert silhouette(rows_of(3), np.array(labels)) is None
 
 
 def test_equal_vectors_in_two_clusters_count_0() -> None:
     assert 0.0 == silhouette(np.repeat(rows_of(1), 4, axis=0), np.array([0, 0, 1, 1]))
 
 
-@pytest.mark.parametrize(
-    ("items", "different", "expected"),
-    [
+def test_numbers_to_try(subtests: pytest.Subtests) -> None:
+    for items, different, expected in [
         (2, 2, []),
         (3, 3, [2]),
         (100, 1, []),
         (100, 4, [2, 3, 4]),
         (100, 100, [2, 3, 4, 5, 6, 8, 10, 12, 15]),
         (400, 400, [2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30]),
-    ],
-)
-def test_numbers_to_try(items: int, different: int, expected: list[int]) -> None:
-    assert expected == candidates(items, different)
+    ]:
+        with subtests.test(items=items, different=different, expected=expected):
+            assert expected == candidates(items, different)
 
 
 def test_of_equal_silhouettes_the_smallest_number_is_chosen() -> None:

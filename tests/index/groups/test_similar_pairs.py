@@ -39,11 +39,12 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BLOCK", 37)
 
 
-@pytest.mark.parametrize("floor", [-1.0, 0.0, 0.35, 0.7, 0.9, 0.99])
-def test_every_pair_at_or_above_the_floor_is_there_with_its_exact_cosine(floor: float) -> None:
-    vectors = units(300, seed=1)
-    expected = {pair: cosine for pair, cosine in brute(vectors).items() if cosine >= np.float32(floor)}
-    assert expected == found(similar_pairs(vectors, floor=floor))
+def test_every_pair_at_or_above_the_floor_is_there_with_its_exact_cosine(subtests: pytest.Subtests) -> None:
+    for floor in [-1.0, 0.0, 0.35, 0.7, 0.9, 0.99]:
+        with subtests.test(floor=floor):
+            vectors = units(300, seed=1)
+            expected = {pair: cosine for pair, cosine in brute(vectors).items() if cosine >= np.float32(floor)}
+            assert expected == found(similar_pairs(vectors, floor=floor))
 
 
 def test_a_floor_that_is_some_pairs_own_cosine_takes_that_pair() -> None:
@@ -93,11 +94,12 @@ def test_vectors_that_are_all_one_cannot_be_told_apart() -> None:
         similar_pairs(vectors, floor=0.9, most=100)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_nothing_to_compare_is_no_pair(count: int) -> None:
-    pairs = similar_pairs(units(count, seed=8), floor=0.5)
-    assert [] == pairs.first.tolist()
-    assert 0 == pairs.histogram.sum()
+def test_nothing_to_compare_is_no_pair(subtests: pytest.Subtests) -> None:
+    for count in [0, 1]:
+        with subtests.test(count=count):
+            pairs = similar_pairs(units(count, seed=8), floor=0.5)
+            assert [] == pairs.first.tolist()
+            assert 0 == pairs.histogram.sum()
 
 
 def test_vectors_that_are_no_unit_rows_are_refused() -> None:

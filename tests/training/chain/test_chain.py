@@ -199,22 +199,25 @@ def test_held_out_texts_are_never_trained_on(data: Path) -> None:
     assert read == again
 
 
-@pytest.mark.parametrize(("queries", "each", "held"), [(12, 120, 2), (50, 100, 2), (500, 3, 10), (100, 1, 2)])
 def test_two_in_a_hundred_queries_are_held_out_however_many_pairs_they_have(
-    queries: int, each: int, held: int, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    rows = [{"query": f"title {i % queries}", "positive": f"text {i}"} for i in range(queries * each)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    read = read_data([tmp_path], [Stage.SUPERVISED])
-    seen, unseen = ({pair.query for pair in part[0].pairs} for part in (read.pairs, read.unseen_pairs))
-    assert (len(seen), len(unseen)) == (queries - held, held)
-    assert not seen & unseen
-    assert len(read.unseen_pairs[0].pairs) == held * each
+    for queries, each, held in [(12, 120, 2), (50, 100, 2), (500, 3, 10), (100, 1, 2)]:
+        with subtests.test(queries=queries, each=each, held=held):
+            tmp_path = tmp_path_factory.mktemp("row")
+            rows = [{"query": f"title {i % queries}", "positive": f"text {i}"} for i in range(queries * each)]
+            (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            read = read_data([tmp_path], [Stage.SUPERVISED])
+            seen, unseen = ({pair.query for pair in part[0].pairs} for part in (read.pairs, read.unseen_pairs))
+            assert (len(seen), len(unseen)) == (queries - held, held)
+            assert not seen & unseen
+            assert len(read.unseen_pairs[0].pairs) == held * each
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
+def test_bad_data_is_named_by_file_and_line_before_the_first_step(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for line, said in [
         ('{"text": "fine"}\n{"text": ""}', "line 2: text is ''"),
         ('{"text": "fine"}\nnot json', "line 2: .*JSON"),
         ('{"text": "fine"}\n[1]', "line 2: holds .1., expected an object"),
@@ -225,13 +228,13 @@ def test_two_in_a_hundred_queries_are_held_out_however_many_pairs_they_have(
         ('{"query": "q", "positive": "p", "negatives": false}', "line 1: negatives is False"),
         ("", ".*empty"),
         ('{"text": "a line separator \u2028 ends no line"}\n{"text": 3}', "line 2: text is 3"),
-    ],
-)
-def test_bad_data_is_named_by_file_and_line_before_the_first_step(line: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_text(line)
-    with pytest.raises(DataError, match=rf"bad\.jsonl[:,] {said}"):
-        read_data([path], PAPER)
+    ]:
+        with subtests.test(line=line, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            path = tmp_path / "bad.jsonl"
+            path.write_text(line)
+            with pytest.raises(DataError, match=rf"bad\.jsonl[:,] {said}"):
+                read_data([path], PAPER)
 
 
 def test_supervised_without_pairs_is_an_error(tmp_path: Path) -> None:

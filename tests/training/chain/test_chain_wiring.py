@@ -93,20 +93,16 @@ def test_every_stage_but_mntp_has_the_attention_that_is_chosen(request_of: Calla
     assert asked == [(torch.float32, CPU)] * 3
 
 
-@pytest.mark.parametrize(
-    ("dtype", "device", "installed", "expected"),
-    [
+def test_flash_attention_is_chosen_where_it_is_installed_and_fits(subtests: pytest.Subtests) -> None:
+    for dtype, device, installed, expected in [
         (torch.bfloat16, CUDA, True, "flash_attention_2"),
         (torch.float16, CUDA, True, "flash_attention_2"),
         (torch.float32, CUDA, True, None),
         (torch.bfloat16, CPU, True, None),
         (torch.bfloat16, CUDA, False, None),
-    ],
-)
-def test_flash_attention_is_chosen_where_it_is_installed_and_fits(
-    dtype: torch.dtype, device: torch.device, installed: bool, expected: str | None
-) -> None:
-    assert choose_attention(dtype, device, installed=lambda _: object() if installed else None) == expected
+    ]:
+        with subtests.test(dtype=dtype, device=device, installed=installed, expected=expected):
+            assert choose_attention(dtype, device, installed=lambda _: object() if installed else None) == expected
 
 
 def test_a_lora_is_put_on_all_seven_linear_layers_of_a_llama(tiny_folder: Path) -> None:
@@ -130,21 +126,24 @@ class Listening:
         return self._inner(texts, role=role, instruction=instruction)
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
 def test_an_instruction_is_the_query_s_and_both_sides_only_of_a_symmetric_source(
-    symmetric: bool, tiny_folder: Path
+    tiny_folder: Path, subtests: pytest.Subtests
 ) -> None:
-    resolved = resolve(EncoderConfig(model=str(tiny_folder)))
-    model = load_trainable(resolved, (), LORA, device=CPU, dtype=torch.float32)
-    tokenizer = TextTokenizer(tokenizer=load_tokenizer(tiny_folder), prompt=resolved.sidecar.prompt, max_tokens=64)
-    listening = Listening(tokenizer)
-    pairs = tuple(Pair(f"query {i}", f"answer {i}", (f"other {i}",)) for i in range(8))
-    source = PairSource(name="pairs", digest="", pairs=pairs)
-    told = SourceSettings(instruction="Find it", symmetric=symmetric)
-    stage = SupervisedStage(schedule=FAST, batch=4, length=64, sources={"pairs": told})
-    SupervisedTraining(model, stage, listening, sources=[source], held_out=[source], seed=1).step(0)  # type: ignore[arg-type]
-    other = (Role.QUERY, "Find it") if symmetric else (Role.DOCUMENT, None)
-    assert listening.asked == {("query", Role.QUERY, "Find it"), ("answe", *other), ("other", *other)}
+    for symmetric in [False, True]:
+        with subtests.test(symmetric=symmetric):
+            resolved = resolve(EncoderConfig(model=str(tiny_folder)))
+            model = load_trainable(resolved, (), LORA, device=CPU, dtype=torch.float32)
+            tokenizer = TextTokenizer(
+                tokenizer=load_tokenizer(tiny_folder), prompt=resolved.sidecar.prompt, max_tokens=64
+            )
+            listening = Listening(tokenizer)
+            pairs = tuple(Pair(f"query {i}", f"answer {i}", (f"other {i}",)) for i in range(8))
+            source = PairSource(name="pairs", digest="", pairs=pairs)
+            told = SourceSettings(instruction="Find it", symmetric=symmetric)
+            stage = SupervisedStage(schedule=FAST, batch=4, length=64, sources={"pairs": told})
+            SupervisedTraining(model, stage, listening, sources=[source], held_out=[source], seed=1).step(0)  # type: ignore[arg-type]
+            other = (Role.QUERY, "Find it") if symmetric else (Role.DOCUMENT, None)
+            assert listening.asked == {("query", Role.QUERY, "Find it"), ("answe", *other), ("other", *other)}
 
 
 def test_the_manifest_has_hashes_licences_versions_and_seed(
@@ -169,22 +168,29 @@ MEMORY = (
 )
 
 
-@pytest.mark.parametrize("error", MEMORY, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", [0, 3])
 def test_memory_that_runs_out_names_what_needs_less_and_how_to_go_on(
-    error: Exception, step: int, request_of: Callable[..., TrainRequest], data: Data
+    request_of: Callable[..., TrainRequest], data: Data, subtests: pytest.Subtests
 ) -> None:
-    def told(_: Stage, moment: Moment) -> None:
-        if moment.step == step:
-            raise error
+    for error in MEMORY:
+        for step in [0, 3]:
+            with subtests.test(error=error, step=step):
 
-    with pytest.raises(TrainingError, match="simcse: memory ran out on cpu") as raised:
-        train(request_of(), data, told=told, stop=lambda: False)
-    said = str(raised.value)
-    for words in ("--gradient-checkpointing", "simcse.chunk below 64", "simcse.cached = true", "simcse.batch below 8"):
-        assert words in said
-    assert ("goes on from the last checkpoint, step 2." in said) == (step == 3)
-    assert "--resume" in said
+                def told(_: Stage, moment: Moment) -> None:
+                    if moment.step == step:
+                        raise error
+
+                with pytest.raises(TrainingError, match="simcse: memory ran out on cpu") as raised:
+                    train(request_of(), data, told=told, stop=lambda: False)
+                said = str(raised.value)
+                for words in (
+                    "--gradient-checkpointing",
+                    "simcse.chunk below 64",
+                    "simcse.cached = true",
+                    "simcse.batch below 8",
+                ):
+                    assert words in said
+                assert ("goes on from the last checkpoint, step 2." in said) == (step == 3)
+                assert "--resume" in said
 
 
 def test_another_error_of_the_same_kind_stays_what_it_is(request_of: Callable[..., TrainRequest], data: Data) -> None:

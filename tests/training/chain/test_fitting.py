@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,17 +93,19 @@ def test_any_other_start_is_left_as_it_is(tiny_folder: Path, tmp_path: Path) -> 
     assert with_possible_start(recipe, base, (P,), tmp_path / "out") == (recipe, None)
 
 
-@pytest.mark.parametrize(("pairs", "processes", "batch"), [(300, 1, 256), (70, 1, 64), (70, 3, 63), (600, 1, 512)])
 def test_a_batch_that_the_pairs_cannot_fill_is_lowered_and_told(
-    pairs: int, processes: int, batch: int, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    data = data_of(tmp_path / "data", pairs=pairs)
-    recipe, told = with_possible_batches(SIMCSE_START, data, (P,), processes)
-    assert recipe.supervised.batch == batch
-    assert replace(recipe, supervised=replace(recipe.supervised, batch=512)) == SIMCSE_START
-    kept = len(data.pairs[0].pairs)
-    expected = [] if batch == 512 else [f"pairs has {kept} to train on: batches of {batch} are taken instead"]
-    assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told, strict=True))
+    for pairs, processes, batch in [(300, 1, 256), (70, 1, 64), (70, 3, 63), (600, 1, 512)]:
+        with subtests.test(pairs=pairs, processes=processes, batch=batch):
+            tmp_path = tmp_path_factory.mktemp("row")
+            data = data_of(tmp_path / "data", pairs=pairs)
+            recipe, told = with_possible_batches(SIMCSE_START, data, (P,), processes)
+            assert recipe.supervised.batch == batch
+            assert replace(recipe, supervised=replace(recipe.supervised, batch=512)) == SIMCSE_START
+            kept = len(data.pairs[0].pairs)
+            expected = [] if batch == 512 else [f"pairs has {kept} to train on: batches of {batch} are taken instead"]
+            assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told, strict=True))
 
 
 def test_simcse_too_gets_a_batch_that_its_sentences_fill(tmp_path: Path) -> None:
@@ -150,9 +151,10 @@ ASKED = SupervisedStage(schedule=FAST, batch=8, length=32, sources={"pairs": Sou
 HEAVY = SupervisedStage(schedule=FAST, batch=8, sources={"pairs": SourceSettings(weight=0)})
 
 
-@pytest.mark.parametrize(
-    ("change", "processes", "said"),
-    [
+def test_what_a_later_stage_lacks_is_said_before_the_first_step(
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for change, processes, said in [
         (
             lambda r: replace(r, supervised=replace(r.supervised, batch=64)),
             1,
@@ -181,15 +183,13 @@ HEAVY = SupervisedStage(schedule=FAST, batch=8, sources={"pairs": SourceSettings
             1,
             "supervised.dimensions has 32: expected less than the 32 dimensions",
         ),
-    ],
-)
-def test_what_a_later_stage_lacks_is_said_before_the_first_step(
-    change: Callable[[Recipe], Recipe], processes: int, said: str, tiny_folder: Path, tmp_path: Path
-) -> None:
-    data = data_of(tmp_path / "data", pairs=60, texts=100)
-    with pytest.raises(TrainingError, match=said):
-        check_needs(request(tiny_folder, tmp_path, change(SMALL)), data, Ranks(count=processes))
-    check_needs(request(tiny_folder, tmp_path, SMALL), data, Ranks())
+    ]:
+        with subtests.test(change=change, processes=processes, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            data = data_of(tmp_path / "data", pairs=60, texts=100)
+            with pytest.raises(TrainingError, match=said):
+                check_needs(request(tiny_folder, tmp_path, change(SMALL)), data, Ranks(count=processes))
+            check_needs(request(tiny_folder, tmp_path, SMALL), data, Ranks())
 
 
 def test_an_instruction_of_development_pairs_needs_room_too(tiny_folder: Path, tmp_path: Path) -> None:

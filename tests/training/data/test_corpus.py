@@ -43,21 +43,26 @@ def test_spearman_by_hand() -> None:
     assert spearman([5, 5, 8], [1, 2, 3]) == pytest.approx(1.5 / math.sqrt(1.5 * 2))
 
 
-@pytest.mark.parametrize("levels", [3, 20, 10_000])
-def test_spearman_equals_that_of_scipy_with_and_without_ties(levels: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(levels)
-    first = rng.integers(levels, size=400).astype(np.float64)
-    second = first + rng.integers(levels, size=400)
-    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second)[0], abs=1e-12)
+def test_spearman_equals_that_of_scipy_with_and_without_ties(subtests: pytest.Subtests) -> None:
+    for levels in [3, 20, 10_000]:
+        with subtests.test(levels=levels):
+            stats = pytest.importorskip("scipy.stats")
+            rng = np.random.default_rng(levels)
+            first = rng.integers(levels, size=400).astype(np.float64)
+            second = first + rng.integers(levels, size=400)
+            assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second)[0], abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [([1.0, 1.0, 1.0], [1, 2, 3]), ([1, 2, 3], [4.0, 4.0, 4.0]), ([1.0], [2.0]), ([1.0, math.nan], [1, 2]), ([], [])],
-)
-def test_spearman_is_no_number_where_it_is_undefined(first: list[float], second: list[float]) -> None:
-    assert math.isnan(spearman(first, second))
+def test_spearman_is_no_number_where_it_is_undefined(subtests: pytest.Subtests) -> None:
+    for first, second in [
+        ([1.0, 1.0, 1.0], [1, 2, 3]),
+        ([1, 2, 3], [4.0, 4.0, 4.0]),
+        ([1.0], [2.0]),
+        ([1.0, math.nan], [1, 2]),
+        ([], []),
+    ]:
+        with subtests.test(first=first, second=second):
+            assert math.isnan(spearman(first, second))
 
 
 def test_sides_of_unequal_length_are_refused() -> None:

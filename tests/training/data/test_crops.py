@@ -40,9 +40,8 @@ def many(count: int) -> list[Passage]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
+def test_what_is_wrong_with_a_sentence(subtests: pytest.Subtests) -> None:
+    for text, fault in [
         (HERON, None),
         ("Too short here.", Fault.SHORT),
         (f"{'word ' * 70}ends.", Fault.LONG),
@@ -54,10 +53,9 @@ def many(count: int) -> list[Passage]:
         ("The call f(x) = {y | z} has no words in it.", Fault.SYMBOLS),
         ("1 234 567 + 89 101 112 / 13 14 15 = 16.", Fault.SYMBOLS),
         ("It lives in the shallow water of the river.", Fault.LEANING),
-    ],
-)
-def test_what_is_wrong_with_a_sentence(text: str, fault: Fault | None) -> None:
-    assert list(pieces_of(text)) == [(text, fault)]
+    ]:
+        with subtests.test(text=text, fault=fault):
+            assert list(pieces_of(text)) == [(text, fault)]
 
 
 def test_a_name_with_an_initial_is_no_border() -> None:
@@ -100,25 +98,23 @@ def test_several_pairs_of_a_passage_stand_in_its_order() -> None:
     assert len(cloze(passage, each=1).pairs) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
+def test_sentences_left_out_are_counted(subtests: pytest.Subtests) -> None:
+    for text, reason in [
         (f"However the grey heron stands in shallow water near fish. {REST}", LeftOut.CONTINUING),
         (f"Around this time the grey heron stood in shallow water. {REST}", LeftOut.CONTINUING),
         (f"{HERON} They hunt.", LeftOut.LITTLE_LEFT),
         (f"{BEES} {REST.replace('their', 'many')}".replace("to the", "at the"), None),
         (f"Quartz glitters when sunlight touches mineral faces. {REST}", LeftOut.APART),
-    ],
-)
-def test_sentences_left_out_are_counted(text: str, reason: LeftOut | None) -> None:
-    made = cloze(text, f"{BEES} {BEES_REST}")
-    found = {why: count for why, count in made.sentences_left_out.items() if isinstance(why, LeftOut)}
-    if reason is None:
-        assert found == {LeftOut.REPEATED: 2}
-    else:
-        assert found == {reason: 1}
-        assert made.pairs == (Pair(BEES, BEES_REST),)
-        assert made.passages_left_out == {LeftOut.UNUSED: 1}
+    ]:
+        with subtests.test(text=text, reason=reason):
+            made = cloze(text, f"{BEES} {BEES_REST}")
+            found = {why: count for why, count in made.sentences_left_out.items() if isinstance(why, LeftOut)}
+            if reason is None:
+                assert found == {LeftOut.REPEATED: 2}
+            else:
+                assert found == {reason: 1}
+                assert made.pairs == (Pair(BEES, BEES_REST),)
+                assert made.passages_left_out == {LeftOut.UNUSED: 1}
 
 
 def test_common_words_tell_nothing() -> None:

@@ -43,13 +43,14 @@ def test_scores_and_the_number_rejected_come_with_the_rows() -> None:
     assert found == Mined(rows=(3, 4), scores=(7.0, 1.0), positive=8.0, rejected=0)
 
 
-@pytest.mark.parametrize(("least", "expected"), [(None, (3, 2, 4)), (0.0, (3, 2)), (5.0, (3,))])
-def test_a_text_at_the_least_score_is_none(least: float | None, expected: tuple[int, ...]) -> None:
-    (found,) = mine_scored(["q"], [0], CORPUS, fixed([8.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=least)
-    assert found.rows == expected
-    # A positive that has nothing of the query leaves no text below it.
-    (found,) = mine_scored(["q"], [0], CORPUS, fixed([0.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=0.0)
-    assert (found.rows, found.rejected) == ((), 3)
+def test_a_text_at_the_least_score_is_none(subtests: pytest.Subtests) -> None:
+    for least, expected in [(None, (3, 2, 4)), (0.0, (3, 2)), (5.0, (3,))]:
+        with subtests.test(least=least, expected=expected):
+            (found,) = mine_scored(["q"], [0], CORPUS, fixed([8.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=least)
+            assert found.rows == expected
+            # A positive that has nothing of the query leaves no text below it.
+            (found,) = mine_scored(["q"], [0], CORPUS, fixed([0.0, 7.75, 5.0, 7.0, 0.0]), count=9, least=0.0)
+            assert (found.rows, found.rejected) == ((), 3)
 
 
 def test_own_negatives_come_first_and_are_filled_up() -> None:
@@ -154,36 +155,40 @@ class Watched:
         return self._encoder.encode(texts, role=role, instruction=instruction, progress=progress)
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_queries_have_the_instruction_and_documents_only_in_a_symmetric_source(tmp_path: Path, symmetric: bool) -> None:
-    pairs = [*PAIRS, Pair(PAIRS[0].query, "herons wait for frogs")]
-    corpus = corpus_of(pairs)
-    encoder, heard = Watched(), list[tuple[int, int]]()
+def test_queries_have_the_instruction_and_documents_only_in_a_symmetric_source(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for symmetric in [False, True]:
+        with subtests.test(symmetric=symmetric):
+            tmp_path = tmp_path_factory.mktemp("row")
+            pairs = [*PAIRS, Pair(PAIRS[0].query, "herons wait for frogs")]
+            corpus = corpus_of(pairs)
+            encoder, heard = Watched(), list[tuple[int, int]]()
 
-    def told(done: int, of: int, progress: EncodeProgress) -> None:
-        heard.append((done + progress.texts_done, of))
+            def told(done: int, of: int, progress: EncodeProgress) -> None:
+                heard.append((done + progress.texts_done, of))
 
-    scores, cut = dense_scores(
-        pairs,
-        corpus,
-        encoder,
-        tmp_path,
-        instruction="find birds",
-        symmetric=symmetric,
-        device=torch.device("cpu"),
-        told=told,
-        slice_texts=2,
-    )
-    asked = [(pair.query, Role.QUERY, "find birds") for pair in PAIRS]
-    side = (Role.QUERY, "find birds") if symmetric else (Role.DOCUMENT, None)
-    assert encoder.asked == asked + [(text, *side) for text in corpus]
-    plain = HashingEncoder()
-    queries = plain.encode([pair.query for pair in pairs], role=Role.QUERY, instruction="find birds")
-    documents = plain.encode(corpus, role=side[0], instruction=side[1])
-    np.testing.assert_allclose(scores(range(1, 4)).numpy(), queries[1:4] @ documents.T, atol=1e-6)
-    assert cut == 0
-    assert heard[-1] == (7, 7)
-    assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+            scores, cut = dense_scores(
+                pairs,
+                corpus,
+                encoder,
+                tmp_path,
+                instruction="find birds",
+                symmetric=symmetric,
+                device=torch.device("cpu"),
+                told=told,
+                slice_texts=2,
+            )
+            asked = [(pair.query, Role.QUERY, "find birds") for pair in PAIRS]
+            side = (Role.QUERY, "find birds") if symmetric else (Role.DOCUMENT, None)
+            assert encoder.asked == asked + [(text, *side) for text in corpus]
+            plain = HashingEncoder()
+            queries = plain.encode([pair.query for pair in pairs], role=Role.QUERY, instruction="find birds")
+            documents = plain.encode(corpus, role=side[0], instruction=side[1])
+            np.testing.assert_allclose(scores(range(1, 4)).numpy(), queries[1:4] @ documents.T, atol=1e-6)
+            assert cut == 0
+            assert heard[-1] == (7, 7)
+            assert [done for done, _ in heard] == sorted(done for done, _ in heard)
 
 
 def kept(encoder: Watched, folder: Path) -> tuple[Scores, int]:

@@ -75,9 +75,10 @@ def test_retrieval_folder_is_read_as_written(tmp_path: Path) -> None:
     assert expected.digest == digest_of(task)
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
+def test_file_is_read_as_written_plain_or_packed(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kind, expected in [
         ("sts", StsData(first=("A", "C"), second=("B", "D"), scores=(5.0, 0.5), digest=hash_by_hand("sts", STS))),
         ("pairs", PairData(first=("A", "C"), second=("B", "D"), labels=(1, 0), digest=hash_by_hand("pairs", PAIRS))),
         (
@@ -86,12 +87,12 @@ def test_retrieval_folder_is_read_as_written(tmp_path: Path) -> None:
                 rows=LabelledTexts(texts=("A\t", "B"), labels=("g", "h")), digest=hash_by_hand("clustering", CLUSTERING)
             ),
         ),
-    ],
-)
-def test_file_is_read_as_written_plain_or_packed(kind: Kind, expected: object, tmp_path: Path) -> None:
-    write(tmp_path, {"t.jsonl": ROWS[kind], "packed.jsonl.gz": gzip.compress(ROWS[kind].encode())})
-    assert expected == read(task_of(kind, tmp_path / "t.jsonl"))
-    assert expected == read(task_of(kind, tmp_path / "packed.jsonl.gz"))
+    ]:
+        with subtests.test(kind=kind, expected=expected):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write(tmp_path, {"t.jsonl": ROWS[kind], "packed.jsonl.gz": gzip.compress(ROWS[kind].encode())})
+            assert expected == read(task_of(kind, tmp_path / "t.jsonl"))
+            assert expected == read(task_of(kind, tmp_path / "packed.jsonl.gz"))
 
 
 def test_classification_folder_is_read_as_written(tmp_path: Path) -> None:
@@ -141,9 +142,8 @@ def row(**fields: object) -> str:
     return json.dumps(fields) + "\n"
 
 
-@pytest.mark.parametrize(
-    ("kind", "line", "content", "what"),
-    [
+def test_fault_in_a_file_is_named(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for kind, line, content, what in [
         ("sts", None, "", "is empty"),
         ("sts", 3, STS + "{'a': 1}\n", "is no valid JSON"),
         ("sts", 3, STS + "\n", "is no valid JSON"),
@@ -167,21 +167,20 @@ def row(**fields: object) -> str:
         ("clustering", 3, CLUSTERING + row(text="x", label=""), "label is '', expected a string that is not empty"),
         ("clustering", 3, CLUSTERING + row(text="x", label=0.5), "label is 0.5, expected a string"),
         ("clustering", None, row(text="x", label=1) + row(text="y", label="1"), "every label is '1'"),
-    ],
-)
-def test_fault_in_a_file_is_named(
-    kind: Kind, line: int | None, content: str | bytes, what: str, tmp_path: Path
+    ]:
+        with subtests.test(kind=kind, line=line, content=content, what=what):
+            tmp_path = tmp_path_factory.mktemp("row")
+            path = write(tmp_path, {"t.jsonl": content}) / "t.jsonl"
+            with pytest.raises(DataError) as caught:
+                read(task_of(kind, path))
+            assert str(caught.value).startswith(f"{path}: {what}" if line is None else f"{path}, line {line}: {what}")
+            assert (path, line) == (caught.value.path, caught.value.line)
+
+
+def test_fault_in_a_retrieval_folder_is_named(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    path = write(tmp_path, {"t.jsonl": content}) / "t.jsonl"
-    with pytest.raises(DataError) as caught:
-        read(task_of(kind, path))
-    assert str(caught.value).startswith(f"{path}: {what}" if line is None else f"{path}, line {line}: {what}")
-    assert (path, line) == (caught.value.path, caught.value.line)
-
-
-@pytest.mark.parametrize(
-    ("part", "line", "content", "what"),
-    [
+    for part, line, content, what in [
         ("corpus.jsonl", None, None, "is missing"),
         ("queries.jsonl", None, None, "is missing"),
         ("qrels/test.tsv", None, None, "is missing: expected lines of query-id, corpus-id, score"),
@@ -202,46 +201,46 @@ def test_fault_in_a_file_is_named(
         ("qrels/test.tsv", 1, "q1\t0\td1\t1\n", "has 4 columns, expected 3 separated by tabs"),
         ("qrels/test.tsv", 2, "q1\td1\t1\nq2\td1\t0.5\n", "score is '0.5', expected a whole number"),
         ("qrels/test.tsv", 2, "q1\td1\t1\nquery-id\tcorpus-id\tscore\n", "score is 'score', expected a whole number"),
-    ],
-)
-def test_fault_in_a_retrieval_folder_is_named(
-    part: str, line: int | None, content: str | None, what: str, tmp_path: Path
+    ]:
+        with subtests.test(part=part, line=line, content=content, what=what):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = write(tmp_path, {**RETRIEVAL, part: content or ""})
+            if content is None:
+                (folder / part).unlink()
+            with pytest.raises(DataError) as caught:
+                read(task_of("retrieval", folder))
+            assert str(caught.value).startswith(f"{folder / part}{'' if line is None else f', line {line}'}: {what}")
+
+
+def test_fault_in_a_classification_folder_is_named(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    folder = write(tmp_path, {**RETRIEVAL, part: content or ""})
-    if content is None:
-        (folder / part).unlink()
-    with pytest.raises(DataError) as caught:
-        read(task_of("retrieval", folder))
-    assert str(caught.value).startswith(f"{folder / part}{'' if line is None else f', line {line}'}: {what}")
-
-
-@pytest.mark.parametrize(
-    ("part", "line", "content", "what"),
-    [
+    for part, line, content, what in [
         ("test.jsonl", None, None, "is missing"),
         ("test.jsonl", 1, '{"text": "x", "label": "new"}\n', "label 'new' is not among the 2 of the training file"),
         ("train.jsonl", None, '{"text": "x", "label": "7"}\n', "every label is '7': expected two or more"),
-    ],
-)
-def test_fault_in_a_classification_folder_is_named(
-    part: str, line: int | None, content: str | None, what: str, tmp_path: Path
+    ]:
+        with subtests.test(part=part, line=line, content=content, what=what):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = write(tmp_path, {**CLASSIFICATION, part: content or ""})
+            if content is None:
+                (folder / part).unlink()
+            with pytest.raises(DataError) as caught:
+                read(task_of("classification", folder))
+            assert str(caught.value).startswith(f"{folder / part}{'' if line is None else f', line {line}'}: {what}")
+
+
+def test_damaged_gzip_is_an_error_also_when_only_hashed(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    folder = write(tmp_path, {**CLASSIFICATION, part: content or ""})
-    if content is None:
-        (folder / part).unlink()
-    with pytest.raises(DataError) as caught:
-        read(task_of("classification", folder))
-    assert str(caught.value).startswith(f"{folder / part}{'' if line is None else f', line {line}'}: {what}")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"no gzip at all", gzip.compress(STS.encode())[:-9], gzip.compress(STS.encode())[:10] + b"\xff" * 20],
-    # The second in which it was packed is part of the content: processes that share the tests must call them alike.
-    ids=["none", "cut", "damaged"],
-)
-def test_damaged_gzip_is_an_error_also_when_only_hashed(content: bytes, tmp_path: Path) -> None:
-    task = task_of("sts", write(tmp_path, {"t.jsonl.gz": content}) / "t.jsonl.gz")
-    for use in (read, digest_of):
-        with pytest.raises(DataError, match=re.escape(f"{task.path}: cannot be read")):
-            use(task)
+    for case, content in [
+        ("none", b"no gzip at all"),
+        ("cut", gzip.compress(STS.encode())[:-9]),
+        ("damaged", gzip.compress(STS.encode())[:10] + b"\xff" * 20),
+    ]:
+        with subtests.test(case):
+            tmp_path = tmp_path_factory.mktemp("row")
+            task = task_of("sts", write(tmp_path, {"t.jsonl.gz": content}) / "t.jsonl.gz")
+            for use in (read, digest_of):
+                with pytest.raises(DataError, match=re.escape(f"{task.path}: cannot be read")):
+                    use(task)

@@ -49,9 +49,8 @@ def test_root_holds_all_kinds(root: Path) -> None:
     assert expected == [(task.kind, task.name, task.path) for task in discover(root)]
 
 
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
+def test_kind_folder_or_single_task(root: Path, subtests: pytest.Subtests) -> None:
+    for place, expected in [
         ("sts", [("sts", "a"), ("sts", "z")]),
         ("retrieval", [("retrieval", "beir")]),
         ("classification", [("classification", "intents")]),
@@ -60,21 +59,23 @@ def test_root_holds_all_kinds(root: Path) -> None:
         ("classification/intents", [("classification", "intents")]),
         ("pairs/p.jsonl", [("pairs", "p")]),
         ("sts/z.jsonl", [("sts", "z")]),
-    ],
-)
-def test_kind_folder_or_single_task(place: str, expected: list[tuple[str, str]], root: Path) -> None:
-    assert expected == [(task.kind, task.name) for task in discover(root / place)]
+    ]:
+        with subtests.test(place=place, expected=expected):
+            assert expected == [(task.kind, task.name) for task in discover(root / place)]
 
 
-@pytest.mark.parametrize("kind", list(ROWS))
-def test_file_elsewhere_tells_its_kind_by_its_fields(kind: Kind, tmp_path: Path) -> None:
-    path = write(tmp_path, {"mine.jsonl.gz": gzip.compress(ROWS[kind].encode())}) / "mine.jsonl.gz"
-    assert [LocalTask(kind=kind, name="mine", path=path)] == discover(path)
+def test_file_elsewhere_tells_its_kind_by_its_fields(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kind in list(ROWS):
+        with subtests.test(kind=kind):
+            tmp_path = tmp_path_factory.mktemp("row")
+            path = write(tmp_path, {"mine.jsonl.gz": gzip.compress(ROWS[kind].encode())}) / "mine.jsonl.gz"
+            assert [LocalTask(kind=kind, name="mine", path=path)] == discover(path)
 
 
-@pytest.mark.parametrize(
-    ("files", "place", "what"),
-    [
+def test_what_is_no_task_is_an_error(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for files, place, what in [
         ({}, "nowhere", "nowhere: is no file or folder. Expected a folder with retrieval/NAME/"),
         ({"notes/a.txt": ""}, "", "holds no task. Expected retrieval/NAME/"),
         ({"sts/.keep": ""}, "", "holds no task. Expected retrieval/NAME/"),
@@ -86,9 +87,9 @@ def test_file_elsewhere_tells_its_kind_by_its_fields(kind: Kind, tmp_path: Path)
         ({"a.tsv": ""}, "a.tsv", "a.tsv: is no task"),
         ({"x/train.jsonl": CLUSTERING}, "x/train.jsonl", "may be one file of a task: name its folder"),
         ({"a.jsonl": '{"query": "x", "label": 1}\n'}, "a.jsonl", "line 1: has query, label. Expected a, b, score or"),
-    ],
-)
-def test_what_is_no_task_is_an_error(files: dict[str, str], place: str, what: str, tmp_path: Path) -> None:
-    write(tmp_path, files)
-    with pytest.raises(DataError, match=re.escape(what)):
-        discover(tmp_path / place)
+    ]:
+        with subtests.test(files=files, place=place, what=what):
+            tmp_path = tmp_path_factory.mktemp("row")
+            write(tmp_path, files)
+            with pytest.raises(DataError, match=re.escape(what)):
+                discover(tmp_path / place)

@@ -25,14 +25,16 @@ def test_the_nearest_below_the_limit_are_taken_nearest_first() -> None:
     assert mine(["q"], [0], ASKED, CORPUS, VECTORS, count=9) == [[3, 2, 4]]
 
 
-@pytest.mark.parametrize(("margin", "expected"), [(1.0, [1, 3]), (0.9, [3, 2]), (0.6, [4])])
-def test_the_margin_is_a_share_of_the_score_of_the_positive(margin: float, expected: list[int]) -> None:
-    assert mine(["q"], [0], ASKED, CORPUS, VECTORS, count=2, margin=margin) == [expected]
+def test_the_margin_is_a_share_of_the_score_of_the_positive(subtests: pytest.Subtests) -> None:
+    for margin, expected in [(1.0, [1, 3]), (0.9, [3, 2]), (0.6, [4])]:
+        with subtests.test(margin=margin, expected=expected):
+            assert mine(["q"], [0], ASKED, CORPUS, VECTORS, count=2, margin=margin) == [expected]
 
 
-@pytest.mark.parametrize(("skip_top", "expected"), [(1, [3, 2]), (2, [2, 4]), (4, []), (50, [])])
-def test_the_nearest_are_skipped_before_the_limit_is_applied(skip_top: int, expected: list[int]) -> None:
-    assert mine(["q"], [0], ASKED, CORPUS, VECTORS, count=2, skip_top=skip_top) == [expected]
+def test_the_nearest_are_skipped_before_the_limit_is_applied(subtests: pytest.Subtests) -> None:
+    for skip_top, expected in [(1, [3, 2]), (2, [2, 4]), (4, []), (50, [])]:
+        with subtests.test(skip_top=skip_top, expected=expected):
+            assert mine(["q"], [0], ASKED, CORPUS, VECTORS, count=2, skip_top=skip_top) == [expected]
 
 
 def test_a_positive_below_zero_has_its_limit_below_itself() -> None:
@@ -68,48 +70,47 @@ def test_equal_scores_go_by_row() -> None:
     assert mine(["q"], [0], ASKED, corpus, vectors, count=2, skip_top=2) == [[2, 3]]
 
 
-@pytest.mark.parametrize("block_scores", [1, 150, 10**6])
-def test_blocks_find_what_sorting_everything_finds(block_scores: int) -> None:
-    rng = np.random.default_rng(4)
-    asked, vectors = rng.standard_normal((23, 8)), rng.standard_normal((60, 8))
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    positives = [int(row) for row in rng.integers(60, size=23)]
-    expected = []
-    for query, positive in zip(asked, positives, strict=True):
-        scores = vectors @ query
-        limit = scores[positive] - 0.05 * abs(scores[positive])
-        ranked = [row for row in np.argsort(-scores) if row != positive][3:]
-        expected.append([int(row) for row in ranked if scores[row] <= limit][:5])
-    found = mine(
-        [f"query {i}" for i in range(23)],
-        positives,
-        asked.astype(np.float32),
-        [f"text {i}" for i in range(60)],
-        vectors.astype(np.float32),
-        count=5,
-        skip_top=3,
-        block_scores=block_scores,
-    )
-    assert expected == found
-    assert any(len(rows) == 5 for rows in found)
+def test_blocks_find_what_sorting_everything_finds(subtests: pytest.Subtests) -> None:
+    for block_scores in [1, 150, 10**6]:
+        with subtests.test(block_scores=block_scores):
+            rng = np.random.default_rng(4)
+            asked, vectors = rng.standard_normal((23, 8)), rng.standard_normal((60, 8))
+            asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            positives = [int(row) for row in rng.integers(60, size=23)]
+            expected = []
+            for query, positive in zip(asked, positives, strict=True):
+                scores = vectors @ query
+                limit = scores[positive] - 0.05 * abs(scores[positive])
+                ranked = [row for row in np.argsort(-scores) if row != positive][3:]
+                expected.append([int(row) for row in ranked if scores[row] <= limit][:5])
+            found = mine(
+                [f"query {i}" for i in range(23)],
+                positives,
+                asked.astype(np.float32),
+                [f"text {i}" for i in range(60)],
+                vectors.astype(np.float32),
+                count=5,
+                skip_top=3,
+                block_scores=block_scores,
+            )
+            assert expected == found
+            assert any(len(rows) == 5 for rows in found)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
+def test_what_makes_no_sense_is_refused(subtests: pytest.Subtests) -> None:
+    for change, words in [
         ({"count": 0}, "count is 0"),
         ({"margin": 1.2}, "margin 1.2"),
         ({"skip_top": -1}, "skip_top -1"),
         ({"positives": [5]}, "row 5: expected 0 to 4"),
         ({"positives": [0, 1]}, "1 queries, 2 positives"),
         ({"corpus": ["a"]}, "with 1 rows"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(change: dict[str, object], words: str) -> None:
-    given = {"queries": ["q"], "positives": [0], "corpus": CORPUS, "count": 1, **change}
-    with pytest.raises(ValueError, match=words):
-        mine(query_vectors=ASKED, corpus_vectors=VECTORS, **given)  # type: ignore[arg-type]
+    ]:
+        with subtests.test(change=change, words=words):
+            given = {"queries": ["q"], "positives": [0], "corpus": CORPUS, "count": 1, **change}
+            with pytest.raises(ValueError, match=words):
+                mine(query_vectors=ASKED, corpus_vectors=VECTORS, **given)  # type: ignore[arg-type]
 
 
 def test_no_queries_give_no_rows() -> None:

@@ -14,17 +14,21 @@ from searchctl.training.data.pair_files import manifest_of, write_pairs
 PAIRS = (Pair("ein Zug", "grün\nund\u2028rot"), Pair("q", "p", ("n 1", "n 2")))
 
 
-@pytest.mark.parametrize("name", ["made.jsonl", "made.jsonl.gz"])
-def test_pairs_are_read_back_with_the_digest_of_the_manifest(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    digest = write_pairs(path, PAIRS, lambda: {"seed": 3})
-    source = read_pairs(path)
-    assert (source.name, source.pairs, source.digest) == ("made", PAIRS, digest)
-    manifest = json.loads((tmp_path / "made.manifest.json").read_text())
-    assert manifest == {"seed": 3, "output": {"file": name, "digest": digest, "pairs": 2}}
-    first = path.read_bytes()
-    write_pairs(path, PAIRS, lambda: {"seed": 3})
-    assert path.read_bytes() == first
+def test_pairs_are_read_back_with_the_digest_of_the_manifest(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for name in ["made.jsonl", "made.jsonl.gz"]:
+        with subtests.test(name=name):
+            tmp_path = tmp_path_factory.mktemp("row")
+            path = tmp_path / name
+            digest = write_pairs(path, PAIRS, lambda: {"seed": 3})
+            source = read_pairs(path)
+            assert (source.name, source.pairs, source.digest) == ("made", PAIRS, digest)
+            manifest = json.loads((tmp_path / "made.manifest.json").read_text())
+            assert manifest == {"seed": 3, "output": {"file": name, "digest": digest, "pairs": 2}}
+            first = path.read_bytes()
+            write_pairs(path, PAIRS, lambda: {"seed": 3})
+            assert path.read_bytes() == first
 
 
 def test_a_failure_half_way_leaves_the_old_pairs_and_their_manifest(tmp_path: Path) -> None:

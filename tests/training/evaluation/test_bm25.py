@@ -72,25 +72,24 @@ def test_words_are_stemmed_and_stop_words_left_out() -> None:
     assert {} == found["stop"]
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "query", "expected"),
-    [
+def test_the_settings_are_what_is_used(subtests: pytest.Subtests) -> None:
+    """So that the fingerprint, which is theirs, stands for the ranks."""
+    for setting, value, query, expected in [
         ("words", r"(?u)\b\w{6,}\b", "dogs", []),
         ("stop_words", "dogs", "dogs", []),
         ("stop_words", "dogs", "the", ["d4"]),
         ("lower", False, "DOGS", []),
         ("stemmer", "german", "runs", []),
-    ],
-)
-def test_the_settings_are_what_is_used(
-    monkeypatch: pytest.MonkeyPatch, setting: str, value: object, query: str, expected: list[str]
-) -> None:
-    """So that the fingerprint, which is theirs, stands for the ranks."""
-    usual = Bm25Contender().identify().fingerprint
-    assert list(search([{"id": "q", "text": query}])["q"]) == ([] if query == "the" else ["d4"])
-    monkeypatch.setitem(SETTINGS, setting, value)
-    assert expected == list(search([{"id": "q", "text": query}])["q"])
-    assert usual != Bm25Contender().identify().fingerprint
+    ]:
+        with (
+            subtests.test(setting=setting, value=value, query=query, expected=expected),
+            pytest.MonkeyPatch.context() as monkeypatch,
+        ):
+            usual = Bm25Contender().identify().fingerprint
+            assert list(search([{"id": "q", "text": query}])["q"]) == ([] if query == "the" else ["d4"])
+            monkeypatch.setitem(SETTINGS, setting, value)
+            assert expected == list(search([{"id": "q", "text": query}])["q"])
+            assert usual != Bm25Contender().identify().fingerprint
 
 
 def test_the_stop_words_are_lucenes() -> None:
@@ -162,11 +161,12 @@ def test_an_empty_corpus_finds_nothing() -> None:
         assert (2, 1) == (opened.meter.texts, opened.meter.empty)
 
 
-@pytest.mark.parametrize("module", ["bm25s", "Stemmer", "mteb.models"])
-def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    with (
-        pytest.raises(EvaluationError, match=r"needs the extra eval: `pip install 'searchctl\[eval\]'`"),
-        Bm25Contender().open(RETRIEVAL, Path("unused")),
-    ):
-        pass
+def test_without_the_extra_the_error_names_it(subtests: pytest.Subtests) -> None:
+    for module in ["bm25s", "Stemmer", "mteb.models"]:
+        with subtests.test(module=module), pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setitem(sys.modules, module, None)
+            with (
+                pytest.raises(EvaluationError, match=r"needs the extra eval: `pip install 'searchctl\[eval\]'`"),
+                Bm25Contender().open(RETRIEVAL, Path("unused")),
+            ):
+                pass

@@ -252,18 +252,15 @@ def test_contenders_and_tasks_can_be_chosen() -> None:
     assert ("not shown, for want of a result on these tasks: c",) == more.notes
 
 
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
+def test_unknown_names_are_errors(subtests: pytest.Subtests) -> None:
+    for choice, message in [
         ({"contenders": ["bm52"]}, r"bm52: no result of that contender, expected one of a, bm25\. Did you mean bm25\?"),
         ({"tasks": ["scifact"]}, "scifact: no result of that task, expected one of t"),
         ({"baseline": "zzz"}, "zzz: no result of that contender, among those shown, expected one of a, bm25"),
         ({"baseline": "bm25", "contenders": ["a"]}, "bm25: no result of that contender, among those shown"),
-    ],
-)
-def test_unknown_names_are_errors(choice: Any, message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        compare([score("t", A, 0.5), score("t", BM25, 0.5)], **choice)
+    ]:
+        with subtests.test(choice=choice, message=message), pytest.raises(EvaluationError, match=message):
+            compare([score("t", A, 0.5), score("t", BM25, 0.5)], **choice)
 
 
 def test_nothing_to_compare_is_an_error() -> None:
@@ -290,21 +287,19 @@ def test_means_over_shared_tasks() -> None:
 CAUSAL, BI = "causal", "bidirectional"
 
 
-@pytest.mark.parametrize(
-    ("details", "expected"),
-    [
+def test_steps_are_read_from_the_details(subtests: pytest.Subtests) -> None:
+    for details, expected in [
         ({"attention": CAUSAL, "method": "plain", "chain": []}, "uni"),
         ({"attention": BI, "method": "plain", "chain": []}, "bi"),
         ({"attention": CAUSAL, "method": "echo", "chain": []}, "echo"),
         ({"attention": BI, "method": "plain", "chain": ["mntp", "simcse", "supervised"]}, "bi+mntp+simcse+supervised"),
         ({"attention": BI, "method": "plain", "chain": ["no-mntp-test", "mine"]}, "bi+no-mntp-test+mine"),
-    ],
-)
-def test_steps_are_read_from_the_details(details: Any, expected: str) -> None:
-    step = step_of(identity("x", **details))
-    assert step is not None
-    assert expected == step.key
-    assert step_of(identity("x", "search", **details)) is None
+    ]:
+        with subtests.test(details=details, expected=expected):
+            step = step_of(identity("x", **details))
+            assert step is not None
+            assert expected == step.key
+            assert step_of(identity("x", "search", **details)) is None
 
 
 def test_steps_stand_in_the_order_of_table_5() -> None:

@@ -72,9 +72,8 @@ def measure(contender: Contender, texts: list[str], workspace: Path) -> tuple[Ve
 # --- what a name means
 
 
-@pytest.mark.parametrize(
-    ("spec", "changes"),
-    [
+def test_specs_of_the_encoder_itself(trained: Path, subtests: pytest.Subtests) -> None:
+    for spec, changes in [
         ("model", {}),
         ("uni", {"chain": 0, "adapters": (), "attention": Attention.CAUSAL, "pooling": Pooling.WEIGHTED_MEAN}),
         ("bi", {"chain": 0, "adapters": (), "attention": Attention.BIDIRECTIONAL, "pooling": Pooling.MEAN}),
@@ -91,14 +90,13 @@ def measure(contender: Contender, texts: list[str], workspace: Path) -> tuple[Ve
         ("mntp", {"chain": 1, "adapters": ()}),
         ("simcse", {"chain": 2, "adapters": ()}),
         ("more", {"chain": 2}),
-    ],
-)
-def test_specs_of_the_encoder_itself(trained: Path, spec: str, changes: dict[str, object]) -> None:
-    base = config(trained, adapters=(trained / "more",), dim=16, max_tokens=64)
-    contender = parse(spec, base)
-    assert isinstance(contender, EncoderContender)
-    assert replace(base, **changes) == contender.config
-    assert (trained.name if spec == "model" else spec) == contender.label
+    ]:
+        with subtests.test(spec=spec, changes=changes):
+            base = config(trained, adapters=(trained / "more",), dim=16, max_tokens=64)
+            contender = parse(spec, base)
+            assert isinstance(contender, EncoderContender)
+            assert replace(base, **changes) == contender.config
+            assert (trained.name if spec == "model" else spec) == contender.label
 
 
 def test_ablations_forget_what_the_user_set_for_the_encoder(trained: Path) -> None:
@@ -140,16 +138,17 @@ def test_a_path_with_an_equals_sign_is_a_path(trained: Path, tiny_folder: Path, 
         assert f"{tmp_path}/lr=1" == contender.config.model
 
 
-@pytest.mark.parametrize("pooling", list(Pooling))
-@pytest.mark.parametrize("step", ["uni", "bi", "echo", "mntp", "simcse", "more"])
-def test_any_step_with_any_pooling(trained: Path, step: str, pooling: Pooling) -> None:
-    base = config(trained, adapters=(trained / "more",), max_tokens=64)
-    plain, pooled = parse(step, base), parse(f"{step}:{pooling}", base)
-    assert isinstance(plain, EncoderContender)
-    assert isinstance(pooled, EncoderContender)
-    assert replace(plain.config, pooling=pooling) == pooled.config
-    assert f"{step}:{pooling}" == pooled.label
-    assert "mine" == parse(f"mine={step}:{pooling}", base).label
+def test_any_step_with_any_pooling(trained: Path, subtests: pytest.Subtests) -> None:
+    for pooling in list(Pooling):
+        for step in ["uni", "bi", "echo", "mntp", "simcse", "more"]:
+            with subtests.test(pooling=pooling, step=step):
+                base = config(trained, adapters=(trained / "more",), max_tokens=64)
+                plain, pooled = parse(step, base), parse(f"{step}:{pooling}", base)
+                assert isinstance(plain, EncoderContender)
+                assert isinstance(pooled, EncoderContender)
+                assert replace(plain.config, pooling=pooling) == pooled.config
+                assert f"{step}:{pooling}" == pooled.label
+                assert "mine" == parse(f"mine={step}:{pooling}", base).label
 
 
 def test_the_model_with_another_pooling_is_headed_with_both(trained: Path, tmp_path: Path) -> None:
@@ -161,9 +160,8 @@ def test_the_model_with_another_pooling_is_headed_with_both(trained: Path, tmp_p
     assert found["model"].fingerprint == found["model:last"].fingerprint != found["model:mean"].fingerprint
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
+def test_unknown_specs_are_errors_that_help(trained: Path, subtests: pytest.Subtests) -> None:
+    for spec, message in [
         ("supervised", "has the adapters mntp, simcse, none called 'supervised'"),
         ("supervised:mean", "has the adapters mntp, simcse, none called 'supervised'"),
         ("uni:max", "no pooling is called 'max', expected mean, weighted_mean, last, first, as in uni:last"),
@@ -176,11 +174,9 @@ def test_the_model_with_another_pooling_is_headed_with_both(trained: Path, tmp_p
         ("nothing of the kind", r"no contender is called 'nothing of the kind'\. Expected model, uni, bi, echo"),
         ("=bm25", "expected LABEL=NAME"),
         ("x=", "expected LABEL=NAME"),
-    ],
-)
-def test_unknown_specs_are_errors_that_help(trained: Path, spec: str, message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        parse(spec, config(trained))
+    ]:
+        with subtests.test(spec=spec, message=message), pytest.raises(EvaluationError, match=message):
+            parse(spec, config(trained))
 
 
 def test_a_stage_of_a_model_without_adapters(tiny_folder: Path) -> None:

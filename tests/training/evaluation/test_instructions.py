@@ -31,19 +31,17 @@ ALL = {
 }
 
 
-@pytest.mark.parametrize(
-    ("left", "expected"),
-    [
+def test_sources_are_asked_in_order(subtests: pytest.Subtests) -> None:
+    for left, expected in [
         (("user_tasks", "user_types", "tasks", "types"), "1"),
         (("user_types", "tasks", "types"), "2"),
         (("tasks", "types"), "3"),
         (("types",), "4"),
-    ],
-)
-def test_sources_are_asked_in_order(left: tuple[str, ...], expected: str) -> None:
-    found = InstructionTable(**{name: ALL[name] for name in left})
-    assert entry(expected) == found.for_task("t", "Retrieval", "4", "6")
-    assert entry(expected, expected) == found.for_task("t", "STS", "4", "6")
+    ]:
+        with subtests.test(left=left, expected=expected):
+            found = InstructionTable(**{name: ALL[name] for name in left})
+            assert entry(expected) == found.for_task("t", "Retrieval", "4", "6")
+            assert entry(expected, expected) == found.for_task("t", "STS", "4", "6")
 
 
 def test_the_type_wins_over_the_default_alone() -> None:
@@ -52,9 +50,8 @@ def test_the_type_wins_over_the_default_alone() -> None:
     assert entry() == InstructionTable().for_task("t", "Retrieval", None, "")
 
 
-@pytest.mark.parametrize(
-    ("task_type", "prompt", "expected"),
-    [
+def test_the_prompt_of_mteb(subtests: pytest.Subtests) -> None:
+    for task_type, prompt, expected in [
         ("Retrieval", "find", entry("find")),
         ("Retrieval", {"query": "find"}, entry("find")),
         ("Retrieval", {"query": "find", "document": "this"}, entry("find")),
@@ -65,10 +62,9 @@ def test_the_type_wins_over_the_default_alone() -> None:
         ("PairClassification", {"query": "a"}, entry("a", "a")),
         ("STS", "", entry("default", "default")),
         ("STS", None, entry("default", "default")),
-    ],
-)
-def test_the_prompt_of_mteb(task_type: str, prompt: str | dict[str, str] | None, expected: TaskInstructions) -> None:
-    assert expected == InstructionTable().for_task("t", task_type, prompt, "default")
+    ]:
+        with subtests.test(task_type=task_type, prompt=prompt, expected=expected):
+            assert expected == InstructionTable().for_task("t", task_type, prompt, "default")
 
 
 def test_each_side_takes_the_first_source_that_says_something_for_it() -> None:
@@ -121,9 +117,10 @@ def test_a_name_with_a_dot_needs_quotes(tmp_path: Path) -> None:
         table(tmp_path, '[task.News.v2]\nquery = "mine"\n')
 
 
-@pytest.mark.parametrize(
-    ("toml", "message"),
-    [
+def test_a_wrong_table_is_an_error_with_file_and_key(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for toml, message in [
         ("query = 'x'", "unknown key 'query'"),
         ("[task.a]\nquery = 3", r"task\.a\.query is 3, expected a string"),
         ("[task.a]\nqueries = 'x'", r"unknown key task\.a\.queries, expected query or document"),
@@ -131,11 +128,11 @@ def test_a_name_with_a_dot_needs_quotes(tmp_path: Path) -> None:
         ("task = 3", "task is 3"),
         ("[type.Sts]\nquery = 'x'", r"type\.Sts is no type of task, expected one of .*STS"),
         ("[task.a\n", "no valid TOML .*line 1"),
-    ],
-)
-def test_a_wrong_table_is_an_error_with_file_and_key(tmp_path: Path, toml: str, message: str) -> None:
-    with pytest.raises(DataError, match=rf"mine\.toml: {message}"):
-        table(tmp_path, toml)
+    ]:
+        with subtests.test(toml=toml, message=message):
+            tmp_path = tmp_path_factory.mktemp("row")
+            with pytest.raises(DataError, match=rf"mine\.toml: {message}"):
+                table(tmp_path, toml)
 
 
 def test_a_missing_or_undecodable_file_is_an_error_that_names_it(tmp_path: Path) -> None:

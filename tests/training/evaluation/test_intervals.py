@@ -71,14 +71,15 @@ def test_a_constant_gain_has_an_interval_of_no_width() -> None:
     assert Interval(low=-0.2, high=-0.1).excludes_zero
 
 
-@pytest.mark.parametrize("kind", ["mean", "spearman"])
-def test_equal_contenders_differ_by_exactly_nothing(kind: str) -> None:
-    rng = np.random.default_rng(4)
-    values, gold = rng.random(333), rng.random(333)
-    one = mean_of(values) if kind == "mean" else ranks_of(values, gold)
-    draws = resample([one, one, one], resamples=500)
-    assert (draws[0] == draws[1]).all() and (draws[0] == draws[2]).all()
-    assert Interval(low=0.0, high=0.0) == difference_interval(one, one, resamples=500)
+def test_equal_contenders_differ_by_exactly_nothing(subtests: pytest.Subtests) -> None:
+    for kind in ["mean", "spearman"]:
+        with subtests.test(kind=kind):
+            rng = np.random.default_rng(4)
+            values, gold = rng.random(333), rng.random(333)
+            one = mean_of(values) if kind == "mean" else ranks_of(values, gold)
+            draws = resample([one, one, one], resamples=500)
+            assert (draws[0] == draws[1]).all() and (draws[0] == draws[2]).all()
+            assert Interval(low=0.0, high=0.0) == difference_interval(one, one, resamples=500)
 
 
 def test_a_seed_gives_the_same_numbers_and_another_seed_others() -> None:
@@ -132,6 +133,7 @@ def test_intervals_of_a_rank_correlation_hold_the_truth() -> None:
     assert 178 <= held <= 199
 
 
+@pytest.mark.slow
 def test_real_sizes_take_seconds() -> None:
     rng = np.random.default_rng(11)
     began = time.perf_counter()
@@ -142,17 +144,14 @@ def test_real_sizes_take_seconds() -> None:
     assert time.perf_counter() - began < 10
 
 
-@pytest.mark.parametrize(
-    ("contender", "message"),
-    [
+def test_contenders_that_do_not_fit_are_an_error(subtests: pytest.Subtests) -> None:
+    for contender, message in [
         (mean_of([0.1, 0.2], ["a", "c"]), "2 items are in one contender's results only, e.g. 'b'"),
         (mean_of([0.1, 0.2], ["a", "a"]), "1 ids of items occur twice"),
         (ranks_of([0.1, 0.2], [1, 2]), "kind mean and spearman"),
-    ],
-)
-def test_contenders_that_do_not_fit_are_an_error(contender: Samples, message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        difference_interval(contender, mean_of([0.3, 0.4], ["a", "b"]))
+    ]:
+        with subtests.test(contender=contender, message=message), pytest.raises(EvaluationError, match=message):
+            difference_interval(contender, mean_of([0.3, 0.4], ["a", "b"]))
 
 
 def test_other_gold_scores_are_an_error() -> None:

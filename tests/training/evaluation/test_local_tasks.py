@@ -149,13 +149,14 @@ def score_of(model: Angles, task: mteb.AbsTask) -> float:
     return float(result.task_results[0].get_score())
 
 
-@pytest.mark.parametrize("name", list(CASES))
-def test_mteb_scores_as_by_hand_and_encodes_each_side_once(name: str) -> None:
-    case = CASES[name]
-    model = Angles(case.angles)
-    # mteb rounds nDCG to five places.
-    assert case.expected == pytest.approx(score_of(model, make_task(name, case.kind, case.data)), abs=6e-6)
-    assert case.calls == model.calls
+def test_mteb_scores_as_by_hand_and_encodes_each_side_once(subtests: pytest.Subtests) -> None:
+    for name in list(CASES):
+        with subtests.test(name=name):
+            case = CASES[name]
+            model = Angles(case.angles)
+            # mteb rounds nDCG to five places.
+            assert case.expected == pytest.approx(score_of(model, make_task(name, case.kind, case.data)), abs=6e-6)
+            assert case.calls == model.calls
 
 
 def test_unjudged_grades_and_ties_of_ids_change_nothing() -> None:

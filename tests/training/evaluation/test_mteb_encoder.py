@@ -56,18 +56,16 @@ def encode(model: MtebEncoder, inputs: DataLoader, prompt_type: PromptType | Non
     )
 
 
-@pytest.mark.parametrize(
-    ("prompt_type", "role", "instruction"),
-    [
+def test_each_side_has_its_role_and_instruction(subtests: pytest.Subtests) -> None:
+    for prompt_type, role, instruction in [
         (None, Role.QUERY, "find"),
         (PromptType.query, Role.QUERY, "find"),
         (PromptType.document, Role.DOCUMENT, "this"),
-    ],
-)
-def test_each_side_has_its_role_and_instruction(prompt_type: PromptType | None, role: Role, instruction: str) -> None:
-    encoder = Recorder()
-    encode(adapted(encoder), loader(TEXTS), prompt_type)
-    assert [(TEXTS, role, instruction)] == encoder.calls
+    ]:
+        with subtests.test(prompt_type=prompt_type, role=role, instruction=instruction):
+            encoder = Recorder()
+            encode(adapted(encoder), loader(TEXTS), prompt_type)
+            assert [(TEXTS, role, instruction)] == encoder.calls
 
 
 def test_vectors_are_the_encoders_in_the_order_of_the_loader() -> None:
@@ -153,12 +151,13 @@ def test_the_pulse_tells_how_far_the_call_is() -> None:
     assert 0 < pulses[0].elapsed_s <= pulses[1].elapsed_s
 
 
-@pytest.mark.parametrize("bad", [None, ["a", "list"]])
-def test_what_is_no_text_is_an_error_naming_task_and_row(bad: object) -> None:
-    rows = [["a"], bad] if isinstance(bad, list) else ["a", bad]
-    row = 0 if isinstance(bad, list) else 1
-    with pytest.raises(EvaluationError, match=rf"task MockSTS.*: text {row} is a (NoneType|list)"):
-        encode(adapted(Recorder()), loader(rows))
+def test_what_is_no_text_is_an_error_naming_task_and_row(subtests: pytest.Subtests) -> None:
+    for bad in [None, ["a", "list"]]:
+        with subtests.test(bad=bad):
+            rows = [["a"], bad] if isinstance(bad, list) else ["a", bad]
+            row = 0 if isinstance(bad, list) else 1
+            with pytest.raises(EvaluationError, match=rf"task MockSTS.*: text {row} is a (NoneType|list)"):
+                encode(adapted(Recorder()), loader(rows))
 
 
 def test_data_without_text_are_an_error_naming_the_columns() -> None:

@@ -147,9 +147,8 @@ def dropped(*passages: Passage) -> tuple[set[tuple[str, str, tuple[str, ...]]], 
     return extra(made), dict(made.dropped)
 
 
-@pytest.mark.parametrize(
-    ("reason", "passages"),
-    [
+def test_what_is_no_query(subtests: pytest.Subtests) -> None:
+    for reason, passages in [
         (Drop.SHORT, [passage("a", filler(1), title="Introduction")]),
         (Drop.BOILERPLATE, [passage(f"a{n}", filler(n), headings=["See also"]) for n in range(3)]),
         (Drop.WIDE, [passage("a", filler(n), title="Long work", position=n) for n in range(11)]),
@@ -157,12 +156,11 @@ def dropped(*passages: Passage) -> tuple[set[tuple[str, str, tuple[str, ...]]], 
         (Drop.ELSEWHERE, [passage("a", f"{filler(1)}\n\n{FERRY}"), passage("b", f"{filler(2)} {FERRY[:-1]} now")]),
         (Drop.REMAINS, [passage("a", f"of crash safety {filler(1)}", title="Crash safety")]),
         (Drop.LITTLE_LEFT, [passage("a", f"{filler(1, 14)}\n\n{FERRY}")]),
-    ],
-)  # fmt: skip
-def test_what_is_no_query(reason: Drop, passages: list[Passage]) -> None:
-    found, counts = dropped(*passages)
-    times = 3 if reason is Drop.BOILERPLATE else 1
-    assert (found, counts) == (set(), {reason: times})
+    ]:  # fmt: skip
+        with subtests.test(reason=reason, passages=passages):
+            found, counts = dropped(*passages)
+            times = 3 if reason is Drop.BOILERPLATE else 1
+            assert (found, counts) == (set(), {reason: times})
 
 
 def test_the_borders_of_what_is_no_query() -> None:
@@ -255,23 +253,24 @@ def prose(seed: int, documents: int) -> list[Passage]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_no_query_stands_in_the_corpus(seed: int) -> None:
-    made = make_test_set(prose(seed, 25), count=60, seed=seed)
-    assert set(made.kinds) == {"title", "heading", "sentence"}
-    assert made.dropped[Drop.ELSEWHERE] > 0
-    known = corpus_of(made)
-    for query in made.queries:
-        wanted = words_of(query.text)
-        assert set(query.answers) <= made.cut
-        for title, text in known.values():
-            assert query.text not in title
-            assert query.text not in text
-            assert not holds(words_of(title), wanted)
-            assert not holds(words_of(text), wanted)
-    assert all(len(words_of(known[answer][1])) >= 15 for query in made.queries for answer in query.answers)
-    answers = [answer for query in made.queries for answer in query.answers]
-    assert len(answers) == len(set(answers))
+def test_no_query_stands_in_the_corpus(subtests: pytest.Subtests) -> None:
+    for seed in range(4):
+        with subtests.test(seed=seed):
+            made = make_test_set(prose(seed, 25), count=60, seed=seed)
+            assert set(made.kinds) == {"title", "heading", "sentence"}
+            assert made.dropped[Drop.ELSEWHERE] > 0
+            known = corpus_of(made)
+            for query in made.queries:
+                wanted = words_of(query.text)
+                assert set(query.answers) <= made.cut
+                for title, text in known.values():
+                    assert query.text not in title
+                    assert query.text not in text
+                    assert not holds(words_of(title), wanted)
+                    assert not holds(words_of(text), wanted)
+            assert all(len(words_of(known[answer][1])) >= 15 for query in made.queries for answer in query.answers)
+            answers = [answer for query in made.queries for answer in query.answers]
+            assert len(answers) == len(set(answers))
 
 
 def test_a_query_that_leaks_leaves_its_place_to_another() -> None:
@@ -296,9 +295,8 @@ def test_too_little_is_said() -> None:
         make_test_set([], count=100, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_sentences(subtests: pytest.Subtests) -> None:
+    for text, expected in [
         ("A heron waits for fish at dawn. Bees dance to tell the others where flowers are! no.",
          ["A heron waits for fish at dawn.", "Bees dance to tell the others where flowers are!"]),
         ("- A heron waits for fish at\n  dawn.\n- short one.\n> 2. Bees dance to tell others of flowers.",
@@ -314,11 +312,10 @@ def test_too_little_is_said() -> None:
         ("A heron waits for fish in brooks, ponds, etc. Bees dance.", []),
         ("\u9ddf\u306f\u6d45\u702c\u3067\u9b5a\u3092\u5f85\u3064\u3002\u77ed\u3044\u3002",
          ["\u9ddf\u306f\u6d45\u702c\u3067\u9b5a\u3092\u5f85\u3064\u3002"]),
-    ],
-)  # fmt: skip
-def test_sentences(text: str, expected: list[str]) -> None:
-    assert sentences_of(text) == expected
-    assert all(found in text for found in expected)
+    ]:  # fmt: skip
+        with subtests.test(text=text, expected=expected):
+            assert sentences_of(text) == expected
+            assert all(found in text for found in expected)
 
 
 def test_crops() -> None:
@@ -329,9 +326,8 @@ def test_crops() -> None:
     assert cropped("A  short\n**one** of these.", random.Random(0)) == "A short one of these."
 
 
-@pytest.mark.parametrize(
-    ("text", "piece", "expected"),
-    [
+def test_cutting_a_sentence(subtests: pytest.Subtests) -> None:
+    for text, piece, expected in [
         ("One. Two. Three.", "Two.", "One. Three."),
         ("One. Two.", "Two.", "One."),
         ("One.\n\nTwo.\n\nThree.", "Two.", "One.\n\nThree."),
@@ -339,10 +335,9 @@ def test_crops() -> None:
         ("- One.\n- Two.\n- Three.", "Two.", "- One.\n\n- Three."),
         ("Two. One. Two.", "Two.", "One."),
         ("a  =  1  # Two.\n    b", "Two.", "a  =  1  #\n    b"),
-    ],
-)
-def test_cutting_a_sentence(text: str, piece: str, expected: str) -> None:
-    assert without(text, piece) == expected
+    ]:
+        with subtests.test(text=text, piece=piece, expected=expected):
+            assert without(text, piece) == expected
 
 
 def test_cutting_a_heading() -> None:

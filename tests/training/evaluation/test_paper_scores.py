@@ -24,29 +24,28 @@ def column(table: int, model: str, paper: PaperScores = PAPER) -> dict[str, floa
     return next(dict(c.scores) for c in paper.columns if (c.table, c.model) == (table, model))
 
 
-@pytest.mark.parametrize(
-    ("table", "model", "average"),
-    [
+def test_tables_11_and_12_average_to_what_the_paper_prints(subtests: pytest.Subtests) -> None:
+    for table, model, average in [
         (11, "sheared-llama-1.3b", 49.42),
         (11, "llama-2-7b-chat", 55.36),
         (11, "mistral-7b-instruct-v0.2", 56.80),
         (12, "sheared-llama-1.3b", 61.85),
         (12, "llama-2-7b-chat", 64.14),
         (12, "mistral-7b-instruct-v0.2", 64.80),
-    ],
-)
-def test_tables_11_and_12_average_to_what_the_paper_prints(table: int, model: str, average: float) -> None:
-    scores = column(table, model)
-    assert 56 == len(scores)
-    assert average == pytest.approx(100 * fmean(scores.values()), abs=0.015)
+    ]:
+        with subtests.test(table=table, model=model, average=average):
+            scores = column(table, model)
+            assert 56 == len(scores)
+            assert average == pytest.approx(100 * fmean(scores.values()), abs=0.015)
 
 
-@pytest.mark.parametrize(("table", "expected"), [(11, [52.37, 58.88, 60.43]), (12, [64.68, 66.90, 67.46])])
-def test_the_subset_of_table_3_averages_to_what_the_reference_recomputed(table: int, expected: list[float]) -> None:
-    models = ["sheared-llama-1.3b", "llama-2-7b-chat", "mistral-7b-instruct-v0.2"]
-    means = [100 * fmean(column(table, model)[task] for task in PAPER.subset) for model in models]
-    assert 15 == len(PAPER.subset)
-    assert expected == pytest.approx(means, abs=0.005)
+def test_the_subset_of_table_3_averages_to_what_the_reference_recomputed(subtests: pytest.Subtests) -> None:
+    for table, expected in [(11, [52.37, 58.88, 60.43]), (12, [64.68, 66.90, 67.46])]:
+        with subtests.test(table=table, expected=expected):
+            models = ["sheared-llama-1.3b", "llama-2-7b-chat", "mistral-7b-instruct-v0.2"]
+            means = [100 * fmean(column(table, model)[task] for task in PAPER.subset) for model in models]
+            assert 15 == len(PAPER.subset)
+            assert expected == pytest.approx(means, abs=0.005)
 
 
 def test_category_means_weigh_up_to_the_average() -> None:
@@ -78,9 +77,8 @@ def test_tasks_bear_the_names_and_types_that_mteb_gives_them() -> None:
     assert {"CQADupstackRetrieval"} == unknown  # mteb's sum of twelve tasks, which has no statistics of its own
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "message"),
-    [
+def test_a_slip_in_a_number_is_found(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for right, wrong, message in [
         ("table_11 = [43.64,", "table_11 = [34.64,", "table 11, sheared-llama-1.3b: average"),
         (
             "average = 56.80",
@@ -89,31 +87,29 @@ def test_tasks_bear_the_names_and_types_that_mteb_gives_them() -> None:
         ),
         ("[38.05, 53.99,", "[38.05, 54.04,", "table 11, mistral-7b-instruct-v0.2: mean of Reranking"),
         ('SummEval = { type = "Summarization"', 'SummEval = { type = "STS"', "tasks by category"),
-    ],
-)
-def test_a_slip_in_a_number_is_found(tmp_path: Path, right: str, wrong: str, message: str) -> None:
-    text = FILE.read_text(encoding="utf-8")
-    assert 1 == text.count(right)
-    path = tmp_path / "paper.toml"
-    path.write_text(text.replace(right, wrong), encoding="utf-8")
-    with pytest.raises(DataError, match=message):
-        read_paper_scores(path)
+    ]:
+        with subtests.test(right=right, wrong=wrong, message=message):
+            tmp_path = tmp_path_factory.mktemp("row")
+            text = FILE.read_text(encoding="utf-8")
+            assert 1 == text.count(right)
+            path = tmp_path / "paper.toml"
+            path.write_text(text.replace(right, wrong), encoding="utf-8")
+            with pytest.raises(DataError, match=message):
+                read_paper_scores(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
+def test_base_models_are_known_by_their_names(subtests: pytest.Subtests) -> None:
+    for name, expected in [
         ("mistral-7b-instruct-v0.2", "mistral-7b-instruct-v0.2"),
         ("mistralai/Mistral-7B-Instruct-v0.2", "mistral-7b-instruct-v0.2"),
         ("/models/Sheared-LLaMA-1.3B", "sheared-llama-1.3b"),
         ("meta-llama/Meta-Llama-3-8B-Instruct", "llama-3-8b-instruct"),
         ("smollm2-135m", None),
         ("my-mistral", None),
-    ],
-)
-def test_base_models_are_known_by_their_names(name: str, expected: str | None) -> None:
-    assert expected == base_model(encoder(name))
-    assert base_model(encoder(name, "sentence-transformers")) is None
+    ]:
+        with subtests.test(name=name, expected=expected):
+            assert expected == base_model(encoder(name))
+            assert base_model(encoder(name, "sentence-transformers")) is None
 
 
 def test_a_base_of_the_paper_stands_beside_its_own_numbers_only() -> None:

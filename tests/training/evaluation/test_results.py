@@ -65,27 +65,28 @@ def test_file_is_for_people_with_samples_on_one_line(tmp_path: Path) -> None:
     assert '    "values": [0.123456789, 1.0],' in lines
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
+def test_whatever_decides_a_score_is_part_of_the_key(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for other in [
         (replace(WHO, fingerprint="abcdef01ffffffff"), task(), SETTINGS),
         (replace(WHO, kind="search"), task(), SETTINGS),
         (WHO, task(name="cranfield"), SETTINGS),
         (WHO, task(data="digest-2"), SETTINGS),
         (WHO, task(), SETTINGS | {"seed": 43}),
         (WHO, task(), SETTINGS | {"instructions": {"query": "", "document": None}}),
-    ],
-)
-def test_whatever_decides_a_score_is_part_of_the_key(other: Any, tmp_path: Path) -> None:
-    store = ResultStore(tmp_path)
-    store.save(score())
-    assert store.find(*other) is None
-    who, other_task, settings = other
-    second = score(who=who, task=other_task.name, data=other_task.data, settings=settings, score=0.9)
-    store.save(second)
-    assert score() == store.find(WHO, task(), SETTINGS)
-    assert second == store.find(*other)
-    assert len(store.all()) == 2
+    ]:
+        with subtests.test(other=other):
+            tmp_path = tmp_path_factory.mktemp("row")
+            store = ResultStore(tmp_path)
+            store.save(score())
+            assert store.find(*other) is None
+            who, other_task, settings = other
+            second = score(who=who, task=other_task.name, data=other_task.data, settings=settings, score=0.9)
+            store.save(second)
+            assert score() == store.find(WHO, task(), SETTINGS)
+            assert second == store.find(*other)
+            assert len(store.all()) == 2
 
 
 def test_label_is_the_last_one_given_and_the_name_no_part_of_the_key(tmp_path: Path) -> None:
@@ -146,15 +147,19 @@ def test_times_are_compared_across_time_zones(tmp_path: Path) -> None:
     assert ["early", "late"] == [found.data for found in store.all()]
 
 
-@pytest.mark.parametrize("mark", [b"", b"2025-01", b"\xff\xfe"])
-def test_half_a_mark_of_use_counts_for_none(mark: bytes, tmp_path: Path) -> None:
-    store = ResultStore(tmp_path)
-    path = store.save(score())
-    store.find(WHO, task(), SETTINGS)
-    [used] = [file for file in path.parent.iterdir() if file != path]
-    used.write_bytes(mark)
-    store.save(score(data="digest-2", finished="2025-02-02T03:04:05.678+00:00"))
-    assert ["digest-1", "digest-2"] == [found.data for found in store.all()]
+def test_half_a_mark_of_use_counts_for_none(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for mark in [b"", b"2025-01", b"\xff\xfe"]:
+        with subtests.test(mark=mark):
+            tmp_path = tmp_path_factory.mktemp("row")
+            store = ResultStore(tmp_path)
+            path = store.save(score())
+            store.find(WHO, task(), SETTINGS)
+            [used] = [file for file in path.parent.iterdir() if file != path]
+            used.write_bytes(mark)
+            store.save(score(data="digest-2", finished="2025-02-02T03:04:05.678+00:00"))
+            assert ["digest-1", "digest-2"] == [found.data for found in store.all()]
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -184,20 +189,21 @@ def damage(path: Path, how: str) -> None:
         path.write_text(json.dumps(document | CHANGES[how]))
 
 
-@pytest.mark.parametrize(
-    "how",
-    ["cut", "binary", "list", "missing", *CHANGES],
-)
-def test_damaged_file_is_named_with_what_to_do(how: str, tmp_path: Path) -> None:
-    store = ResultStore(tmp_path)
-    path = store.save(score())
-    damage(path, how)
-    with pytest.raises(EvaluationError, match="Remove the file") as caught:
-        store.find(WHO, task(), SETTINGS)
-    assert str(path) in str(caught.value)
-    if how != "moved":  # a whole file under a wrong name is no harm to a report
-        with pytest.raises(EvaluationError, match="Remove the file"):
-            store.all()
+def test_damaged_file_is_named_with_what_to_do(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for how in ["cut", "binary", "list", "missing", *CHANGES]:
+        with subtests.test(how=how):
+            tmp_path = tmp_path_factory.mktemp("row")
+            store = ResultStore(tmp_path)
+            path = store.save(score())
+            damage(path, how)
+            with pytest.raises(EvaluationError, match="Remove the file") as caught:
+                store.find(WHO, task(), SETTINGS)
+            assert str(path) in str(caught.value)
+            if how != "moved":  # a whole file under a wrong name is no harm to a report
+                with pytest.raises(EvaluationError, match="Remove the file"):
+                    store.all()
 
 
 def test_result_of_a_newer_version_is_not_to_be_removed(tmp_path: Path) -> None:
@@ -254,18 +260,19 @@ def test_label_now_in_use_is_kept(tmp_path: Path) -> None:
     assert before.st_ino == next(tmp_path.rglob("*.json")).stat().st_ino
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
+def test_number_that_is_not_finite_is_refused_and_nothing_written(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for bad in [
         {"score": float("nan")},
         {"metrics": {"recall": float("inf")}},
         {"samples": Samples(kind="mean", ids=("q",), values=(float("nan"),))},
-    ],
-)
-def test_number_that_is_not_finite_is_refused_and_nothing_written(bad: Any, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"scifact of mine: .* nan or infinite"):
-        ResultStore(tmp_path).save(score(**bad))
-    assert [] == list(tmp_path.rglob("*.json*"))
+    ]:
+        with subtests.test(bad=bad):
+            tmp_path = tmp_path_factory.mktemp("row")
+            with pytest.raises(EvaluationError, match=r"scifact of mine: .* nan or infinite"):
+                ResultStore(tmp_path).save(score(**bad))
+            assert [] == list(tmp_path.rglob("*.json*"))
 
 
 def test_workspace_stays_until_it_is_finished(tmp_path: Path) -> None:
@@ -293,27 +300,31 @@ def test_workspaces_of_two_tasks_and_settings_are_apart(tmp_path: Path) -> None:
     assert all(folder.is_dir() for folder in folders)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_second_claim_waits_for_the_first_and_says_so(kept: bool, tmp_path: Path) -> None:
-    waits, holds = threading.Event(), threading.Event()
-    inside: list[str] = []
+def test_second_claim_waits_for_the_first_and_says_so(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kept in [True, False]:
+        with subtests.test(kept=kept):
+            tmp_path = tmp_path_factory.mktemp("row")
+            waits, holds = threading.Event(), threading.Event()
+            inside: list[str] = []
 
-    def second() -> None:
-        with ResultStore(tmp_path).claim(WHO, task(), SETTINGS, waiting=waits.set):
-            inside.append("second")
-            holds.set()
+            def second() -> None:
+                with ResultStore(tmp_path).claim(WHO, task(), SETTINGS, waiting=waits.set):
+                    inside.append("second")
+                    holds.set()
 
-    store = ResultStore(tmp_path)
-    thread = threading.Thread(target=second)
-    with store.claim(WHO, task(), SETTINGS, waiting=lambda: inside.append("never")) as workspace:
-        thread.start()
-        assert waits.wait(10)
-        assert not holds.wait(0.2)
-        inside.append("first")
-        if kept:
-            (workspace / "vectors.db").write_text("half")
-    thread.join(10)
-    assert ["first", "second"] == inside
+            store = ResultStore(tmp_path)
+            thread = threading.Thread(target=second)
+            with store.claim(WHO, task(), SETTINGS, waiting=lambda: inside.append("never")) as workspace:
+                thread.start()
+                assert waits.wait(10)
+                assert not holds.wait(0.2)
+                inside.append("first")
+                if kept:
+                    (workspace / "vectors.db").write_text("half")
+            thread.join(10)
+            assert ["first", "second"] == inside
 
 
 def test_claims_of_different_tasks_do_not_wait(tmp_path: Path) -> None:

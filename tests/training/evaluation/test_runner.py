@@ -345,28 +345,28 @@ def test_other_instructions_are_another_score(tmp_path: Path) -> None:
     assert {"Find it", "", None} == {s.settings["instructions"]["query"] for s in ResultStore(tmp_path).all()}  # type: ignore[call-overload, index]
 
 
-@pytest.mark.parametrize(
-    ("kind", "details", "computed"),
-    [
+def test_instructions_are_no_setting_of_those_who_read_none(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for kind, details, computed in [
         ("bm25", {}, 1),
         ("sentence-transformers", {}, 1),
         ("search", {"mode": "lexical"}, 1),
         ("search", {"mode": "hybrid"}, 2),
         ("encoder", {}, 2),
-    ],
-)
-def test_instructions_are_no_setting_of_those_who_read_none(
-    kind: Any, details: dict[str, Any], computed: int, tmp_path: Path
-) -> None:
-    class Kind(Baseline):
-        def identify(self) -> Identity:
-            return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
+    ]:
+        with subtests.test(kind=kind, details=details, computed=computed):
+            tmp_path = tmp_path_factory.mktemp("row")
 
-    baseline = Kind()
-    for query in ("Find it", "Look for it"):
-        task = eval_task(retrieval, instructions=TaskInstructions(query=query))
-        evaluate([baseline], [task], ResultStore(tmp_path), told=lambda event: None)
-    assert computed == len(baseline.opened) == len(ResultStore(tmp_path).all())
+            class Kind(Baseline):
+                def identify(self) -> Identity:
+                    return Identity(label="a", kind=kind, name="a", fingerprint="f", details=details)
+
+            baseline = Kind()
+            for query in ("Find it", "Look for it"):
+                task = eval_task(retrieval, instructions=TaskInstructions(query=query))
+                evaluate([baseline], [task], ResultStore(tmp_path), told=lambda event: None)
+            assert computed == len(baseline.opened) == len(ResultStore(tmp_path).all())
 
 
 def test_a_score_kept_with_instructions_is_read_by_those_who_read_none(tmp_path: Path) -> None:
@@ -409,28 +409,35 @@ class Searching(Baseline):
         return replace(super().identify(), kind="search", details={"mode": self.label, "collection": "c0de"})
 
 
-@pytest.mark.parametrize("elsewhere", [0, 1])
-def test_work_shared_with_a_pair_that_another_process_scores_is_removed(tmp_path: Path, elsewhere: int) -> None:
-    def keep(task: str, workspace: Path) -> None:
-        (workspace / "kept").touch()
+def test_work_shared_with_a_pair_that_another_process_scores_is_removed(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for elsewhere in [0, 1]:
+        with subtests.test(elsewhere=elsewhere):
+            tmp_path = tmp_path_factory.mktemp("row")
 
-    prints = {"dense": "f00d", "hybrid": "beef"}
-    contenders = [Searching(label=label, fingerprint=prints[label], doing=keep) for label in prints]
-    there, _ = run(contenders, [retrieval], tmp_path / "elsewhere")
-    store = ResultStore(tmp_path / "here")
-    kept = []
+            def keep(task: str, workspace: Path) -> None:
+                (workspace / "kept").touch()
 
-    def told(event: EvalEvent) -> None:
-        if isinstance(event, Planned if elsewhere == 0 else Scored) and not kept:
-            kept.extend(path for path in store.folder.glob(f"{UNFINISHED}/*/kept"))
-            store.save(there[elsewhere])
+            prints = {"dense": "f00d", "hybrid": "beef"}
+            contenders = [Searching(label=label, fingerprint=prints[label], doing=keep) for label in prints]
+            there, _ = run(contenders, [retrieval], tmp_path / "elsewhere")
+            store = ResultStore(tmp_path / "here")
+            kept = []
 
-    assert there == [
-        replace(mine, cost=yours.cost, finished=yours.finished)
-        for mine, yours in zip(evaluate(contenders, [eval_task(retrieval)], store, told=told), there, strict=True)
-    ]
-    assert elsewhere == len(kept)
-    assert [] == list((store.folder / UNFINISHED).iterdir())
+            def told(event: EvalEvent) -> None:
+                if isinstance(event, Planned if elsewhere == 0 else Scored) and not kept:
+                    kept.extend(path for path in store.folder.glob(f"{UNFINISHED}/*/kept"))
+                    store.save(there[elsewhere])
+
+            assert there == [
+                replace(mine, cost=yours.cost, finished=yours.finished)
+                for mine, yours in zip(
+                    evaluate(contenders, [eval_task(retrieval)], store, told=told), there, strict=True
+                )
+            ]
+            assert elsewhere == len(kept)
+            assert [] == list((store.folder / UNFINISHED).iterdir())
 
 
 def test_contender_is_closed_after_its_last_task_and_before_the_next_is_opened(tmp_path: Path) -> None:

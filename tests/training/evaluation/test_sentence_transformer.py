@@ -65,28 +65,27 @@ def measure(contender: StContender, texts: list[str], workspace: Path) -> tuple[
         return encode(opened, texts), opened.meter.tokens
 
 
-@pytest.mark.parametrize(
-    ("prompt_type", "prompt"),
-    [(None, "same: "), (PromptType.query, "query: "), (PromptType.document, "text: ")],
-)
 def test_vectors_and_prompts_are_the_models_own(
-    st_model: Path, tmp_path: Path, prompt_type: PromptType | None, prompt: str
+    st_model: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    plain = SentenceTransformer(str(st_model), device="cpu")
-    expected = plain.encode([prompt + text for text in TEXTS], prompt="")
-    assert not np.allclose(1, np.linalg.norm(expected, axis=1), atol=0.01)
-    contender = parse(str(st_model), tmp_path)
-    with contender.open(STS, tmp_path / "work") as opened:
-        vectors = encode(opened, TEXTS, prompt_type)
-        similarity = np.asarray(opened.model.similarity(vectors, vectors))
-        tokens = [len(plain.tokenizer(prompt + text)["input_ids"]) for text in TEXTS]
-        meter = opened.meter
-        assert (3, sum(min(12, count) for count in tokens)) == (meter.texts, meter.tokens)
-        assert sum(count > 12 for count in tokens) == meter.truncated > 0
-        assert meter.encode_s > 0
-    assert np.allclose(expected, vectors, atol=1e-5)
-    unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(unit @ unit.T, similarity, atol=1e-5)
+    for prompt_type, prompt in [(None, "same: "), (PromptType.query, "query: "), (PromptType.document, "text: ")]:
+        with subtests.test(prompt_type=prompt_type, prompt=prompt):
+            tmp_path = tmp_path_factory.mktemp("row")
+            plain = SentenceTransformer(str(st_model), device="cpu")
+            expected = plain.encode([prompt + text for text in TEXTS], prompt="")
+            assert not np.allclose(1, np.linalg.norm(expected, axis=1), atol=0.01)
+            contender = parse(str(st_model), tmp_path)
+            with contender.open(STS, tmp_path / "work") as opened:
+                vectors = encode(opened, TEXTS, prompt_type)
+                similarity = np.asarray(opened.model.similarity(vectors, vectors))
+                tokens = [len(plain.tokenizer(prompt + text)["input_ids"]) for text in TEXTS]
+                meter = opened.meter
+                assert (3, sum(min(12, count) for count in tokens)) == (meter.texts, meter.tokens)
+                assert sum(count > 12 for count in tokens) == meter.truncated > 0
+                assert meter.encode_s > 0
+            assert np.allclose(expected, vectors, atol=1e-5)
+            unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+            assert np.allclose(unit @ unit.T, similarity, atol=1e-5)
 
 
 def test_a_text_of_just_the_limit_is_not_cut(st_model: Path, tmp_path: Path) -> None:
@@ -122,23 +121,25 @@ def test_who_a_baseline_is_depends_on_its_files_and_not_on_their_place(st_model:
     assert who.fingerprint != parse(str(copy), tmp_path).identify().fingerprint
 
 
-@pytest.mark.parametrize("spec", ["tiny-st-wheel", "tiny_st_wheel", "tiny_st_package"])
 def test_an_installed_package_goes_by_its_own_or_its_modules_name(
-    st_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str
+    st_model: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
-    package = tmp_path / "tiny_st_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('a model is found without running its package')")
-    (package / "model").mkdir()
-    for file in st_model.iterdir():
-        (package / "model" / file.name).symlink_to(file)
-    info = tmp_path / "tiny_st_wheel-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-st-wheel\nVersion: 1.0\n")
-    (info / "RECORD").write_text("tiny_st_package/__init__.py,,\ntiny_st_package/model/modules.json,,\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    contender = parse(spec)
-    assert (package / "model", spec, spec) == (contender.folder, contender.label, contender.identify().name)
+    for spec in ["tiny-st-wheel", "tiny_st_wheel", "tiny_st_package"]:
+        with subtests.test(spec=spec), pytest.MonkeyPatch.context() as monkeypatch:
+            tmp_path = tmp_path_factory.mktemp("row")
+            package = tmp_path / "tiny_st_package"
+            package.mkdir()
+            (package / "__init__.py").write_text("raise RuntimeError('a model is found without running its package')")
+            (package / "model").mkdir()
+            for file in st_model.iterdir():
+                (package / "model" / file.name).symlink_to(file)
+            info = tmp_path / "tiny_st_wheel-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-st-wheel\nVersion: 1.0\n")
+            (info / "RECORD").write_text("tiny_st_package/__init__.py,,\ntiny_st_package/model/modules.json,,\n")
+            monkeypatch.syspath_prepend(tmp_path)
+            contender = parse(spec)
+            assert (package / "model", spec, spec) == (contender.folder, contender.label, contender.identify().name)
 
 
 def test_a_package_without_a_model_is_unknown() -> None:

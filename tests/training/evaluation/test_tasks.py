@@ -81,12 +81,13 @@ def test_paper15_is_the_papers_subset_in_english() -> None:
     assert tasks["MassiveIntentClassification"].data.endswith(" en")
 
 
-@pytest.mark.parametrize(("suite", "count"), [("paper56", 56), ("mteb-eng-v2", 41), ("nanobeir", 13)])
-def test_suites_of_mteb(suite: str, count: int) -> None:
-    tasks = find(suite=suite)
-    assert count == len(tasks)
-    assert all(re.fullmatch(r"hub \S+@[0-9a-f]{40}( \S+)?", task.data) for task in tasks.values())
-    assert len({task.data for task in tasks.values()}) == count
+def test_suites_of_mteb(subtests: pytest.Subtests) -> None:
+    for suite, count in [("paper56", 56), ("mteb-eng-v2", 41), ("nanobeir", 13)]:
+        with subtests.test(suite=suite, count=count):
+            tasks = find(suite=suite)
+            assert count == len(tasks)
+            assert all(re.fullmatch(r"hub \S+@[0-9a-f]{40}( \S+)?", task.data) for task in tasks.values())
+            assert len({task.data for task in tasks.values()}) == count
 
 
 def test_named_hub_task_is_restricted_as_in_the_benchmark() -> None:
@@ -100,21 +101,19 @@ def test_named_hub_task_is_restricted_as_in_the_benchmark() -> None:
     assert ("CQADupstackRetrieval", "Retrieval") == table.asked[2][:2]
 
 
-@pytest.mark.parametrize(
-    ("name", "splits", "subsets"),
-    [
+def test_hub_task_runs_on_its_splits_and_subsets_only(subtests: pytest.Subtests) -> None:
+    for name, splits, subsets in [
         ("STS17", ["test"], ["en-en"]),
         ("MassiveIntentClassification", ["test"], ["en"]),
         ("MSMARCO", ["dev"], ["default"]),
         ("NanoSciFactRetrieval", ["train"], ["default"]),
         ("SwednClusteringP2P", ["summaries", "articles"], ["default"]),
-    ],
-)
-def test_hub_task_runs_on_its_splits_and_subsets_only(name: str, splits: list[str], subsets: list[str]) -> None:
-    described = hub_task(name)
-    assert described is not None
-    task = described.empty()
-    assert (splits, subsets) == (list(task.eval_splits), task.hf_subsets)
+    ]:
+        with subtests.test(name=name, splits=splits, subsets=subsets):
+            described = hub_task(name)
+            assert described is not None
+            task = described.empty()
+            assert (splits, subsets) == (list(task.eval_splits), task.hf_subsets)
 
 
 def test_hub_task_that_cannot_be_fetched_names_the_data_set() -> None:
@@ -123,19 +122,19 @@ def test_hub_task_that_cannot_be_fetched_names_the_data_set() -> None:
             find(name)[name].make()
 
 
-@pytest.mark.parametrize(
-    ("names", "suite", "what"),
-    [
+def test_nothing_known_to_evaluate_on(subtests: pytest.Subtests) -> None:
+    for names, suite, what in [
         ([], None, "Name tasks of mteb, a suite (`--suite paper15`;"),
         ([], "paper", "suite 'paper' is not known, expected one of paper15, paper56, mteb-eng-v2, nanobeir, local"),
         ([], "local", "--suite local needs --local DIR"),
         (["scifact"], None, "no task 'scifact' among the local ones and mteb's. Close to it: SciFact"),
         (["CIFAR10"], None, "task CIFAR10 is about image: expected a task on text alone"),
-    ],
-)
-def test_nothing_known_to_evaluate_on(names: list[str], suite: str | None, what: str) -> None:
-    with pytest.raises(EvaluationError, match=re.escape(what)):
-        find(*names, suite=suite)
+    ]:
+        with (
+            subtests.test(names=names, suite=suite, what=what),
+            pytest.raises(EvaluationError, match=re.escape(what)),
+        ):
+            find(*names, suite=suite)
 
 
 def test_close_names_are_local_ones_too(local: Path) -> None:

@@ -62,13 +62,17 @@ def test_vectors_survive_and_nothing_is_encoded_twice(tmp_path: Path) -> None:
     assert [["new"]] == encoder.blocks
 
 
-@pytest.mark.parametrize(("role", "instruction"), [(Role.DOCUMENT, "x"), (Role.QUERY, "y"), (Role.QUERY, None)])
-def test_role_and_instruction_are_part_of_the_key(tmp_path: Path, role: Role, instruction: str | None) -> None:
-    encoder = Recorder()
-    cache = cached(encoder, tmp_path / "v")
-    cache.encode(["dd"], role=Role.QUERY, instruction="x")
-    cache.encode(["dd"], role=role, instruction=instruction)
-    assert 2 == len(encoder.blocks)
+def test_role_and_instruction_are_part_of_the_key(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for role, instruction in [(Role.DOCUMENT, "x"), (Role.QUERY, "y"), (Role.QUERY, None)]:
+        with subtests.test(role=role, instruction=instruction):
+            tmp_path = tmp_path_factory.mktemp("row")
+            encoder = Recorder()
+            cache = cached(encoder, tmp_path / "v")
+            cache.encode(["dd"], role=Role.QUERY, instruction="x")
+            cache.encode(["dd"], role=role, instruction=instruction)
+            assert 2 == len(encoder.blocks)
 
 
 def test_no_instruction_and_the_empty_one_are_two_things(tmp_path: Path) -> None:
@@ -142,20 +146,24 @@ def cut_in(cache: CachedEncoder, texts: Sequence[str]) -> int:
     return counts[-1]
 
 
-@pytest.mark.parametrize("block_chars", [1, 12, 64_000])
-def test_every_cut_text_counts_also_equal_ones_and_those_read_back(tmp_path: Path, block_chars: int) -> None:
+def test_every_cut_text_counts_also_equal_ones_and_those_read_back(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
     """With two tokens: "a bb ccc" and twice "eeee ffff gggg hhhh" of seven texts."""
-    texts = [*TEXTS, "eeee ffff gggg hhhh"]
-    first = cached(Recorder(max_tokens=2), tmp_path / "v", block_chars=block_chars)
-    assert 3 == cut_in(first, texts)
-    first.close()
-    encoder = Recorder(max_tokens=2)
-    again = cached(encoder, tmp_path / "v", block_chars=block_chars)
-    assert 3 == cut_in(again, texts)
-    assert [] == encoder.blocks
-    assert 1 == cut_in(again, ["a bb ccc", "dd", "i j"])
-    assert 0 == cut_in(again, ["kkkkk lllll", "dd"])
-    assert 3 == cut_in(again, ["new and long", *TEXTS])
+    for block_chars in [1, 12, 64_000]:
+        with subtests.test(block_chars=block_chars):
+            tmp_path = tmp_path_factory.mktemp("row")
+            texts = [*TEXTS, "eeee ffff gggg hhhh"]
+            first = cached(Recorder(max_tokens=2), tmp_path / "v", block_chars=block_chars)
+            assert 3 == cut_in(first, texts)
+            first.close()
+            encoder = Recorder(max_tokens=2)
+            again = cached(encoder, tmp_path / "v", block_chars=block_chars)
+            assert 3 == cut_in(again, texts)
+            assert [] == encoder.blocks
+            assert 1 == cut_in(again, ["a bb ccc", "dd", "i j"])
+            assert 0 == cut_in(again, ["kkkkk lllll", "dd"])
+            assert 3 == cut_in(again, ["new and long", *TEXTS])
 
 
 def test_cut_texts_of_a_killed_call_are_counted_by_the_next(tmp_path: Path) -> None:

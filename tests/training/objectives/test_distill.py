@@ -190,23 +190,19 @@ def distilling(model: Trainable, folder: Path, sources: Any, **changes: Any) -> 
     return objective, teacher
 
 
-@pytest.mark.parametrize(
-    ("settings", "queries", "positives"),
-    [
+def test_the_teacher_is_asked_as_the_source_says(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for settings, queries, positives in [
         (SourceSettings(), (Role.QUERY, None), (Role.DOCUMENT, None)),
         (SourceSettings(instruction="Find it"), (Role.QUERY, "Find it"), (Role.DOCUMENT, None)),
         (SourceSettings(instruction="Alike", symmetric=True), (Role.QUERY, "Alike"), (Role.QUERY, "Alike")),
-    ],
-)
-def test_the_teacher_is_asked_as_the_source_says(
-    settings: SourceSettings, queries: Any, positives: Any, tiny_folder: Path
-) -> None:
-    sources = pair_lessons([PairSource(name="s", digest="", pairs=PAIRS)], {"s": settings})
-    objective, teacher = distilling(core.trainable(tiny_folder), tiny_folder, sources)
-    objective.step(0)
-    said = {text.split()[0]: (role, instruction) for text, role, instruction in teacher.asked}
-    assert said == {"ask": queries, "answer": positives}
-    assert len(teacher.asked) == 8
+    ]:
+        with subtests.test(settings=settings, queries=queries, positives=positives):
+            sources = pair_lessons([PairSource(name="s", digest="", pairs=PAIRS)], {"s": settings})
+            objective, teacher = distilling(core.trainable(tiny_folder), tiny_folder, sources)
+            objective.step(0)
+            said = {text.split()[0]: (role, instruction) for text, role, instruction in teacher.asked}
+            assert said == {"ask": queries, "answer": positives}
+            assert len(teacher.asked) == 8
 
 
 def test_sources_without_weight_are_no_lessons() -> None:

@@ -32,19 +32,20 @@ def hidden(masking: Masking, probability: float = 0.2) -> tuple[Tensor, Tensor, 
     return ids, found, chosen
 
 
-@pytest.mark.parametrize("probability", [0.2, 0.8])
-def test_of_the_chosen_tokens_80_percent_are_masked_10_replaced_10_kept(probability: float) -> None:
-    ids, found, chosen = hidden(Masking.BERT, probability)
-    count = int(chosen.sum())
-    assert count / ids.numel() == pytest.approx(probability, abs=0.005)
-    assert torch.equal(found[~chosen], ids[~chosen])
-    masked, kept = found[chosen] == MASK, found[chosen] == ids[chosen]
-    # A random token is now and then the mask token or the one that was there.
-    by_chance = 0.1 / VOCABULARY
-    assert int(masked.sum()) / count == pytest.approx(0.8 + by_chance, abs=0.01)
-    assert int(kept.sum()) / count == pytest.approx(0.1 + by_chance, abs=0.01)
-    replaced = found[chosen][~masked & ~kept]
-    assert set(replaced.tolist()) == set(range(VOCABULARY)) - {MASK}
+def test_of_the_chosen_tokens_80_percent_are_masked_10_replaced_10_kept(subtests: pytest.Subtests) -> None:
+    for probability in [0.2, 0.8]:
+        with subtests.test(probability=probability):
+            ids, found, chosen = hidden(Masking.BERT, probability)
+            count = int(chosen.sum())
+            assert count / ids.numel() == pytest.approx(probability, abs=0.005)
+            assert torch.equal(found[~chosen], ids[~chosen])
+            masked, kept = found[chosen] == MASK, found[chosen] == ids[chosen]
+            # A random token is now and then the mask token or the one that was there.
+            by_chance = 0.1 / VOCABULARY
+            assert int(masked.sum()) / count == pytest.approx(0.8 + by_chance, abs=0.01)
+            assert int(kept.sum()) / count == pytest.approx(0.1 + by_chance, abs=0.01)
+            replaced = found[chosen][~masked & ~kept]
+            assert set(replaced.tolist()) == set(range(VOCABULARY)) - {MASK}
 
 
 def test_all_masking_hides_every_chosen_token() -> None:

@@ -86,30 +86,36 @@ def uneven(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("pooling", ["mean", "weighted_mean", "last"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_row_is_an_encoder_cut_there(kind: str, pooling: str, make_folder: MakeFolder, tmp_path: Path) -> None:
-    folder = uneven(make_folder(kind, bos=True, **KINDS[kind]))
-    encoder = opened(cut(folder, tmp_path / "whole", pooling=pooling))
-    encoder.batch_tokens = 60  # several batches, and padding in them
-    texts = [*FIRST, *SECOND]
-    before = encoder.encode(texts, role=Role.DOCUMENT)
-    rows = encoder.texts(texts, role=Role.DOCUMENT, instruction=None)
-    pooled = pooled_by_layer(encoder, rows).numpy()
-    scan = scanned(encoder)
-    assert [0, 1, 2, 3] == [row.layers for row in scan.rows]
-    found = []
-    for layers in (1, 2, 3):
-        shallow = opened(cut(folder, tmp_path / str(layers), pooling=pooling, layers=layers))
-        vectors = shallow.encode(texts, role=Role.DOCUMENT)
-        units = pooled[layers] / np.linalg.norm(pooled[layers], axis=1, keepdims=True)
-        np.testing.assert_allclose(units, vectors, atol=2e-6)
-        near = (vectors[:5].astype(np.float64) * vectors[5:]).sum(axis=1)
-        assert spearmanr(near, PAIRS.gold).statistic == pytest.approx(scan.rows[layers].plain["near"])
-        found.append(vectors)
-    assert np.abs(found[0] - found[1]).max() > 1e-3  # else the comparison says nothing
-    assert np.array_equal(before, encoder.encode(texts, role=Role.DOCUMENT))
-    assert not [module for module in encoder.model.modules() if module._forward_hooks or module._forward_pre_hooks]
+def test_each_row_is_an_encoder_cut_there(
+    make_folder: MakeFolder, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for pooling in ["mean", "weighted_mean", "last"]:
+        for kind, changes in KINDS.items():
+            with subtests.test(pooling=pooling, kind=kind):
+                tmp_path = tmp_path_factory.mktemp("row")
+                folder = uneven(make_folder(kind, bos=True, **changes))
+                encoder = opened(cut(folder, tmp_path / "whole", pooling=pooling))
+                encoder.batch_tokens = 60  # several batches, and padding in them
+                texts = [*FIRST, *SECOND]
+                before = encoder.encode(texts, role=Role.DOCUMENT)
+                rows = encoder.texts(texts, role=Role.DOCUMENT, instruction=None)
+                pooled = pooled_by_layer(encoder, rows).numpy()
+                scan = scanned(encoder)
+                assert [0, 1, 2, 3] == [row.layers for row in scan.rows]
+                found = []
+                for layers in (1, 2, 3):
+                    shallow = opened(cut(folder, tmp_path / str(layers), pooling=pooling, layers=layers))
+                    vectors = shallow.encode(texts, role=Role.DOCUMENT)
+                    units = pooled[layers] / np.linalg.norm(pooled[layers], axis=1, keepdims=True)
+                    np.testing.assert_allclose(units, vectors, atol=2e-6)
+                    near = (vectors[:5].astype(np.float64) * vectors[5:]).sum(axis=1)
+                    assert spearmanr(near, PAIRS.gold).statistic == pytest.approx(scan.rows[layers].plain["near"])
+                    found.append(vectors)
+                assert np.abs(found[0] - found[1]).max() > 1e-3  # else the comparison says nothing
+                assert np.array_equal(before, encoder.encode(texts, role=Role.DOCUMENT))
+                assert not [
+                    module for module in encoder.model.modules() if module._forward_hooks or module._forward_pre_hooks
+                ]
 
 
 def test_the_first_row_is_the_embeddings_after_the_final_norm(make_folder: MakeFolder) -> None:
@@ -193,18 +199,16 @@ def row_of(layers: int, score: float | None, mapped: float | None = None) -> Dep
     return DepthRow(layers=layers, plain={"a": score}, mapped=None if mapped is None else {"a": mapped})
 
 
-@pytest.mark.parametrize(
-    ("scores", "best", "fewest"),
-    [
+def test_fewest_layers_by_hand(subtests: pytest.Subtests) -> None:
+    for scores, best, fewest in [
         ([0.9, 0.5, 0.6, 0.7], 3, 3),  # the embeddings do not count
         ([0.0, 0.696, 0.5, 0.7], 3, 1),
         ([0.0, 0.694, 0.7, 0.698], 2, 2),
         ([0.0, 0.7, 0.7, 0.7], 1, 1),
         ([None, None, -0.2, -0.1], 3, 3),
-    ],
-)
-def test_fewest_layers_by_hand(scores: list[float | None], best: int, fewest: int) -> None:
-    assert (best, fewest) == fewest_layers([row_of(layers, score) for layers, score in enumerate(scores)])
+    ]:
+        with subtests.test(scores=scores, best=best, fewest=fewest):
+            assert (best, fewest) == fewest_layers([row_of(layers, score) for layers, score in enumerate(scores)])
 
 
 def test_mapped_scores_decide_where_there_are_some() -> None:
@@ -218,16 +222,13 @@ def test_no_score_at_all_is_told() -> None:
         fewest_layers([row_of(0, 0.5), row_of(1, None)])
 
 
-@pytest.mark.parametrize(
-    ("dev", "words"),
-    [
+def test_pairs_without_a_correlation_are_refused(subtests: pytest.Subtests) -> None:
+    for dev, words in [
         ([replace(PAIRS, first=FIRST[:2], second=SECOND[:2], gold=(1.0, 2.0))], "near: 2 in the file, expected at le"),
         ([PAIRS, replace(PAIRS)], "two --dev files are called near"),
-    ],
-)
-def test_pairs_without_a_correlation_are_refused(dev: list[DevPairs], words: str) -> None:
-    with pytest.raises(TrainingError, match=words):
-        require_scorable(dev)
+    ]:
+        with subtests.test(dev=dev, words=words), pytest.raises(TrainingError, match=words):
+            require_scorable(dev)
 
 
 def test_texts_to_fit_on_are_none_of_the_pairs() -> None:

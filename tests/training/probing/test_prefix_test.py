@@ -69,72 +69,78 @@ def test_triples_are_enough_and_different() -> None:
     assert max(lengths) >= 20  # of varied length
 
 
-@pytest.mark.parametrize("triple", read_triples(), ids=lambda triple: triple.prefix[:30])
-def test_triple_gives_no_hint_by_words(triple: Triple) -> None:
+def test_triple_gives_no_hint_by_words(subtests: pytest.Subtests) -> None:
     """B is close to C in meaning only: not by its content words, nor C and D told apart by their length."""
-    assert set() == content(triple.query) & content(triple.positive)
-    assert abs(len(words(triple.positive)) - len(words(triple.negative))) <= 2
-    for text in (triple.prefix, triple.query, triple.positive, triple.negative):
-        assert text == text.strip()
-        assert text.isascii()
+    for triple in read_triples():
+        with subtests.test(triple=triple):
+            assert set() == content(triple.query) & content(triple.positive)
+            assert abs(len(words(triple.positive)) - len(words(triple.negative))) <= 2
+            for text in (triple.prefix, triple.query, triple.positive, triple.negative):
+                assert text == text.strip()
+                assert text.isascii()
 
 
-@pytest.mark.parametrize(
-    ("line", "what"),
-    [
+def test_malformed_triples_are_named_by_line(
+    tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
+) -> None:
+    for line, what in [
         ("{", "line 2: not JSON"),
         ('{"prefix": "a", "query": "b", "positive": "c"}', "line 2: expected an object with the keys"),
         ('{"prefix": " ", "query": "b", "positive": "c", "negative": "d"}', "line 2: prefix is ' '"),
         ('{"prefix": "a", "query": 1, "positive": "c", "negative": "d"}', "line 2: query is 1"),
-    ],
-)
-def test_malformed_triples_are_named_by_line(line: str, what: str, tmp_path: Path) -> None:
-    good = json.dumps({"prefix": "a", "query": "b", "positive": "c", "negative": "d"})
-    path = tmp_path / "triples.jsonl"
-    path.write_text(f"{good}\n{line}\n")
-    with pytest.raises(DataError, match=re.escape(what)):
-        read_triples(path)
+    ]:
+        with subtests.test(line=line, what=what):
+            tmp_path = tmp_path_factory.mktemp("row")
+            good = json.dumps({"prefix": "a", "query": "b", "positive": "c", "negative": "d"})
+            path = tmp_path / "triples.jsonl"
+            path.write_text(f"{good}\n{line}\n")
+            with pytest.raises(DataError, match=re.escape(what)):
+                read_triples(path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bos", [False, True])
-def test_causal_prefix_states_are_identical(kind: str, bos: bool, make_folder: MakeFolder) -> None:
-    scores = run_prefix_test(opened(make_folder(kind, bos=bos, **KINDS[kind])), FEW, Attention.CAUSAL)
-    assert scores.prefix_error < 1e-6
-    assert len(FEW) == scores.undecided
-    assert 0.5 == scores.auc
-    assert 1.0 == scores.p_value
-    assert list(scores.positive) == pytest.approx([1.0] * len(FEW))
+def test_causal_prefix_states_are_identical(make_folder: MakeFolder, subtests: pytest.Subtests) -> None:
+    for kind, changes in KINDS.items():
+        for bos in [False, True]:
+            with subtests.test(kind=kind, bos=bos):
+                scores = run_prefix_test(opened(make_folder(kind, bos=bos, **changes)), FEW, Attention.CAUSAL)
+                assert scores.prefix_error < 1e-6
+                assert len(FEW) == scores.undecided
+                assert 0.5 == scores.auc
+                assert 1.0 == scores.p_value
+                assert list(scores.positive) == pytest.approx([1.0] * len(FEW))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_bidirectional_cosines_equal_those_of_each_text_alone(kind: str, make_folder: MakeFolder) -> None:
+def test_bidirectional_cosines_equal_those_of_each_text_alone(
+    make_folder: MakeFolder, subtests: pytest.Subtests
+) -> None:
     """Computed again without padding, with transformers alone; the prefix is counted in characters of its tokens."""
-    folder = make_folder(kind, bos=True, **KINDS[kind])
-    encoder = opened(folder)
-    scores = run_prefix_test(encoder, FEW, Attention.BIDIRECTIONAL)
-    config = AutoConfig.from_pretrained(folder)
-    config.is_causal = False
-    model = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32).eval()
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for kind, changes in KINDS.items():
+        with subtests.test(kind=kind):
+            folder = make_folder(kind, bos=True, **changes)
+            encoder = opened(folder)
+            scores = run_prefix_test(encoder, FEW, Attention.BIDIRECTIONAL)
+            config = AutoConfig.from_pretrained(folder)
+            config.is_causal = False
+            model = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32).eval()
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
-    def pooled(text: str, prefix: str) -> np.ndarray:
-        encoding = tokenizer.encode(text)
-        inside = [i for i, (start, end) in enumerate(encoding.offsets) if start < end <= len(prefix)]
-        with torch.inference_mode():
-            states = model(input_ids=torch.tensor([encoding.ids])).last_hidden_state[0].numpy()
-        return states[inside].mean(axis=0)
+            def pooled(text: str, prefix: str) -> np.ndarray:
+                encoding = tokenizer.encode(text)
+                inside = [i for i, (start, end) in enumerate(encoding.offsets) if start < end <= len(prefix)]
+                with torch.inference_mode():
+                    states = model(input_ids=torch.tensor([encoding.ids])).last_hidden_state[0].numpy()
+                return states[inside].mean(axis=0)
 
-    def cosine(one: np.ndarray, other: np.ndarray) -> float:
-        return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+            def cosine(one: np.ndarray, other: np.ndarray) -> float:
+                return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
-    for triple, near, far in zip(FEW, scores.positive, scores.negative, strict=True):
-        q, positive, negative = (pooled(text, triple.prefix) for text in triple.texts)
-        assert cosine(q, positive) == pytest.approx(near, abs=1e-5)
-        assert cosine(q, negative) == pytest.approx(far, abs=1e-5)
-    assert 0 == scores.undecided
-    assert scores.prefix_error > 1e-3
-    assert encoder.model.config.is_causal  # left as it was
+            for triple, near, far in zip(FEW, scores.positive, scores.negative, strict=True):
+                q, positive, negative = (pooled(text, triple.prefix) for text in triple.texts)
+                assert cosine(q, positive) == pytest.approx(near, abs=1e-5)
+                assert cosine(q, negative) == pytest.approx(far, abs=1e-5)
+            assert 0 == scores.undecided
+            assert scores.prefix_error > 1e-3
+            assert encoder.model.config.is_causal  # left as it was
 
 
 def character_tokenizer(merges: list[tuple[str, str]]) -> Tokenizer:
@@ -187,12 +193,17 @@ def test_auc_by_hand() -> None:
     assert 0.0 == auc([0.9], [0.9 + 1e-9])
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "p"),
-    [(0, 0, 1.0), (3, 0, 2 / 8), (0, 3, 2 / 8), (5, 1, 2 * (6 + 1) / 64), (2, 2, 1.0), (10, 0, 2 / 1024)],
-)
-def test_sign_test_by_hand(right: int, wrong: int, p: float) -> None:
-    assert p == sign_test(right, wrong)
+def test_sign_test_by_hand(subtests: pytest.Subtests) -> None:
+    for right, wrong, p in [
+        (0, 0, 1.0),
+        (3, 0, 2 / 8),
+        (0, 3, 2 / 8),
+        (5, 1, 2 * (6 + 1) / 64),
+        (2, 2, 1.0),
+        (10, 0, 2 / 1024),
+    ]:
+        with subtests.test(right=right, wrong=wrong, p=p):
+            assert p == sign_test(right, wrong)
 
 
 def scores_of(positive: tuple[float, ...], negative: tuple[float, ...]) -> PrefixScores:

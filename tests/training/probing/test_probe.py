@@ -95,9 +95,8 @@ WEAK = scores_of(20, 0, gap=0.02)  # all right, but the histograms overlap
 NONE = scores_of(10, 10, gap=0.2)
 
 
-@pytest.mark.parametrize(
-    ("proof", "tolerance", "scores", "answer"),
-    [
+def test_verdict(subtests: pytest.Subtests) -> None:
+    for proof, tolerance, scores, answer in [
         (GOOD, tolerance_of(0.95, 0.91), STRONG, Answer.TOLERATES),
         (GOOD, tolerance_of(0.99, 0.89), STRONG, Answer.UNCLEAR),  # near 1 on the mean, but not in every layer
         (GOOD, tolerance_of(0.95, 0.95), WEAK, Answer.UNCLEAR),
@@ -109,12 +108,11 @@ NONE = scores_of(10, 10, gap=0.2)
         (proof_of(layer(0), layer(1, influence=0.0)), tolerance_of(0.95, 0.95), STRONG, Answer.CANNOT),
         (proof_of(layer(0), layer(1, parts=("mixer (Running)",))), tolerance_of(0.1), NONE, Answer.CANNOT),
         (proof_of(layer(0), layer(1), pad_influence=0.5), tolerance_of(0.95), STRONG, Answer.CANNOT),
-    ],
-)
-def test_verdict(proof: Proof, tolerance: Tolerance, scores: PrefixScores, answer: Answer) -> None:
-    verdict = judge(proof, tolerance, scores)
-    assert answer is verdict.answer
-    assert "\n" not in verdict.sentence
+    ]:
+        with subtests.test(proof=proof, tolerance=tolerance, scores=scores, answer=answer):
+            verdict = judge(proof, tolerance, scores)
+            assert answer is verdict.answer
+            assert "\n" not in verdict.sentence
 
 
 def test_separation_of_the_samples_above() -> None:
@@ -143,18 +141,19 @@ def test_verdict_names_what_failed() -> None:
     assert "padding tokens change the text's states by 5.0e-01" in padded
 
 
-@pytest.mark.parametrize("scores", [STRONG, NONE])
-@pytest.mark.parametrize("mean", [0.95, 0.2])
-def test_with_adapters_nothing_is_said_about_needing_mntp(mean: float, scores: PrefixScores) -> None:
-    verdict = judge(GOOD, tolerance_of(mean), scores, ["mntp-a", "supervised"])
-    assert Answer.ADAPTED is verdict.answer
-    separates = "separates" if scores is STRONG else "does not separate"
-    assert verdict.sentence.startswith(
-        "with the adapters mntp-a and supervised applied, causal and bidirectional states"
-    )
-    assert f"a similarity of {mean:.2f}" in verdict.sentence
-    assert f"prefix test {separates} (AUC" in verdict.sentence
-    assert "MNTP" not in verdict.sentence
+def test_with_adapters_nothing_is_said_about_needing_mntp(subtests: pytest.Subtests) -> None:
+    for scores in [STRONG, NONE]:
+        for mean in [0.95, 0.2]:
+            with subtests.test(scores=scores, mean=mean):
+                verdict = judge(GOOD, tolerance_of(mean), scores, ["mntp-a", "supervised"])
+                assert Answer.ADAPTED is verdict.answer
+                separates = "separates" if scores is STRONG else "does not separate"
+                assert verdict.sentence.startswith(
+                    "with the adapters mntp-a and supervised applied, causal and bidirectional states"
+                )
+                assert f"a similarity of {mean:.2f}" in verdict.sentence
+                assert f"prefix test {separates} (AUC" in verdict.sentence
+                assert "MNTP" not in verdict.sentence
 
 
 def test_adapters_do_not_hide_a_failed_proof() -> None:

@@ -51,23 +51,26 @@ def hidden_states(folder: Path, ids: list[int], *, is_causal: bool) -> np.ndarra
     return np.stack([state[0].numpy() for state in states])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_matrix_equals_that_of_transformers_own_hidden_states(kind: str, make_folder: MakeFolder) -> None:
-    folder = make_folder(kind, bos=True, **KINDS[kind])
-    found = measure_tolerance(opened(folder), TEXT)
-    ids = opened(folder).tokenizer.encode(TEXT).ids
-    causal = hidden_states(folder, ids, is_causal=True)
-    both = hidden_states(folder, ids, is_causal=False)
-    expected = np.array(
-        [
-            [np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*rows, strict=True)]
-            for rows in zip(causal, both, strict=True)
-        ]
-    )
-    assert (4, len(ids)) == found.cosines.shape
-    np.testing.assert_allclose(found.cosines, expected, atol=1e-5)
-    assert expected[1:].min() < 0.9999  # else the comparison says nothing
-    assert 0 == found.cut
+def test_matrix_equals_that_of_transformers_own_hidden_states(
+    make_folder: MakeFolder, subtests: pytest.Subtests
+) -> None:
+    for kind, changes in KINDS.items():
+        with subtests.test(kind=kind):
+            folder = make_folder(kind, bos=True, **changes)
+            found = measure_tolerance(opened(folder), TEXT)
+            ids = opened(folder).tokenizer.encode(TEXT).ids
+            causal = hidden_states(folder, ids, is_causal=True)
+            both = hidden_states(folder, ids, is_causal=False)
+            expected = np.array(
+                [
+                    [np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*rows, strict=True)]
+                    for rows in zip(causal, both, strict=True)
+                ]
+            )
+            assert (4, len(ids)) == found.cosines.shape
+            np.testing.assert_allclose(found.cosines, expected, atol=1e-5)
+            assert expected[1:].min() < 0.9999  # else the comparison says nothing
+            assert 0 == found.cut
 
 
 def test_what_must_be_equal_is_equal(make_folder: MakeFolder) -> None:
@@ -104,16 +107,17 @@ def test_cosines_by_hand() -> None:
     assert np.isnan(found[3])
 
 
-@pytest.mark.parametrize("attention", Attention)
-def test_the_model_is_left_as_it_was(attention: Attention, tiny_folder: Path) -> None:
-    encoder = opened(tiny_folder, attention)
-    ids = torch.tensor([[5, 6, 7, 8]])
-    with torch.inference_mode():
-        before = encoder.model(input_ids=ids).last_hidden_state
-        measure_tolerance(encoder, TEXT)
-        after = encoder.model(input_ids=ids).last_hidden_state
-    assert torch.equal(before, after)
-    assert (attention is Attention.CAUSAL) == encoder.model.config.is_causal
+def test_the_model_is_left_as_it_was(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for attention in Attention:
+        with subtests.test(attention=attention):
+            encoder = opened(tiny_folder, attention)
+            ids = torch.tensor([[5, 6, 7, 8]])
+            with torch.inference_mode():
+                before = encoder.model(input_ids=ids).last_hidden_state
+                measure_tolerance(encoder, TEXT)
+                after = encoder.model(input_ids=ids).last_hidden_state
+            assert torch.equal(before, after)
+            assert (attention is Attention.CAUSAL) == encoder.model.config.is_causal
 
 
 def test_tokens_are_pieces_of_the_text(make_folder: MakeFolder) -> None:

@@ -34,19 +34,16 @@ def test_words_and_labels_by_column(tmp_path: Path) -> None:
     assert list(data.splits) == ["train", "dev", "test"]
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
+def test_document_starts_empty_lines_and_line_ends_are_no_words(subtests: pytest.Subtests) -> None:
+    for raw in [
         b"-DOCSTART- -X- O O\n\na DT I-NP O\n\nb NN I-NP O\n",
         b"-DOCSTART- -X- -X- O\na DT I-NP O\n\n\n\nb NN I-NP O",
-        b"\xef\xbb\xbfa DT I-NP O\r\n\r\nb NN I-NP O\r\n",
-        b"a\tDT\tI-NP\tO\n \t\nb  NN  I-NP  O \n",
+        b"\xef\xbb\xbfa DT I-NP O\r\n\r\nb NN I-NP O\r\n", b"a\tDT\tI-NP\tO\n \t\nb  NN  I-NP  O \n",
         b"a DT I-NP O\n\n-DOCSTART- -X- O O\n\nb NN I-NP O\n\n",
-    ],
-)
-def test_document_starts_empty_lines_and_line_ends_are_no_words(raw: bytes) -> None:
-    sentences = list(read_columns(Path("x"), raw))
-    assert [(s.words, s.labels[WordTask.POS]) for s in sentences] == [(("a",), ("DT",)), (("b",), ("NN",))]
+    ]:  # fmt: skip
+        with subtests.test(raw=raw):
+            sentences = list(read_columns(Path("x"), raw))
+            assert [(s.words, s.labels[WordTask.POS]) for s in sentences] == [(("a",), ("DT",)), (("b",), ("NN",))]
 
 
 def test_a_no_break_space_is_part_of_its_word() -> None:
@@ -54,22 +51,21 @@ def test_a_no_break_space_is_part_of_its_word() -> None:
     assert sentence.words == ("10\u00a0000",)
 
 
-@pytest.mark.parametrize(
-    ("raw", "line", "said"),
-    [
+def test_a_malformed_line_is_named(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    for raw, line, said in [
         (b"a DT I-NP O\n\nb NN I-NP\n", 3, "3 columns ('b NN I-NP'), expected 4"),
         (b"a DT I-NP O O\n", 1, "5 columns"),
         (b"a DT I-NP O\n\xff NN I-NP O\n", 2, "expected UTF-8"),
         ("a DT I-NP O\n\u00a0 NN I-NP O\n".encode(), 2, "at least one visible character"),
-    ],
-)
-def test_a_malformed_line_is_named(tmp_path: Path, raw: bytes, line: int, said: str) -> None:
-    folder = write(tmp_path / "d", train=raw)
-    with pytest.raises(DataError, match="expected") as caught:
-        load_words(folder)
-    assert (caught.value.path, caught.value.line) == (folder / "eng.train", line)
-    assert f"eng.train, line {line}: " in str(caught.value)
-    assert said in str(caught.value)
+    ]:
+        with subtests.test(raw=raw, line=line, said=said):
+            tmp_path = tmp_path_factory.mktemp("row")
+            folder = write(tmp_path / "d", train=raw)
+            with pytest.raises(DataError, match="expected") as caught:
+                load_words(folder)
+            assert (caught.value.path, caught.value.line) == (folder / "eng.train", line)
+            assert f"eng.train, line {line}: " in str(caught.value)
+            assert said in str(caught.value)
 
 
 def test_missing_and_empty_files_are_named(tmp_path: Path) -> None:

@@ -123,13 +123,12 @@ def test_without_one_the_models_bos_stands_there_else_its_eos(encoder: Transform
         config.bos_token_id, config.eos_token_id = 1, 2
 
 
-@pytest.mark.parametrize(
-    ("max_tokens", "kept"), [(8, [True, True, True]), (7, [True, True, False]), (6, [True] + [False] * 2)]
-)
-def test_a_word_cut_anywhere_has_no_state(tiny_folder: Path, max_tokens: int, kept: list[bool]) -> None:
-    (row,) = word_rows(load_tokenizer(tiny_folder), [sentence(NUMBERS)], start=1, max_tokens=max_tokens)
-    assert row.kept.tolist() == kept
-    assert len(row.ids) == max_tokens
+def test_a_word_cut_anywhere_has_no_state(tiny_folder: Path, subtests: pytest.Subtests) -> None:
+    for max_tokens, kept in [(8, [True, True, True]), (7, [True, True, False]), (6, [True] + [False] * 2)]:
+        with subtests.test(max_tokens=max_tokens, kept=kept):
+            (row,) = word_rows(load_tokenizer(tiny_folder), [sentence(NUMBERS)], start=1, max_tokens=max_tokens)
+            assert row.kept.tolist() == kept
+            assert len(row.ids) == max_tokens
 
 
 # The states.
@@ -144,29 +143,33 @@ def by_hand(folder: Path, ids: Sequence[int], attention: Attention) -> NDArray[n
         return np.asarray(model(input_ids=torch.tensor([list(ids)])).last_hidden_state[0])
 
 
-@pytest.mark.parametrize("attention", list(Attention))
-@pytest.mark.parametrize("alignment", list(Alignment))
 def test_states_are_means_over_the_words_tokens(
-    tiny_folder: Path, tmp_path: Path, data: WordData, alignment: Alignment, attention: Attention
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: WordData, subtests: pytest.Subtests
 ) -> None:
-    shift = {Alignment.SAME_TOKEN: 0, Alignment.NEXT_TOKEN: 1}[alignment]
-    encoder = opened(
-        EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, runtime=Runtime.TORCH, attention=attention)
-    )
-    states = compute(encoder, data, alignment, tmp_path)
-    # Row 0 is the start token; then "Rust", the number with its space, "dough", and so on.
-    spans = {
-        "The capital of France": [(1, 2), (2, 3), (3, 4), (4, 5)],
-        NUMBERS: [(1, 2), (2, 7), (7, 8)],
-        "zebra": [(1, 6)],
-    }
-    for number, (text, of) in enumerate(spans.items()):
-        tokens = by_hand(tiny_folder, [1, *load_tokenizer(tiny_folder).encode(text).ids], attention)
-        expected = np.stack([tokens[a - shift : b - shift].mean(axis=0) for a, b in of])
-        assert np.allclose(expected, states["train"].gather([number]), atol=2e-3)
-        if text == NUMBERS:
-            assert np.allclose(expected, states["dev"].gather([0]), atol=2e-3)
-            assert not np.allclose(expected, np.roll(expected, 1, axis=0), atol=0.05)
+    for attention in list(Attention):
+        for alignment in list(Alignment):
+            with subtests.test(attention=attention, alignment=alignment):
+                tmp_path = tmp_path_factory.mktemp("row")
+                shift = {Alignment.SAME_TOKEN: 0, Alignment.NEXT_TOKEN: 1}[alignment]
+                encoder = opened(
+                    EncoderConfig(
+                        model=str(tiny_folder), precision=Precision.FP32, runtime=Runtime.TORCH, attention=attention
+                    )
+                )
+                states = compute(encoder, data, alignment, tmp_path)
+                # Row 0 is the start token; then "Rust", the number with its space, "dough", and so on.
+                spans = {
+                    "The capital of France": [(1, 2), (2, 3), (3, 4), (4, 5)],
+                    NUMBERS: [(1, 2), (2, 7), (7, 8)],
+                    "zebra": [(1, 6)],
+                }
+                for number, (text, of) in enumerate(spans.items()):
+                    tokens = by_hand(tiny_folder, [1, *load_tokenizer(tiny_folder).encode(text).ids], attention)
+                    expected = np.stack([tokens[a - shift : b - shift].mean(axis=0) for a, b in of])
+                    assert np.allclose(expected, states["train"].gather([number]), atol=2e-3)
+                    if text == NUMBERS:
+                        assert np.allclose(expected, states["dev"].gather([0]), atol=2e-3)
+                        assert not np.allclose(expected, np.roll(expected, 1, axis=0), atol=0.05)
 
 
 def test_after_mntp_the_first_word_is_read_from_the_start_token(

@@ -25,7 +25,7 @@ from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Encoder, Role, Vectors
 from searchctl.training.data.local_data import LocalData, PairData, RetrievalData, StsData, discover, read
-from searchctl.training.evaluation.encoder_contender import EncoderContender
+from searchctl.training.evaluation.encoder_model import EncoderModel
 from searchctl.training.evaluation.instructions import InstructionTable
 from searchctl.training.evaluation.local_tasks import make_task
 from searchctl.training.evaluation.measurement import EvalTask
@@ -101,11 +101,11 @@ def _first_documents(data: RetrievalData, limit: int) -> RetrievalData:
 
 def harness(task: EvalTask, config: EncoderConfig, encoder: Any) -> float:
     """Return the seconds of a whole evaluation of `task` with the loaded encoder, into an empty results folder."""
-    contender = EncoderContender("model", config, cache=None, progress=None)
-    contender._encoder = encoder  # loading takes seconds, and is no part of a task
+    model = EncoderModel("model", config, cache=None, progress=None)
+    model._encoder = encoder  # loading takes seconds, and is no part of a task
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        (score,) = evaluate([contender], [task], ResultStore(Path(folder)), told=lambda _: None)
+        (score,) = evaluate([model], [task], ResultStore(Path(folder)), told=lambda _: None)
         taken = time.perf_counter() - began
     print(f"  {task.name}: {score.metric} {100 * score.score:.2f}, {score.cost.tokens:,} tokens", flush=True)
     return taken

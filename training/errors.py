@@ -25,7 +25,7 @@ class DataError(TrainingError, ValueError):
 
 
 class EvaluationError(TrainingError):
-    """An evaluation cannot be done as asked: unknown task or contender, missing extra, damaged result."""
+    """An evaluation cannot be done as asked: unknown task or model, missing extra, damaged result."""
 
 
 MISSING_EXTRA = "needs the extra eval: `pip install 'searchctl[eval]'`"

@@ -302,15 +302,15 @@ Baseline = Annotated[
     typer.Option(
         "--baseline",
         metavar="LABEL",
-        help="Contender that the others are compared with. [dim]Default: the first column.[/dim]",
+        help="EvaluatedModel that the others are compared with. [dim]Default: the first column.[/dim]",
     ),
 ]
-Contenders = Annotated[
+ModelSpecs = Annotated[
     list[str] | None,
     typer.Option(
-        "--contender",
+        "--model",
         metavar="LABEL",
-        help="Only this contender; repeatable, in the order of the columns. [dim]Default: all.[/dim]",
+        help="Only this model; repeatable, in the order of the columns. [dim]Default: all.[/dim]",
     ),
 ]
 TaskNames = Annotated[
@@ -336,7 +336,7 @@ def report(
     *,
     results: ReadResults = DEFAULT_RESULTS,
     baseline: Baseline = None,
-    contender: Contenders = None,
+    model: ModelSpecs = None,
     task: TaskNames = None,
     compare: Compare = None,
     form: Format = ComparisonFormat.TABLE,
@@ -365,7 +365,7 @@ def report(
         ReportRequest(
             results=results,
             baseline=baseline,
-            contenders=tuple(contender or ()),
+            models=tuple(model or ()),
             tasks=tuple(task or ()),
             paper=compare is Reference.PAPER,
             form=form.value,

@@ -16,7 +16,7 @@ from ..terminal.csv_rows import csv_text
 SCHEMA = 1
 
 CSV_COLUMNS = (
-    *("kind", "category", "task", "metric", "contender", "fingerprint", "pooling", "tasks", "score", "low", "high"),
+    *("kind", "category", "task", "metric", "model", "fingerprint", "pooling", "tasks", "score", "low", "high"),
     *("baseline", "difference", "difference_low", "difference_high", "significant", "texts", "tokens", "tokens_per_s"),
     *("truncated", "empty", "encode_s", "total_s", "data", "finished"),
 )
@@ -29,9 +29,9 @@ def to_json(comparison: Comparison, paper: PaperComparison | None, *, results: s
         "schema": SCHEMA,
         "results": results,
         "baseline": comparison.baseline,
-        "contenders": [
+        "models": [
             {**asdict(who), "label": label, "cost": _cost(comparison, label)}
-            for label, who in comparison.contenders.items()
+            for label, who in comparison.models.items()
         ],
         "categories": [
             {"category": group.category, "tasks": [_row(row) for row in group.rows], "mean": _row(group.mean)}
@@ -76,7 +76,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def _ablation(ablation: Ablation) -> dict[str, Any]:
-    rows = [{"step": row.step.key, "scores": row.values, "contenders": row.labels} for row in ablation.rows]
+    rows = [{"step": row.step.key, "scores": row.values, "models": row.labels} for row in ablation.rows]
     return {"base": ablation.base, "tasks": ablation.tasks, "steps": rows}
 
 
@@ -111,15 +111,15 @@ def to_csv(comparison: Comparison, paper: PaperComparison | None) -> str:
 
 
 def _lines(comparison: Comparison, row: Row, *, kind: str, category: str) -> list[dict[str, Any]]:
-    """Return one line a contender; one without a score is there with an empty score."""
+    """Return one line a model; one without a score is there with an empty score."""
     lines = []
-    for label, who in comparison.contenders.items():
+    for label, who in comparison.models.items():
         line: dict[str, Any] = {
             "kind": kind,
             "category": category,
             "task": row.name if kind == "task" else "",
             "metric": row.metric,
-            "contender": label,
+            "model": label,
             "fingerprint": who.fingerprint,
             "tasks": len(row.tasks),
             "baseline": comparison.baseline,
@@ -150,7 +150,7 @@ def _steps(ablation: Ablation) -> list[dict[str, Any]]:
         {
             "kind": "step",
             "task": row.step.key,
-            "contender": row.labels[pooling],
+            "model": row.labels[pooling],
             "pooling": pooling,
             "tasks": len(ablation.tasks),
             "score": value,
@@ -162,7 +162,7 @@ def _steps(ablation: Ablation) -> list[dict[str, Any]]:
 
 def _published(paper: PaperComparison) -> list[dict[str, Any]]:
     def line(model: str, step: str, table: int, **values: Any) -> dict[str, Any]:
-        return {"kind": "paper", "contender": f"{model} {step}", "data": f"table {table}", **values}
+        return {"kind": "paper", "model": f"{model} {step}", "data": f"table {table}", **values}
 
     types, counts = paper.paper.types, paper.paper.categories
     lines = [

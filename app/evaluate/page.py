@@ -23,7 +23,7 @@ from .report_tables import (
 )
 
 _SIDE_BY_SIDE = 5
-"""Contenders up to which a difference and its interval share a line."""
+"""ModelSpecs up to which a difference and its interval share a line."""
 
 
 def page(comparison: Comparison, paper: PaperComparison | None, *, command: str) -> str:
@@ -58,7 +58,7 @@ def _head(comparison: Comparison, command: str) -> str:
         ("baseline", comparison.baseline),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{safe(value)}</dd>" for name, value in facts)
-    what = f"{many(len(comparison.contenders), 'contender')} on {many(len(comparison.scores), 'task')}"
+    what = f"{many(len(comparison.models), 'model')} on {many(len(comparison.scores), 'task')}"
     return (
         f"{heading('Encoder evaluation', f'{what}, scores times 100')}{_tiles(comparison)}"
         f"<dl>{lines}<dt>command</dt><dd><code>{safe(command)}</code></dd></dl>"
@@ -66,7 +66,7 @@ def _head(comparison: Comparison, command: str) -> str:
 
 
 def _tiles(comparison: Comparison) -> str:
-    """Return one tile a contender: its mean over all tasks and how often it differs from the baseline for sure."""
+    """Return one tile a model: its mean over all tasks and how often it differs from the baseline for sure."""
     tiles = []
     for number, (label, cost) in enumerate(comparison.costs.items()):
         cell = comparison.overall.cells.get(label)
@@ -96,7 +96,7 @@ def _tally(comparison: Comparison, label: str) -> str:
 
 
 def _scores(comparison: Comparison) -> str:
-    labels = list(comparison.contenders)
+    labels = list(comparison.models)
     heads = "".join(
         f'<th scope="col"><button type="button" data-sort>{safe(label)}</button></th>' for label in ("task", *labels)
     )
@@ -129,7 +129,7 @@ def _scores(comparison: Comparison) -> str:
 
 
 def _line(comparison: Comparison, row: Row, name: str, kind: str) -> str:
-    cells = "".join(_cell(row.cells.get(label), label in row.best) for label in comparison.contenders)
+    cells = "".join(_cell(row.cells.get(label), label in row.best) for label in comparison.models)
     return f'<tr class="{kind}"><th scope="row" data-value="{safe(name)}">{safe(name)}</th>{cells}</tr>'
 
 
@@ -153,11 +153,11 @@ def _categories(comparison: Comparison) -> str:
         "Each bar is the mean over the tasks of a category that all who do the category were measured on. "
         "Thin lines: 95 % intervals where every task has one; a dash: not measured."
     )
-    return legend_list(list(comparison.contenders)) + figure(category_bars(comparison), caption)
+    return legend_list(list(comparison.models)) + figure(category_bars(comparison), caption)
 
 
 def _forest(comparison: Comparison) -> str:
-    if len(comparison.contenders) < 2:
+    if len(comparison.models) < 2:
         return ""
     rows = forest_rows(comparison)
     if not rows:
@@ -166,7 +166,7 @@ def _forest(comparison: Comparison) -> str:
         "Full marks: the interval excludes 0. Tasks without items to resample (clustering, classification, pairs ...) "
         "have no interval and are not drawn. One test at a time: of twenty true zeros about one is marked."
     )
-    return legend_list(list(comparison.contenders), markers=True, without=[comparison.baseline]) + figure(
+    return legend_list(list(comparison.models), markers=True, without=[comparison.baseline]) + figure(
         forest(comparison), caption
     )
 
@@ -188,7 +188,7 @@ def _speed(comparison: Comparison) -> str:
     if not labels:
         return ""
     caption = "Up is better, right is faster. Speeds of different machines, or of a busy one, do not compare."
-    without = [label for label in comparison.contenders if label not in labels]
+    without = [label for label in comparison.models if label not in labels]
     if without:
         caption += f" Not drawn, for want of a count of tokens or of a mean over the same tasks: {', '.join(without)}."
     return figure(speed_scatter(comparison), caption)
@@ -205,9 +205,9 @@ def _notes(comparison: Comparison) -> str:
 
 
 def _provenance(comparison: Comparison) -> str:
-    contenders = [
+    models = [
         (label, who.kind, who.name, who.fingerprint, ", ".join(f"{n} {_plain(v)}" for n, v in who.details.items()))
-        for label, who in comparison.contenders.items()
+        for label, who in comparison.models.items()
     ]
     tasks: dict[tuple[str, ...], list[str]] = {}
     for score in _scores_of(comparison):
@@ -222,7 +222,7 @@ def _provenance(comparison: Comparison) -> str:
         )
         tasks.setdefault(row, []).append(score.finished[:16].replace("T", " "))
     return (
-        text_table("Contenders", ("contender", "kind", "name", "fingerprint", "details"), contenders)
+        text_table("ModelSpecs", ("model", "kind", "name", "fingerprint", "details"), models)
         + text_table(
             "Tasks",
             ("task", "category", "metric", "data", "query instruction", "document instruction", "settings", "measured"),
@@ -232,7 +232,7 @@ def _provenance(comparison: Comparison) -> str:
 
 
 def _instructions(score: TaskScore) -> tuple[str, str]:
-    """Return what each side was told: of the task's instructions, or of what the contender has in their place."""
+    """Return what each side was told: of the task's instructions, or of what the model has in their place."""
     said = score.settings.get("instructions")
     if score.who.kind == "sentence-transformers":
         return "its own prompts, if any", "its own prompts, if any"

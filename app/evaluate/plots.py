@@ -16,8 +16,8 @@ _VALUES_UP_TO = 30
 
 
 def category_bars(comparison: Comparison) -> str:
-    """Return bars of the category means, one bar a contender, with intervals where there are some."""
-    labels = list(comparison.contenders)
+    """Return bars of the category means, one bar a model, with intervals where there are some."""
+    labels = list(comparison.models)
     rows = [group.mean for group in comparison.groups]
     if len(rows) > 1:
         rows.append(comparison.overall)
@@ -78,7 +78,7 @@ def _with_interval(row: Row) -> bool:
 def forest(comparison: Comparison) -> str:
     """Return differences to the baseline with their intervals, the tasks from top to bottom; full where significant."""
     rows = forest_rows(comparison)
-    others = [label for label in comparison.contenders if label != comparison.baseline]
+    others = [label for label in comparison.models if label != comparison.baseline]
     step = 0.8 / len(others)
     tips = {}
     with drawing(_WIDTH, 0.9 + len(rows) * max(0.34, 0.145 * len(others))) as figure:
@@ -91,7 +91,7 @@ def forest(comparison: Comparison) -> str:
                 difference = row.cells[label].difference if label in row.cells else None
                 if difference is None or difference.interval is None:
                     continue
-                y, mark = place + (number - (len(others) - 1) / 2) * step, list(comparison.contenders).index(label)
+                y, mark = place + (number - (len(others) - 1) / 2) * step, list(comparison.models).index(label)
                 color = SERIES[mark % len(SERIES)]
                 low, high = 100 * difference.interval.low, 100 * difference.interval.high
                 axes.plot([low, high], [y, y], color=color, lw=1.6)
@@ -147,7 +147,7 @@ def ablation_bars(ablation: Ablation, *, key: str) -> str:
 
 
 def speed_labels(comparison: Comparison) -> list[str]:
-    """Return the contenders that have a speed and a mean over all tasks; without two of them, those with a speed."""
+    """Return the models that have a speed and a mean over all tasks; without two of them, those with a speed."""
     labels = [label for label, cost in comparison.costs.items() if cost.tokens_per_s is not None]
     full = [label for label in labels if label in comparison.overall.cells]
     chosen = full if len(full) > 1 else labels
@@ -155,7 +155,7 @@ def speed_labels(comparison: Comparison) -> list[str]:
 
 
 def speed_scatter(comparison: Comparison) -> str:
-    """Return speed against the mean score over the tasks that all shown contenders have."""
+    """Return speed against the mean score over the tasks that all shown models have."""
     labels = speed_labels(comparison)
     tasks = shared_tasks(comparison.scores, labels)
     spots = [
@@ -169,7 +169,7 @@ def speed_scatter(comparison: Comparison) -> str:
         axes = figure.subplots()
         axes.set_xscale("log")
         for label, (speed, score), side in zip(labels, spots, _sides(spots), strict=True):
-            number = list(comparison.contenders).index(label)
+            number = list(comparison.models).index(label)
             (dot,) = axes.plot(
                 speed, score, marker=MARKERS[number % len(MARKERS)], ms=9, color=SERIES[number % len(SERIES)]
             )

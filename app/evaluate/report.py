@@ -28,7 +28,7 @@ class ReportRequest:
 
     results: Path
     baseline: str | None
-    contenders: tuple[str, ...]
+    models: tuple[str, ...]
     """() is all, as for tasks."""
     tasks: tuple[str, ...]
     paper: bool
@@ -41,7 +41,7 @@ class ReportRequest:
         words = ["searchctl", "eval", "report", "--results", str(self.results)]
         for name, value in (("--baseline", self.baseline), ("--compare", "paper" if self.paper else None)):
             words += [] if value is None else [name, value]
-        for name, values in (("--contender", self.contenders), ("--task", self.tasks)):
+        for name, values in (("--model", self.models), ("--task", self.tasks)):
             words += [word for value in values for word in (name, value)]
         return shlex.join([*words, *(["--html", str(self.html)] if self.html else [])])
 
@@ -61,8 +61,8 @@ def run_report(terminal: Terminal, request: ReportRequest) -> None:
             f"{request.results}: {why}, expected those of `eval run`, or another --results DIR",
             next_command=("eval", "run"),
         )
-    comparison = compare(scores, baseline=request.baseline, contenders=request.contenders, tasks=request.tasks)
-    paper = beside(comparison.contenders.values(), comparison.scores) if request.paper else None
+    comparison = compare(scores, baseline=request.baseline, models=request.models, tasks=request.tasks)
+    paper = beside(comparison.models.values(), comparison.scores) if request.paper else None
     if request.html is not None:
         from .page import page
 
@@ -108,8 +108,7 @@ def to_markdown(comparison: Comparison, paper: PaperComparison | None) -> str:
         parts.append("## Notes\n\n" + "".join(f"- {_md(note)}\n" for note in comparison.notes))
     scores = [score for row in comparison.scores.values() for score in row.values()]
     about = [
-        f"{_md(label)}: {who.kind}, {_md(who.name)}, `{who.fingerprint}`"
-        for label, who in comparison.contenders.items()
+        f"{_md(label)}: {who.kind}, {_md(who.name)}, `{who.fingerprint}`" for label, who in comparison.models.items()
     ]
     about += [f"machine: {_md(machine)}" for machine in dict.fromkeys(score.machine for score in scores)]
     about += dict.fromkeys(", ".join(f"{_md(n)} {_md(v)}" for n, v in score.versions.items()) for score in scores)

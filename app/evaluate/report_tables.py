@@ -38,10 +38,10 @@ def difference_words(difference: Difference) -> str:
 
 
 def comparison_table(comparison: Comparison) -> TextTable:
-    """Return tasks down and contenders across, by category, with the means."""
+    """Return tasks down and models across, by category, with the means."""
     lines: list[Line] = []
     for group in comparison.groups:
-        lines.append(_heading(group, len(comparison.contenders)))
+        lines.append(_heading(group, len(comparison.models)))
         lines += [_line(comparison, row, f"  {row.name}") for row in group.rows]
         if len(group.rows) > 1:
             lines.append(_line(comparison, group.mean, f"  {mean_name(group.mean, len(group.rows))}"))
@@ -51,7 +51,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
     return TextTable(
         title="Scores",
         note=legend(comparison),
-        header=("task", *comparison.contenders),
+        header=("task", *comparison.models),
         lines=tuple(lines),
     )
 
@@ -59,7 +59,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
 def legend(comparison: Comparison) -> str:
     """Return how to read the cells of the comparison."""
     words = "Scores times 100; the best of a row in bold."
-    if len(comparison.contenders) > 1:
+    if len(comparison.models) > 1:
         words += (
             f" After a score: its difference to {comparison.baseline}, with the 95 % interval of a paired bootstrap "
             f"over the items where they are known (retrieval, STS); {MARK} marks an interval that excludes 0, one "
@@ -73,22 +73,22 @@ def mean_name(row: Row, total: int) -> str:
     return f"mean of {len(row.tasks)}" + ("" if len(row.tasks) == total else f" of {total}")
 
 
-def _heading(group: Group, contenders: int) -> Line:
+def _heading(group: Group, models: int) -> Line:
     metrics = {metric_name(row.metric) for row in group.rows}
     words = f"{group.category} ({metrics.pop()})" if len(metrics) == 1 else group.category
-    return Line(cells=(words, *[""] * contenders), kind="heading")
+    return Line(cells=(words, *[""] * models), kind="heading")
 
 
 def _line(comparison: Comparison, row: Row, name: str) -> Line:
     cells = [name]
-    for label in comparison.contenders:
+    for label in comparison.models:
         cell = row.cells.get(label)
         words = f"{points(None if cell is None else cell.value):>4}"
         if cell is not None and cell.difference is not None:
             difference, _, rest = difference_words(cell.difference).partition(" ")
             words += f"  {difference:>5} {rest}".rstrip()
         cells.append(words)
-    best = frozenset(number for number, label in enumerate(comparison.contenders, start=1) if label in row.best)
+    best = frozenset(number for number, label in enumerate(comparison.models, start=1) if label in row.best)
     return Line(cells=tuple(cells), kind="row" if row.metric else "mean", best=best)
 
 
@@ -96,7 +96,7 @@ def interval_table(comparison: Comparison) -> TextTable | None:
     """Return each score with its own interval, of the tasks that have one; None where none has."""
     rows = [row for group in comparison.groups for row in group.rows]
     lines = [
-        Line(cells=(row.name, *(_own(row, label) for label in comparison.contenders)))
+        Line(cells=(row.name, *(_own(row, label) for label in comparison.models)))
         for row in rows
         if any(cell.interval for cell in row.cells.values())
     ]
@@ -105,7 +105,7 @@ def interval_table(comparison: Comparison) -> TextTable | None:
     return TextTable(
         title="Intervals of the scores themselves",
         note="95 %, bootstrap over queries or pairs. Two that overlap may still differ: the paired intervals say so.",
-        header=("task", *comparison.contenders),
+        header=("task", *comparison.models),
         lines=tuple(lines),
     )
 
@@ -139,7 +139,7 @@ def _top(ablation: Ablation, pooling: str) -> float:
 
 
 def cost_table(comparison: Comparison) -> TextTable:
-    """Return what each contender read and how long it took."""
+    """Return what each model read and how long it took."""
     lines = []
     for label, cost in comparison.costs.items():
         counts = (cost.tasks, cost.texts, cost.tokens)
@@ -155,7 +155,7 @@ def cost_table(comparison: Comparison) -> TextTable:
             "limit; total: loading, encoding, scoring. Of what an earlier run, or another search of the same "
             "collection, left encoded, only the texts count."
         ),
-        header=("contender", "tasks", "texts", "tokens", "tokens/s", "truncated", "empty", "encoding", "total"),
+        header=("model", "tasks", "texts", "tokens", "tokens/s", "truncated", "empty", "encoding", "total"),
         lines=tuple(lines),
     )
 
@@ -174,7 +174,7 @@ def _paper_tasks(comparison: Comparison, paper: PaperComparison) -> TextTable:
     lines = []
     for task in paper.tasks:
         cells = rows[task].cells
-        ours = [points(cells[label].value if label in cells else None, 2) for label in comparison.contenders]
+        ours = [points(cells[label].value if label in cells else None, 2) for label in comparison.models]
         theirs = [points(column.scores[task], 2) for column in paper.columns]
         lines.append(Line(cells=(task, *ours, *theirs)))
     names = [
@@ -184,7 +184,7 @@ def _paper_tasks(comparison: Comparison, paper: PaperComparison) -> TextTable:
     return TextTable(
         title="Published scores of the same tasks",
         note=f"{paper.paper.source}, tables 11 and 12. Tasks are matched by mteb's name.",
-        header=("task", *comparison.contenders, *names),
+        header=("task", *comparison.models, *names),
         lines=tuple(lines),
     )
 
@@ -192,17 +192,17 @@ def _paper_tasks(comparison: Comparison, paper: PaperComparison) -> TextTable:
 def _paper_categories(comparison: Comparison, paper: PaperComparison) -> TextTable:
     means = {group.category: group.mean for group in comparison.groups}
     lines = []
-    for label in comparison.contenders:
+    for label in comparison.models:
         cells = [_mean_of(means.get(name), label) for name in paper.paper.categories]
         lines.append(Line(cells=(label, *cells, _mean_of(comparison.overall, label))))
     lines += [Line(cells=_published(paper, row)) for row in paper.category_scores]
     names = [f"{name} ({tasks})" for name, tasks in paper.paper.categories.items()]
-    related = "" if paper.related else " None of the contenders is of a base model of the paper: for reference only."
+    related = "" if paper.related else " None of the models is of a base model of the paper: for reference only."
     return TextTable(
         title=f"Published means of {paper.paper.benchmark}",
         note=(
             f"{paper.paper.source}, tables 1 and 2: {paper.paper.benchmark}, number of tasks in brackets. The lines of "
-            "the contenders are means over the tasks measured here: to be compared only where those are all of "
+            "the models are means over the tasks measured here: to be compared only where those are all of "
             f"{paper.paper.benchmark}.{related}"
         ),
         header=("", *names, f"all ({sum(paper.paper.categories.values())})"),

@@ -1,4 +1,4 @@
-"""How `searchctl eval run` runs: contenders and tasks from what was typed, the evaluation, and its table."""
+"""How `searchctl eval run` runs: models and tasks from what was typed, the evaluation, and its table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.text import Text
 
 from ...training.data.local_data import LAYOUT
 from ...training.errors import DataError
-from ...training.evaluation.contenders import MODEL, parse_contender, require_unique, split_spec
 from ...training.evaluation.instructions import InstructionTable
+from ...training.evaluation.model_specs import MODEL, parse_model, require_unique, split_spec
 from ...training.evaluation.result_selection import first_of_equals
 from ...training.evaluation.results import ResultStore
 from ...training.evaluation.runner import evaluate, settings_for, worker
@@ -33,7 +33,7 @@ from .score_table import EvalOutcome, for_equals, outcome_to_json, score_table
 
 if TYPE_CHECKING:
     from ...encoder.config import EncoderConfig
-    from ...training.evaluation.measurement import Contender, EvalTask, Identity
+    from ...training.evaluation.measurement import EvalTask, EvaluatedModel, Identity
 
 
 def named_tasks(
@@ -63,7 +63,7 @@ class EvalRequest:
     names: tuple[str, ...]
     suite: str | None
     baselines: tuple[str, ...]
-    """Specs, each as `parse_contender` or a search mode has them, with or without "label="."""
+    """Specs, each as `parse_model` or a search mode has them, with or without "label="."""
     only_baselines: bool
     local: Path | None
     instructions: Path | None
@@ -83,7 +83,7 @@ def run_eval(terminal: Terminal, request: EvalRequest, choice: EncoderChoice, fo
     tasks = _tasks(terminal, request)
     store = ResultStore(request.results.expanduser())
     store.prepare()
-    contenders, identities = _contenders(terminal, request, choice.config())
+    models, identities = _models(terminal, request, choice.config())
     same_as = _equals(terminal, identities)
     view = EvalView(
         terminal,
@@ -93,13 +93,13 @@ def run_eval(terminal: Terminal, request: EvalRequest, choice: EncoderChoice, fo
     )
     try:
         with view.live():
-            scores = evaluate(contenders, tasks, store, told=view.told, again=request.again)
+            scores = evaluate(models, tasks, store, told=view.told, again=request.again)
     except KeyboardInterrupt:
         terminal.say(_kept(view, store.folder))
         raise
     outcome = EvalOutcome(
         folder=store.folder,
-        contenders=identities,
+        models=identities,
         tasks=tuple(tasks),
         scores=tuple(scores),
         computed=frozenset(view.computed),
@@ -128,9 +128,9 @@ def _tasks(terminal: Terminal, request: EvalRequest) -> list[EvalTask]:
     return tasks
 
 
-def _contenders(
+def _models(
     terminal: Terminal, request: EvalRequest, base: EncoderConfig
-) -> tuple[list[Contender], tuple[Identity, ...]]:
+) -> tuple[list[EvaluatedModel], tuple[Identity, ...]]:
     """Return the model and its baselines, and who they are: models are fetched here, and large files digested.
 
     Raises AppError or EvaluationError for a wrong spec, and for two with one label.
@@ -140,14 +140,14 @@ def _contenders(
     specs = request.baselines if request.only_baselines else (MODEL, *request.baselines)
     with pull_bar(terminal, base.model) as pulling, terminal.waiting("identifying the models"):
         talk = Talk(pulling=pulling, cache=cache_folder())
-        made = [_contender(spec, base, talk) for spec in specs]
+        made = [_model(spec, base, talk) for spec in specs]
         require_unique([label for label, _ in made])
-        identities = tuple(contender.identify() for _, contender in made)
-    return [contender for _, contender in made], identities
+        identities = tuple(model.identify() for _, model in made)
+    return [model for _, model in made], identities
 
 
 def _equals(terminal: Terminal, identities: Sequence[Identity]) -> dict[str, str]:
-    """Return the label that each contender equal to an earlier one is measured under, and say so."""
+    """Return the label that each model equal to an earlier one is measured under, and say so."""
     same_as = first_of_equals(identities)
     kinds = {who.label: "encoder" if who.kind == "sentence-transformers" else who.kind for who in identities}
     for label, first in same_as.items():
@@ -155,15 +155,15 @@ def _equals(terminal: Terminal, identities: Sequence[Identity]) -> dict[str, str
     return same_as
 
 
-def _contender(spec: str, base: EncoderConfig, talk: Talk) -> tuple[str, Contender]:
-    """Return label and contender of one spec."""
+def _model(spec: str, base: EncoderConfig, talk: Talk) -> tuple[str, EvaluatedModel]:
+    """Return label and model of one spec."""
     label, name = split_spec(spec)
     if name in list(SearchMode):
-        # Not with the others in `parse_contender`: this is the room where an encoder meets an index.
-        from .search_contender import search_contender
+        # Not with the others in `parse_model`: this is the room where an encoder meets an index.
+        from .search_model import search_model
 
-        return label or name, search_contender(SearchMode(name), config=base, label=label or name, talk=talk)
-    made = parse_contender(spec, base=base, cache=talk.cache, progress=talk.pulling, others=tuple(SearchMode))
+        return label or name, search_model(SearchMode(name), config=base, label=label or name, talk=talk)
+    made = parse_model(spec, base=base, cache=talk.cache, progress=talk.pulling, others=tuple(SearchMode))
     return made.label, made
 
 
@@ -198,7 +198,7 @@ def _summary(terminal: Terminal, outcome: EvalOutcome) -> None:
 
 def _left_over(terminal: Terminal, store: ResultStore, outcome: EvalOutcome) -> None:
     """Say what other runs began in the folder and did not finish: nothing else ever names it."""
-    pairs = [(who, task) for who in outcome.contenders for task in outcome.tasks]
+    pairs = [(who, task) for who in outcome.models for task in outcome.tasks]
     unscored = [(who, task) for who, task in pairs if (who.label, task.name) not in outcome.grid]
     folders = store.left_over((worker(who), task, settings_for(who, task)) for who, task in unscored)
     if folders:

@@ -1,4 +1,4 @@
-"""The scores of one evaluation side by side: tasks down, contenders across; and the same as JSON."""
+"""The scores of one evaluation side by side: tasks down, models across; and the same as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EvalOutcome:
     """What one evaluation gave."""
 
     folder: Path
-    contenders: tuple[Identity, ...]
+    models: tuple[Identity, ...]
     tasks: tuple[EvalTask, ...]
     scores: tuple[TaskScore, ...]
     computed: frozenset[tuple[str, str]]
@@ -48,8 +48,8 @@ class EvalOutcome:
 
 def for_equals(outcome: EvalOutcome, same_as: Mapping[str, str]) -> EvalOutcome:
     """Return the outcome with that of each label of `same_as`, which is equal to another's, beside it."""
-    equals = {who.label: [who] for who in outcome.contenders if who.label not in same_as}
-    for who in outcome.contenders:
+    equals = {who.label: [who] for who in outcome.models if who.label not in same_as}
+    for who in outcome.models:
         if who.label in same_as:
             equals[same_as[who.label]].append(who)
 
@@ -66,8 +66,8 @@ def for_equals(outcome: EvalOutcome, same_as: Mapping[str, str]) -> EvalOutcome:
 
 
 def score_table(outcome: EvalOutcome) -> Table:
-    """Return the table: scores times 100, the best of a row in bold, means over what a contender has done in full."""
-    labels = [who.label for who in outcome.contenders]
+    """Return the table: scores times 100, the best of a row in bold, means over what a model has done in full."""
+    labels = [who.label for who in outcome.models]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("task")
     for label in labels:
@@ -91,17 +91,17 @@ def score_table(outcome: EvalOutcome) -> Table:
 
 
 def mean_scores(outcome: EvalOutcome, tasks: Sequence[EvalTask]) -> dict[str, float | None]:
-    """Return by label the mean over `tasks`, None for a contender that lacks one: its mean would be of other tasks."""
+    """Return by label the mean over `tasks`, None for a model that lacks one: its mean would be of other tasks."""
     grid = outcome.grid
     means: dict[str, float | None] = {}
-    for who in outcome.contenders:
+    for who in outcome.models:
         values = [grid[who.label, task.name].score for task in tasks if (who.label, task.name) in grid]
         means[who.label] = fmean(values) if len(values) == len(tasks) else None
     return means
 
 
 def _cells(values: Sequence[float | None], blanks: Sequence[str] | None = None) -> list[Text]:
-    """Return a row as printed: equal printed scores are equally good, and one contender alone is not the best."""
+    """Return a row as printed: equal printed scores are equally good, and one model alone is not the best."""
     shown = [None if value is None else f"{value * 100:.1f}" for value in values]
     best = max((value for value in values if value is not None), default=None)
     marked = None if best is None or len(values) < 2 else f"{best * 100:.1f}"
@@ -122,12 +122,12 @@ def outcome_to_json(outcome: EvalOutcome) -> dict[str, Any]:
         "results": str(outcome.folder),
         "complete": not outcome.failed,
         "seconds": round(outcome.seconds, 3),
-        "contenders": [asdict(who) for who in outcome.contenders],
+        "models": [asdict(who) for who in outcome.models],
         "tasks": [{"task": t.name, "task_type": t.task_type, "data": t.data} for t in outcome.tasks],
         "scores": [_score(outcome, score) for score in outcome.scores],
         "means": {kind: mean_scores(outcome, tasks) for kind, tasks in outcome.categories.items()}
         | {"all": mean_scores(outcome, outcome.tasks)},
-        "not_applicable": [{"contender": pair.label, "task": pair.task} for pair in outcome.not_applicable],
+        "not_applicable": [{"model": pair.label, "task": pair.task} for pair in outcome.not_applicable],
         "failed": [_failure(event) for event in outcome.failed],
     }
 
@@ -136,13 +136,13 @@ def _score(outcome: EvalOutcome, score: TaskScore) -> Mapping[str, Any]:
     entry = asdict(score)
     del entry["who"]
     computed = (score.who.label, score.task) in outcome.computed
-    return {"contender": score.who.label, **entry, "reused": not computed}
+    return {"model": score.who.label, **entry, "reused": not computed}
 
 
 def _failure(event: Failed) -> Mapping[str, Any]:
     failure = explain(event.error)
     return {
-        "contender": event.pair.label,
+        "model": event.pair.label,
         "task": event.pair.task,
         "error": failure.error,
         "type": failure.type,

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, GROUND = "#010101", "#010102", "#010103", "#010104"
 """Stand-ins for colours that the page decides: text, lesser text, lines, background."""
 SERIES = tuple(f"#01020{number}" for number in range(8))
-"""Stand-ins for the colours of contenders; the palette of Okabe and Ito (jfly.uni-koeln.de/color) tells them apart for
+"""Stand-ins for the colours of models; the palette of Okabe and Ito (jfly.uni-koeln.de/color) tells them apart for
 all kinds of colour vision."""
 HATCHES = ("", "////", "....", "xxxx")
-"""A ninth contender has the first colour again, with a pattern."""
+"""A ninth model has the first colour again, with a pattern."""
 MARKERS = "osD^vPX*p"
 
 
@@ -150,7 +150,7 @@ _SHAPES = {
 
 
 def swatch(number: int, *, marker: bool) -> str:
-    """Return the colour of a contender for a legend, as its marker or as a square with its pattern."""
+    """Return the colour of a model for a legend, as its marker or as a square with its pattern."""
     shape = _SHAPES[MARKERS[number % len(MARKERS)]] if marker else '<path d="M0 0h14v14h-14z"/>'
     pattern = ""
     if not marker and HATCHES[number // len(SERIES) % len(HATCHES)]:

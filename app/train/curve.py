@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...encoder.config import EncoderConfig, Precision
-from ...training.evaluation.encoder_contender import EncoderContender
+from ...training.evaluation.encoder_model import EncoderModel
 from ...training.evaluation.instructions import InstructionTable
 from ...training.evaluation.measurement import describe_machine, describe_versions
 from ...training.evaluation.result_selection import first_of_equals
@@ -76,7 +76,7 @@ class _Point:
     """An encoder of the curve and who it is."""
 
     step: CurveStep
-    contender: EncoderContender
+    model: EncoderModel
     who: Identity
 
 
@@ -125,8 +125,8 @@ def _scores(
     )
     try:
         with view.live():
-            contenders = [point.contender for point in points]
-            return evaluate(contenders, tasks, store, told=view.told, again=request.again), view
+            models = [point.model for point in points]
+            return evaluate(models, tasks, store, told=view.told, again=request.again), view
     except KeyboardInterrupt:
         terminal.say(f"what was measured is kept in {shown_path(store.folder)}: run the same command again to go on")
         raise
@@ -152,8 +152,8 @@ def _points(terminal: Terminal, request: CurveRequest, folder: Path, stage: Stag
         for step in curve_steps(folder, stage, base, every=request.every, cache=cache_folder(), progress=pulling):
             # Unique in a curve; results of several runs are told apart by the name of the folder.
             label = f"{folder.name} {stage.value} {step.step}"
-            contender = EncoderContender(label, step.config, cache=cache_folder(), progress=pulling)
-            points.append(_Point(step=step, contender=contender, who=contender.identify()))
+            model = EncoderModel(label, step.config, cache=cache_folder(), progress=pulling)
+            points.append(_Point(step=step, model=model, who=model.identify()))
     terminal.say(f"{stage}, steps {', '.join(str(point.step.step) for point in points)}")
     kept = sum(point.step.place == "checkpoint" for point in points)
     if request.every is not None and not kept:

@@ -78,7 +78,7 @@ class EncoderScoring:
         import torch
 
         from ...training.data.hard_negatives import dense_scores
-        from ...training.evaluation.encoder_contender import GPU_BLOCK_CHARS, device_type, used_precision
+        from ...training.evaluation.encoder_model import GPU_BLOCK_CHARS, device_type, used_precision
         from ...training.evaluation.vector_cache import BLOCK_CHARS, CachedEncoder
 
         settings = self._told(source.name)

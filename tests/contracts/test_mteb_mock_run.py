@@ -1,4 +1,4 @@
-"""mteb's own check of a model: every mock task on text runs through the contender as it is measured."""
+"""mteb's own check of a model: every mock task on text runs through the model as it is measured."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 from mteb.results.task_result import TaskResult
 
 from searchctl.encoder.config import EncoderConfig, Precision
-from searchctl.training.evaluation.bm25 import Bm25Contender
-from searchctl.training.evaluation.encoder_contender import EncoderContender
-from searchctl.training.evaluation.measurement import Contender, EvalTask, Meter, TaskInstructions
+from searchctl.training.evaluation.bm25 import Bm25Model
+from searchctl.training.evaluation.encoder_model import EncoderModel
+from searchctl.training.evaluation.measurement import EvalTask, EvaluatedModel, Meter, TaskInstructions
 from searchctl.training.evaluation.mteb_encoder import OpenedModel
 
 TASKS = {"encoder": 28, "bm25": 9}
@@ -23,13 +23,13 @@ def opened(
 ) -> Iterator[tuple[str, OpenedModel]]:
     folder = tmp_path_factory.mktemp("mock-run")
     config = EncoderConfig(model=str(tiny_folder), precision=Precision.FP32, device="cpu")
-    contenders: dict[str, Contender] = {
-        "encoder": EncoderContender("it", config, cache=folder),
-        "bm25": Bm25Contender(),
+    models: dict[str, EvaluatedModel] = {
+        "encoder": EncoderModel("it", config, cache=folder),
+        "bm25": Bm25Model(),
     }
     instructions = TaskInstructions(query="find", document=None)
     task = EvalTask(name="mock", task_type="Retrieval", data="-", instructions=instructions, make=mteb.AbsTask)
-    with contenders[request.param].open(task, folder / "work") as opened:
+    with models[request.param].open(task, folder / "work") as opened:
         yield request.param, opened
 
 

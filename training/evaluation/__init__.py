@@ -1,1 +1,1 @@
-"""How good an encoder is: tasks, contenders, scores with intervals, and the store of results."""
+"""How good an encoder is: tasks, models, scores with intervals, and the store of results."""

@@ -1,4 +1,4 @@
-"""What each step of the recipe brings: contenders of one base by attention, training stages and pooling (Table 5)."""
+"""What each step of the recipe brings: models of one base by attention, training stages and pooling (Table 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STARTS = ("uni", "bi", "echo", "bi-echo")
 _STAGES = ("mntp", "simcse", "supervised", "distill")
 _POOLINGS = ("last", "first", "mean", "weighted_mean")
 _SAME_IN_ALL = ("dim", "max_tokens")
-"""Details in which the contenders of one ablation must agree."""
+"""Details in which the models of one ablation must agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class AblationRow:
     values: Mapping[str, float]
     """Mean score over the tasks by pooling; a pooling not measured is not there."""
     labels: Mapping[str, str]
-    """The contender behind each value."""
+    """The model behind each value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Ablation:
 
     base: str
     tasks: tuple[str, ...]
-    """Those that every contender in it was measured on."""
+    """Those that every model in it was measured on."""
     poolings: tuple[str, ...]
     rows: tuple[AblationRow, ...]
 
@@ -74,17 +74,17 @@ def _stages(details: Mapping[str, Json]) -> tuple[str, ...]:
 
 
 def ablations(
-    contenders: Mapping[str, Identity], scores: Mapping[str, Mapping[str, TaskScore]]
+    models: Mapping[str, Identity], scores: Mapping[str, Mapping[str, TaskScore]]
 ) -> tuple[tuple[Ablation, ...], tuple[str, ...]]:
     """Return one ablation for each base that has two steps or poolings measured on the same task, and notes.
 
-    `contenders` is by label, `scores` by task and label. Of two contenders of the same step and pooling the first
+    `models` is by label, `scores` by task and label. Of two models of the same step and pooling the first
     stands. Where no task is shared by all, the most of them that share one are compared. Notes say who and what is left
-    out, why there is no ablation of a base that could have one, and which contenders have another precision.
+    out, why there is no ablation of a base that could have one, and which models have another precision.
     """
     bases: dict[str, dict[tuple[Step, str], str]] = {}
     notes = []
-    for label, who in contenders.items():
+    for label, who in models.items():
         step = step_of(who)
         if step is None:
             continue
@@ -98,8 +98,8 @@ def ablations(
         ablation, more = _ablation(base, members, scores)
         found += [ablation] if ablation is not None else []
         notes += more
-        notes += _precisions(base, [contenders[label] for label in members.values()]) if ablation is not None else []
-    return tuple(found), (*notes, *_alone(bases, contenders))
+        notes += _precisions(base, [models[label] for label in members.values()]) if ablation is not None else []
+    return tuple(found), (*notes, *_alone(bases, models))
 
 
 def _base(who: Identity) -> str:
@@ -110,7 +110,7 @@ def _base(who: Identity) -> str:
 def _ablation(
     base: str, everyone: Mapping[tuple[Step, str], str], scores: Mapping[str, Mapping[str, TaskScore]]
 ) -> tuple[Ablation | None, list[str]]:
-    """Return the ablation, None for one contender and for none that share a task; and what is left out."""
+    """Return the ablation, None for one model and for none that share a task; and what is left out."""
     if len(everyone) < 2:
         return None, []
     tasks = _shared(set(everyone.values()), scores)
@@ -121,7 +121,7 @@ def _ablation(
     if out := [label for label in everyone.values() if label not in members.values()]:
         notes.append(f"ablation of {base}: {', '.join(out)} left out, for want of a task that the others have too")
     if missed := [task for task, row in scores.items() if task not in tasks and row.keys() & set(members.values())]:
-        notes.append(f"ablation of {base}: {', '.join(missed)} left out, which not all of its contenders have")
+        notes.append(f"ablation of {base}: {', '.join(missed)} left out, which not all of its models have")
     rows = []
     for step in sorted({step for step, _ in members}, key=lambda step: step.order):
         own = {pooling: label for (other, pooling), label in members.items() if other == step}
@@ -148,9 +148,9 @@ def _precisions(base: str, members: Sequence[Identity]) -> list[str]:
     )
 
 
-def _alone(bases: Mapping[str, Mapping[tuple[Step, str], str]], contenders: Mapping[str, Identity]) -> list[str]:
+def _alone(bases: Mapping[str, Mapping[tuple[Step, str], str]], models: Mapping[str, Identity]) -> list[str]:
     """Return a note on each step that stands alone only because its length or dimension is not that of the others."""
-    names = [contenders[next(iter(members.values()))].name for members in bases.values()]
+    names = [models[next(iter(members.values()))].name for members in bases.values()]
     return [
         f"{next(iter(members.values()))} is in no ablation: no other step of {name} has {base.removeprefix(name)[2:]}"
         for (base, members), name in zip(bases.items(), names, strict=True)
@@ -162,12 +162,12 @@ def _ordered(poolings: set[str]) -> tuple[str, ...]:
     return tuple(sorted(poolings, key=lambda name: (_POOLINGS.index(name) if name in _POOLINGS else 99, name)))
 
 
-def step_order(labels: Sequence[str], contenders: Mapping[str, Identity]) -> list[str]:
+def step_order(labels: Sequence[str], models: Mapping[str, Identity]) -> list[str]:
     """Return `labels` in the order to show them: our encoders by base and step, then baselines by kind and label."""
     kinds = ("encoder", "search", "sentence-transformers", "bm25")
 
     def place(label: str) -> tuple[int, str, int, tuple[int, int, int, str], str]:
-        who, step = contenders[label], step_of(contenders[label])
+        who, step = models[label], step_of(models[label])
         order = (0, 0, 0, "") if step is None else step.order
         return (kinds.index(who.kind), who.name, step is None, order, label)
 

@@ -1,4 +1,4 @@
-"""BM25, the lexical baseline of every encoder, as a contender of an evaluation."""
+"""BM25, the lexical baseline of every encoder, as a model of an evaluation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EQUAL_SCORES = "order of the corpus"
 """Part of the fingerprint too: scores of the time when mteb ordered equal ones by id are not reused."""
 
 
-class Bm25Contender:
+class Bm25Model:
     """Measures BM25 on tasks that rank documents."""
 
     def __init__(self, label: str = LABEL) -> None:

@@ -1,4 +1,4 @@
-"""Contenders beside each other: tasks by contenders, means of categories, differences to a baseline with intervals.
+"""ModelSpecs beside each other: tasks by models, means of categories, differences to a baseline with intervals.
 
 Every number is on mteb's scale, 0 to 1, and not rounded.
 """
@@ -21,7 +21,7 @@ from .result_selection import Scores, chosen_names, labelled, newest, on_same_da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Contender less baseline."""
+    """EvaluatedModel less baseline."""
 
     value: float
     interval: Interval | None
@@ -51,7 +51,7 @@ class Row:
     tasks: tuple[str, ...]
     """What the values are of: the task itself, or the tasks of the mean."""
     cells: Mapping[str, Cell]
-    """By label; a contender without a value is not there."""
+    """By label; a model without a value is not there."""
 
     @property
     def best(self) -> frozenset[str]:
@@ -71,7 +71,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalCost:
-    """What the shown tasks took one contender."""
+    """What the shown tasks took one model."""
 
     tasks: int
     texts: int
@@ -86,12 +86,12 @@ class TotalCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    contenders: Mapping[str, Identity]
+    models: Mapping[str, Identity]
     """By label, each label once, in the order to show them."""
     baseline: str
     groups: tuple[Group, ...]
     overall: Row
-    """Mean over tasks of those contenders that have a score in every category."""
+    """Mean over tasks of those models that have a score in every category."""
     scores: Scores
     costs: Mapping[str, TotalCost]
     ablations: tuple[Ablation, ...]
@@ -103,32 +103,32 @@ def compare(
     results: Iterable[TaskScore],
     *,
     baseline: str | None = None,
-    contenders: Sequence[str] = (),
+    models: Sequence[str] = (),
     tasks: Sequence[str] = (),
 ) -> Comparison:
-    """Return the newest result of each contender on each task, beside each other.
+    """Return the newest result of each model on each task, beside each other.
 
-    `contenders` and `tasks` restrict it, () is all; contenders are shown in the order given, else our encoders by base
-    and step before all others. `baseline` None is the first contender shown. Of a task only results on the same data
+    `models` and `tasks` restrict it, () is all; models are shown in the order given, else our encoders by base
+    and step before all others. `baseline` None is the first model shown. Of a task only results on the same data
     as its newest one count. Raises EvaluationError for no result, and for a label or task that has none.
     """
     kept, older = newest(results)
     if not kept:
         raise EvaluationError("there is no result to compare: expected at least one", next_command=("eval", "run"))
     named = labelled(kept)
-    chosen = chosen_names(named, contenders, "contender")
+    chosen = chosen_names(named, models, "model")
     wanted = chosen_names({score.task: score.task for score in kept}, tasks, "task")
     notes = _left_behind([score for score in older if score.task in wanted], {label: named[label] for label in chosen})
     pivot = _pivot(kept, {label: named[label] for label in chosen}, wanted)
     scores = {task: on_same_data(task, row, notes) for task, row in sorted(pivot.items(), key=task_place)}
     present = _present(chosen, scores, notes)
-    labels = present if contenders else step_order(present, named)
+    labels = present if models else step_order(present, named)
     base = one_label(baseline, labels)
     groups, overall = _Rows(labels, base, notes).groups(scores)
     who = {label: named[label] for label in labels}
     steps, more = ablations(who, scores)
     return Comparison(
-        contenders=who,
+        models=who,
         baseline=base,
         groups=groups,
         overall=overall,
@@ -142,7 +142,7 @@ def compare(
 
 
 def mean_over(tasks: Sequence[str], scores: Scores, label: str) -> float:
-    """Return the mean score of one contender over `tasks`."""
+    """Return the mean score of one model over `tasks`."""
     return fmean(scores[task][label].score for task in tasks)
 
 
@@ -153,12 +153,12 @@ def shared_tasks(scores: Scores, labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def _pivot(
-    scores: Sequence[TaskScore], contenders: Mapping[str, Identity], tasks: Sequence[str]
+    scores: Sequence[TaskScore], models: Mapping[str, Identity], tasks: Sequence[str]
 ) -> dict[str, dict[str, TaskScore]]:
-    """Return the scores of these contenders on these tasks by task and label."""
+    """Return the scores of these models on these tasks by task and label."""
     found: dict[str, dict[str, TaskScore]] = {}
     for score in scores:
-        for label, who in contenders.items():
+        for label, who in models.items():
             if score.task in tasks and same(who, score.who):
                 found.setdefault(score.task, {})[label] = score
     return found
@@ -168,18 +168,18 @@ def _present(chosen: Sequence[str], scores: Scores, notes: list[str]) -> list[st
     """Return who of `chosen` has a score; put into `notes` who has none. Raises EvaluationError when nobody has."""
     present = [label for label in chosen if any(label in row for row in scores.values())]
     if not present:
-        raise EvaluationError("none of these contenders was measured on any of these tasks: expected at least one pair")
+        raise EvaluationError("none of these models was measured on any of these tasks: expected at least one pair")
     if len(present) < len(chosen):
         absent = ", ".join(label for label in chosen if label not in present)
         notes.append(f"not shown, for want of a result on these tasks: {absent}")
     return present
 
 
-def _left_behind(older: Sequence[TaskScore], contenders: Mapping[str, Identity]) -> list[str]:
+def _left_behind(older: Sequence[TaskScore], models: Mapping[str, Identity]) -> list[str]:
     """Return a note on results that newer ones replace."""
     tasks: dict[str, set[str]] = {}
     for score in older:
-        for label, who in contenders.items():
+        for label, who in models.items():
             if same(who, score.who):
                 tasks.setdefault(score.task, set()).add(label)
     words = "; ".join(f"{task} ({', '.join(sorted(labels))})" for task, labels in sorted(tasks.items()))

@@ -1,6 +1,6 @@
 """How sure a score is: paired bootstrap intervals over the items of a task.
 
-Percentile intervals of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13); contenders are
+Percentile intervals of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13); models are
 resampled together, item by item, as Koehn does (Statistical Significance Tests for Machine Translation Evaluation,
 EMNLP 2004).
 """
@@ -39,16 +39,16 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def resample(contenders: Sequence[Samples], *, resamples: int | None = None, seed: int | Sequence[int] = SEED) -> Draws:
-    """Return (contenders, resamples) scores, column j of all of them on the same items, drawn with replacement.
+def resample(models: Sequence[Samples], *, resamples: int | None = None, seed: int | Sequence[int] = SEED) -> Draws:
+    """Return (models, resamples) scores, column j of all of them on the same items, drawn with replacement.
 
-    Items are matched by id; their order is that of the first contender. Equal samples give equal rows, and equal
-    seeds equal draws. `resamples` None is `RESAMPLES` of the kind. Raises EvaluationError when the contenders differ
+    Items are matched by id; their order is that of the first model. Equal samples give equal rows, and equal
+    seeds equal draws. `resamples` None is `RESAMPLES` of the kind. Raises EvaluationError when the models differ
     in kind, items or gold scores, have fewer than 2 items, or when a resample has no rank correlation because all its
     values are equal.
     """
-    first = contenders[0]
-    values_CN = np.array([_matched(samples, first) for samples in contenders])
+    first = models[0]
+    values_CN = np.array([_matched(samples, first) for samples in models])
     items = values_CN.shape[1]
     if items < 2:
         raise EvaluationError(f"{items} items: expected at least 2 to resample")
@@ -75,34 +75,34 @@ def interval(draws: Draws) -> Interval:
 
 
 def score_interval(samples: Samples, *, resamples: int | None = None, seed: int | Sequence[int] = SEED) -> Interval:
-    """Return the interval of one contender's score."""
+    """Return the interval of one model's score."""
     return interval(resample([samples], resamples=resamples, seed=seed)[0])
 
 
 def difference_interval(
-    contender: Samples, baseline: Samples, *, resamples: int | None = None, seed: int | Sequence[int] = SEED
+    model: Samples, baseline: Samples, *, resamples: int | None = None, seed: int | Sequence[int] = SEED
 ) -> Interval:
-    """Return the interval of score(contender) - score(baseline) on the same items."""
-    ours, theirs = resample([contender, baseline], resamples=resamples, seed=seed)
+    """Return the interval of score(model) - score(baseline) on the same items."""
+    ours, theirs = resample([model, baseline], resamples=resamples, seed=seed)
     return interval(ours - theirs)
 
 
 def _matched(samples: Samples, first: Samples) -> list[float]:
     """Return the values of `samples` in the order of the items of `first`."""
     if samples.kind != first.kind:
-        raise EvaluationError(f"samples of kind {samples.kind} and {first.kind}: expected the same for all contenders")
+        raise EvaluationError(f"samples of kind {samples.kind} and {first.kind}: expected the same for all models")
     place = {id_: number for number, id_ in enumerate(samples.ids)}
     if len(place) != len(samples.ids):
         raise EvaluationError(f"{len(samples.ids) - len(place)} ids of items occur twice: expected each once")
     if place.keys() != set(first.ids):
         odd = sorted(place.keys() ^ set(first.ids))
         raise EvaluationError(
-            f"{len(odd)} items are in one contender's results only, e.g. {odd[0]!r}: expected the same items for all. "
+            f"{len(odd)} items are in one model's results only, e.g. {odd[0]!r}: expected the same items for all. "
             "Were they measured on different data?"
         )
     order = [place[id_] for id_ in first.ids]
     if first.kind == "spearman" and [samples.gold[at] for at in order] != list(first.gold):
-        raise EvaluationError("the gold scores of two contenders differ: expected results on the same data")
+        raise EvaluationError("the gold scores of two models differ: expected results on the same data")
     return [samples.values[at] for at in order]
 
 
@@ -133,7 +133,7 @@ class _Ranks:
 
 
 def _spearman(counts_RN: Draws, ranks: Sequence[_Ranks], gold: _Ranks) -> Draws:
-    """Return (contenders, resamples): the Pearson correlation of the ranks, nan where it has none."""
+    """Return (models, resamples): the Pearson correlation of the ranks, nan where it has none."""
     gold_RN = gold.centred(counts_RN)
     gold_R = (counts_RN * gold_RN**2).sum(axis=1)
     found = []

@@ -1,4 +1,4 @@
-"""What one evaluation gives: the score of one contender on one task, with all that makes it comparable."""
+"""What one evaluation gives: the score of one model on one task, with all that makes it comparable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """The parts of a score from which intervals are resampled; row i of two contenders is the same item."""
+    """The parts of a score from which intervals are resampled; row i of two models is the same item."""
 
     kind: Literal["mean", "spearman"]
     """"mean": the main score is the mean of `values` (one nDCG@10 per query). "spearman": it is the rank correlation
@@ -67,7 +67,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScore:
-    """One contender on one task."""
+    """One model on one task."""
 
     task: str
     task_type: str
@@ -119,7 +119,7 @@ class Pulse:
 
 @dataclass(slots=True)
 class Meter:
-    """Counts what a contender does; the runner reads and resets it around each task."""
+    """Counts what a model does; the runner reads and resets it around each task."""
 
     texts: int = 0
     tokens: int = 0
@@ -164,7 +164,7 @@ class EvalTask:
 
 
 class Opened(Protocol):
-    """A contender ready to be measured."""
+    """A model ready to be measured."""
 
     @property
     def model(self) -> EncoderProtocol | SearchProtocol:
@@ -175,7 +175,7 @@ class Opened(Protocol):
     def meter(self) -> Meter: ...
 
 
-class Contender(Protocol):
+class EvaluatedModel(Protocol):
     """Something that can be measured."""
 
     def identify(self) -> Identity:
@@ -189,7 +189,7 @@ class Contender(Protocol):
     def open(self, task: EvalTask, workspace: Path) -> AbstractContextManager[Opened]:
         """Return it loaded for `task`; leaving the context frees what it holds.
 
-        `workspace` is a folder of this contender and this task: what it writes there survives a kill, and is
+        `workspace` is a folder of this model and this task: what it writes there survives a kill, and is
         removed by the runner once the task's score is stored.
         """
         ...

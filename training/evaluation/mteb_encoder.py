@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedModel:
-    """A contender ready to be measured (measurement.Opened)."""
+    """A model ready to be measured (measurement.Opened)."""
 
     model: EncoderProtocol | SearchProtocol
     meter: Meter
@@ -207,7 +207,7 @@ def model_meta(
     max_tokens: int | None = None,
     kind: Literal["dense", "sparse", "hybrid"] = "dense",
 ) -> ModelMeta:
-    """Return what mteb wants to know of a contender; asks no network. Raises EvaluationError without the extra eval."""
+    """Return what mteb wants to know of a model; asks no network. Raises EvaluationError without the extra eval."""
     try:
         from mteb.models import ModelMeta
         from mteb.models.model_meta import ScoringFunction

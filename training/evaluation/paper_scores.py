@@ -77,13 +77,13 @@ class PaperScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperComparison:
-    """What of the paper stands beside a set of contenders and tasks."""
+    """What of the paper stands beside a set of models and tasks."""
 
     paper: PaperScores
     models: tuple[str, ...]
-    """The base models that the contenders are of; all four where they are of none."""
+    """The base models that the models are of; all four where they are of none."""
     related: bool
-    """Whether the contenders are of these models; else they are for reference only."""
+    """Whether the models are of these models; else they are for reference only."""
     tasks: tuple[str, ...]
     """Tasks of ours with the name of one of the paper's."""
     columns: tuple[TaskColumn, ...]
@@ -91,20 +91,20 @@ class PaperComparison:
     ablation: tuple[PublishedAblation, ...]
 
 
-def beside(contenders: Iterable[Identity], tasks: Iterable[str]) -> PaperComparison:
-    """Return the published scores to show beside these contenders on these tasks."""
+def beside(models: Iterable[Identity], tasks: Iterable[str]) -> PaperComparison:
+    """Return the published scores to show beside these models on these tasks."""
     paper = read_paper_scores()
-    own = {base_model(who) for who in contenders} - {None}
-    models = tuple(name for name in paper.models if name in own) or tuple(paper.models)
+    own = {base_model(who) for who in models} - {None}
+    published = tuple(name for name in paper.models if name in own) or tuple(paper.models)
     shared = tuple(task for task in tasks if task in paper.types)
     return PaperComparison(
         paper=paper,
-        models=models,
+        models=published,
         related=bool(own),
         tasks=shared,
-        columns=tuple(column for column in paper.columns if column.model in models) if shared else (),
-        category_scores=tuple(row for row in paper.category_scores if row.model in models),
-        ablation=tuple(row for row in paper.ablation if row.model in models),
+        columns=tuple(column for column in paper.columns if column.model in published) if shared else (),
+        category_scores=tuple(row for row in paper.category_scores if row.model in published),
+        ablation=tuple(row for row in paper.ablation if row.model in published),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which results a comparison is of: the last of each contender and task, on the same data, by unique labels."""
+"""Which results a comparison is of: the last of each model and task, on the same data, by unique labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Scores = Mapping[str, Mapping[str, TaskScore]]
 
 
 def newest(results: Iterable[TaskScore]) -> tuple[list[TaskScore], list[TaskScore]]:
-    """Return the last result of each contender and task, and those before it; both in the order of `results`.
+    """Return the last result of each model and task, and those before it; both in the order of `results`.
 
     `results` are in the order in which runs wanted them, as `ResultStore.all` has them.
     """
@@ -32,15 +32,15 @@ def newest(results: Iterable[TaskScore]) -> tuple[list[TaskScore], list[TaskScor
 
 
 def same(one: Identity, other: Identity) -> bool:
-    """Return whether they are one contender, whatever their labels."""
+    """Return whether they are one model, whatever their labels."""
     return (one.kind, one.fingerprint) == (other.kind, other.fingerprint)
 
 
-def first_of_equals(contenders: Iterable[Identity]) -> dict[str, str]:
-    """Return for each contender that is the same as one before it, by its label, the label of the first such one."""
+def first_of_equals(models: Iterable[Identity]) -> dict[str, str]:
+    """Return for each model that is the same as one before it, by its label, the label of the first such one."""
     first: dict[tuple[str, str], str] = {}
     others = {}
-    for who in contenders:
+    for who in models:
         label = first.setdefault((who.kind, who.fingerprint), who.label)
         if label != who.label:
             others[who.label] = label
@@ -48,7 +48,7 @@ def first_of_equals(contenders: Iterable[Identity]) -> dict[str, str]:
 
 
 def labelled(scores: Sequence[TaskScore]) -> dict[str, Identity]:
-    """Return the contenders by the newest label each has, with the start of the fingerprint where two share one."""
+    """Return the models by the newest label each has, with the start of the fingerprint where two share one."""
     who = list({(score.who.kind, score.who.fingerprint): score.who for score in scores}.values())
     labels = [one.label for one in who]
     names = [one.label if labels.count(one.label) == 1 else f"{one.label} #{one.fingerprint[:8]}" for one in who]
@@ -76,7 +76,7 @@ def one_label(baseline: str | None, labels: Sequence[str]) -> str:
     if baseline is None:
         return labels[0]
     try:
-        matches = chosen_names(dict.fromkeys(labels, ""), [baseline], "contender, among those shown")
+        matches = chosen_names(dict.fromkeys(labels, ""), [baseline], "model, among those shown")
     except EvaluationError as error:
         raise EvaluationError(f"--baseline {error}") from error
     if len(matches) > 1:
@@ -99,7 +99,7 @@ def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> d
     """Return the results on the same data and metric as the newest, which is the last of `row`.
 
     What else differs is put into `notes`.
-    A setting that a result lacks decided nothing there: instructions of a contender that reads none.
+    A setting that a result lacks decided nothing there: instructions of a model that reads none.
     """
     first = list(row)[-1]
     newest_one = row[first]
@@ -113,5 +113,5 @@ def on_same_data(task: str, row: Mapping[str, TaskScore], notes: list[str]) -> d
         if len({json.dumps(s.settings[name], sort_keys=True) for s in kept.values() if name in s.settings}) > 1
     ]
     if differing:
-        notes.append(f"{task}: the contenders were measured with different settings: {', '.join(differing)}")
+        notes.append(f"{task}: the models were measured with different settings: {', '.join(differing)}")
     return kept

@@ -1,4 +1,4 @@
-"""Scores on disk: one JSON file per contender, task and settings; and the folders of unfinished work."""
+"""Scores on disk: one JSON file per model, task and settings; and the folders of unfinished work."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class ResultStore:
     """A folder of scores: NAME-FINGERPRINT/TASK-KEY.json, where the key is of everything that decides the score.
 
     Files are written under a temporary name, synced and renamed: a kill leaves the old file or the new one. Any
-    number of processes may share the folder; of one contender and one task they take turns (`claim`).
+    number of processes may share the folder; of one model and one task they take turns (`claim`).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -189,7 +189,7 @@ class ResultStore:
     ) -> TaskScore | None:
         """Return the stored score, None when there is none. Raises EvaluationError for a damaged file.
 
-        Its label is that of `identity`, and a file with another one is written anew: reports then know the contender
+        Its label is that of `identity`, and a file with another one is written anew: reports then know the model
         by the name it was last given. A file whose label is in `labels`, the others now in use, keeps it. That the
         score was wanted now is noted beside it, for `all`.
         """
@@ -226,14 +226,14 @@ class ResultStore:
     def all(self) -> list[TaskScore]:
         """Return all scores, the one that a run wanted last at the end; other files are left alone.
 
-        A run wants what it computes and what it reuses. Scores of one moment go by contender, task and data.
+        A run wants what it computes and what it reuses. Scores of one moment go by model, task and data.
         """
         found = [(path, read_result(path)) for path in self.folder.glob(_FILES)]
         found.sort(key=lambda one: (one[1].who.name, one[1].who.fingerprint, one[1].task, one[1].data))
         return [score for _, score in sorted(found, key=lambda one: _wanted(*one))]
 
     def workspace(self, identity: Identity, task: EvalTask, settings: Mapping[str, Json]) -> Path:
-        """Return the folder, made if need be, where unfinished work of this contender and task is kept."""
+        """Return the folder, made if need be, where unfinished work of this model and task is kept."""
         folder = self.folder / UNFINISHED / _work(identity, task, settings)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -252,7 +252,7 @@ class ResultStore:
         shutil.rmtree(workspace, ignore_errors=True)
 
     def left_over(self, own: Iterable[tuple[Identity, EvalTask, Mapping[str, Json]]]) -> list[Path]:
-        """Return the workspaces of contenders and tasks that are not among `own`, and that no process works in now."""
+        """Return the workspaces of models and tasks that are not among `own`, and that no process works in now."""
         names = {_work(*one) for one in own}
         folders = sorted(path for path in (self.folder / UNFINISHED).glob("*") if path.is_dir())
         return [folder for folder in folders if folder.name not in names and not _is_held(folder)]
@@ -261,7 +261,7 @@ class ResultStore:
     def claim(
         self, identity: Identity, task: EvalTask, settings: Mapping[str, Json], *, waiting: Callable[[], None]
     ) -> Iterator[Path]:
-        """Yield the workspace while no other process works on this contender and task.
+        """Yield the workspace while no other process works on this model and task.
 
         When one does, `waiting` is called once and the claim comes when that one ends, however it ends: look for its
         score before you begin.

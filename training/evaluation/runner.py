@@ -1,4 +1,4 @@
-"""Contenders times tasks: what is stored is read, the rest is measured, and every score is kept once it is had.
+"""ModelSpecs times tasks: what is stored is read, the rest is measured, and every score is kept once it is had.
 
 The events say how far it is: plans, beginnings, progress, scores, and what went wrong.
 """
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from .measurement import (
-    Contender,
     Cost,
     EvalTask,
+    EvaluatedModel,
     Identity,
     Json,
     Meter,
@@ -32,7 +32,7 @@ from .scoring import listening, measure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One contender on one task, the `number`-th (from 1) of `total`."""
+    """One model on one task, the `number`-th (from 1) of `total`."""
 
     label: str
     task: str
@@ -54,7 +54,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """Work on a pair begins: its data are read, then the contender is loaded."""
+    """Work on a pair begins: its data are read, then the model is loaded."""
 
     pair: Pair
 
@@ -78,7 +78,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotApplicable:
-    """The contender cannot do tasks of this type."""
+    """The model cannot do tasks of this type."""
 
     pair: Pair
 
@@ -116,38 +116,38 @@ _HUB = "hub "
 
 
 def evaluate(
-    contenders: Sequence[Contender],
+    models: Sequence[EvaluatedModel],
     tasks: Sequence[EvalTask],
     store: ResultStore,
     *,
     told: Told,
     again: bool = False,
 ) -> list[TaskScore]:
-    """Return the scores of all contenders on the tasks they can do, contender by contender.
+    """Return the scores of all models on the tasks they can do, model by model.
 
-    Equal contenders (`first_of_equals`) are measured once, under the label of the first. Searches that rank one
+    Equal models (`first_of_equals`) are measured once, under the label of the first. Searches that rank one
     collection in different ways (`worker`) fill it once: it is removed with the last score that needs it.
     A score of the same identity, data and settings (`settings_of`) is read from `store` unless `again`, which uses
     nothing that an earlier run encoded either, except what a killed run with `again` left. Local data are
     read before anything is encoded: malformed ones raise DataError at once. Whatever goes wrong with a pair later is
-    told as Failed, and the rest goes on. A contender that has a `close` is closed after its last task.
-    KeyboardInterrupt passes through: finished scores are on disk, and the contender under way goes on from its
+    told as Failed, and the rest goes on. A model that has a `close` is closed after its last task.
+    KeyboardInterrupt passes through: finished scores are on disk, and the model under way goes on from its
     workspace next time.
     """
-    everyone = [(contender, contender.identify()) for contender in contenders]
+    everyone = [(model, model.identify()) for model in models]
     others = first_of_equals(who for _, who in everyone)
     run = _Run(store=store, told=told, again=again, labels=frozenset(who.label for _, who in everyone))
-    pairs = [(contender, who, task) for contender, who in everyone if who.label not in others for task in tasks]
+    pairs = [(model, who, task) for model, who in everyone if who.label not in others for task in tasks]
     store.prepare()
     run.plan(pairs)
     scores = []
-    for number, (contender, who, task) in enumerate(pairs, start=1):
+    for number, (model, who, task) in enumerate(pairs, start=1):
         pair = Pair(label=who.label, task=task.name, task_type=task.task_type, number=number, total=len(pairs))
-        score = run.score(pair, contender, who, task)
+        score = run.score(pair, model, who, task)
         if score is not None:
             scores.append(score)
-        if number % len(tasks) == 0 and isinstance(contender, _Closing):
-            contender.close()  # before the next one loads its weights beside these
+        if number % len(tasks) == 0 and isinstance(model, _Closing):
+            model.close()  # before the next one loads its weights beside these
     return scores
 
 
@@ -165,7 +165,7 @@ def settings_of(task: EvalTask) -> dict[str, Json]:
 
 
 def settings_for(who: Identity, task: EvalTask) -> dict[str, Json]:
-    """Return `settings_of` the task, without the instructions for a contender that reads none."""
+    """Return `settings_of` the task, without the instructions for a model that reads none."""
     settings = settings_of(task)
     return {name: settings[name] for name in settings if name != "instructions" or not ignores_instructions(who)}
 
@@ -183,7 +183,7 @@ def worker(who: Identity) -> Identity:
 
 @runtime_checkable
 class _Closing(Protocol):
-    """A contender that keeps its weights from task to task."""
+    """A model that keeps its weights from task to task."""
 
     def close(self) -> None: ...
 
@@ -196,16 +196,16 @@ class _Run:
     told: Told
     again: bool
     labels: frozenset[str]
-    """Of all contenders: stored scores that have one of these keep it."""
+    """Of all models: stored scores that have one of these keep it."""
     needs: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     """Of fingerprint of the worker and task: the pairs that need the workspace, once planned, until they are scored."""
 
-    def plan(self, pairs: Sequence[tuple[Contender, Identity, EvalTask]]) -> None:
+    def plan(self, pairs: Sequence[tuple[EvaluatedModel, Identity, EvalTask]]) -> None:
         """Read the local data that will be needed, and tell what is to be done. Raises DataError."""
         sizes: dict[tuple[str, str], int | None] = {}
         todo: dict[int, int | None] = {}
-        for number, (contender, who, task) in enumerate(pairs, start=1):
-            if not contender.supports(task.task_type) or self.stored(who, task, again=self.again) is not None:
+        for number, (model, who, task) in enumerate(pairs, start=1):
+            if not model.supports(task.task_type) or self.stored(who, task, again=self.again) is not None:
                 continue
             key = task.name, task.data
             if key not in sizes:
@@ -242,9 +242,9 @@ class _Run:
         found = (self.store.find(who, task, settings, labels=self.labels) for settings in wanted)
         return next((score for score in found if score is not None), None)
 
-    def score(self, pair: Pair, contender: Contender, who: Identity, task: EvalTask) -> TaskScore | None:
+    def score(self, pair: Pair, model: EvaluatedModel, who: Identity, task: EvalTask) -> TaskScore | None:
         """Return the pair's score, stored or measured; None when there is none, which is told."""
-        if not contender.supports(task.task_type):
+        if not model.supports(task.task_type):
             self.told(NotApplicable(pair=pair))
             return None
         # What was planned takes its turn even if it is scored by now: another process may have left the work to remove.
@@ -260,13 +260,13 @@ class _Run:
                 if score is None or (self.again and datetime.fromisoformat(score.finished) < asked):
                     if self.again:
                         self.store.begin_anew(workspace)
-                    return self._measure(pair, contender, who, task, workspace)
+                    return self._measure(pair, model, who, task, workspace)
                 self._finish(pair, who, task, workspace)
         self.told(Scored(pair=pair, score=score, reused=True))
         return score
 
     def _measure(
-        self, pair: Pair, contender: Contender, who: Identity, task: EvalTask, workspace: Path
+        self, pair: Pair, model: EvaluatedModel, who: Identity, task: EvalTask, workspace: Path
     ) -> TaskScore | None:
         self.told(Begun(pair=pair))
         try:
@@ -274,7 +274,7 @@ class _Run:
                 began = time.perf_counter()
                 data = task.make()
                 reading_s = time.perf_counter() - began
-                with contender.open(task, workspace) as opened:
+                with model.open(task, workspace) as opened:
                     opened.meter.reset()
                     opened.meter.pulse = lambda pulse: self.told(Encoding(pair=pair, pulse=pulse))
                     began = time.perf_counter()

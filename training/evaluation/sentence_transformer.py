@@ -1,4 +1,4 @@
-"""A sentence-transformers model as a contender of an evaluation."""
+"""A sentence-transformers model as a model of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...encoder.models.folder import stored_weights
 from ...encoder.protocol import Role
 from ..sentence_transformer import BATCH_SIZE, StEncoder, load_model, model_files, st_fingerprint, token_limit
-from .encoder_contender import VECTORS
+from .encoder_model import VECTORS
 from .measurement import EvalTask, Identity, Json, Meter, TaskInstructions
 from .mteb_encoder import MtebEncoder, OpenedModel
 from .vector_cache import CachedEncoder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-class StContender:
+class SentenceTransformerModel:
     """Measures a sentence-transformers model by its own conventions: its prompts, its similarity, its length limit."""
 
     def __init__(

@@ -88,14 +88,14 @@ def test_table_has_tasks_by_category_and_means_only_of_what_was_done_in_full(dat
 
 def test_json_is_complete(data: Any) -> None:
     document = data("eval", "run", *ARGS, "--baseline", "words=bm25", "--format", "json").json
-    assert [("hashing", "encoder"), ("words", "bm25")] == [(c["label"], c["kind"]) for c in document["contenders"]]
-    by_pair = {(score["contender"], score["task"]): score for score in document["scores"]}
+    assert [("hashing", "encoder"), ("words", "bm25")] == [(c["label"], c["kind"]) for c in document["models"]]
+    by_pair = {(score["model"], score["task"]): score for score in document["scores"]}
     swapped = by_pair["hashing", "swapped"]
     assert 0.8 == pytest.approx(swapped["score"])
     assert [5.0, 2.0, 3.5, 0.0] == swapped["samples"]["gold"]
     assert 8 == swapped["cost"]["texts"]
     assert 42 == swapped["settings"]["seed"]
-    assert {"contender": "words", "task": "alike"} in document["not_applicable"]
+    assert {"model": "words", "task": "alike"} in document["not_applicable"]
     assert {"hashing": pytest.approx(0.9), "words": None} == document["means"]["STS"]
     assert {"hashing": pytest.approx(2.8 / 3), "words": None} == document["means"]["all"]
     assert (True, []) == (document["complete"], document["failed"])
@@ -226,16 +226,16 @@ def test_baseline_that_is_the_model_itself_has_its_own_column_and_the_model_its_
     before = results(data)
     assert 1 == len(before)
     document = data(*args, "--baseline", "bi", "--format", "json").json
-    assert [(name, True), ("bi", True)] == [(score["contender"], score["reused"]) for score in document["scores"]]
+    assert [(name, True), ("bi", True)] == [(score["model"], score["reused"]) for score in document["scores"]]
     assert document["means"]["all"][name] == document["means"]["all"]["bi"]
     assert before == results(data)
     assert 0 == data("eval", "report", "--baseline", name).code
     unknown = data("eval", "report", "--baseline", "bi")
     assert 2 == unknown.code
-    assert f"--baseline bi: no result of that contender, among those shown, expected one of {name}" in unknown.err
+    assert f"--baseline bi: no result of that model, among those shown, expected one of {name}" in unknown.err
 
 
-def test_failure_of_equal_contenders_is_said_once_and_shown_for_both(data: Any) -> None:
+def test_failure_of_equal_models_is_said_once_and_shown_for_both(data: Any) -> None:
     data.write("table.toml", '[type.Retrieval]\ndocument = "A fact"\n')
     baselines = ("--baseline", "one=dense", "--baseline", "two=dense", "--instructions", "table.toml")
     ended = data("eval", "birds", "alike", *ARGS, *baselines)
@@ -252,7 +252,7 @@ def test_categories_are_in_the_order_of_reports_and_unknown_ones_by_name(tmp_pat
     kinds = ["STS", "Zoo", *(f"Kind{letter}" for letter in "hgfedcba"), "Retrieval"]
     outcome = EvalOutcome(
         folder=tmp_path,
-        contenders=(),
+        models=(),
         tasks=tuple(map(task, kinds)),
         scores=(),
         computed=frozenset(),
@@ -265,7 +265,7 @@ def test_categories_are_in_the_order_of_reports_and_unknown_ones_by_name(tmp_pat
 
 def test_baselines_alone_and_labels(data: Any) -> None:
     ended = data("eval", "birds", *ARGS, "--only-baselines", "--baseline", "words=lexical", "--format", "json")
-    assert ["words"] == [who["label"] for who in ended.json["contenders"]]
+    assert ["words"] == [who["label"] for who in ended.json["models"]]
     folder = data.folder / "made=hybrid"
     folder.mkdir()
     place = data("eval", "birds", *ARGS, "--baseline", "made=hybrid")
@@ -296,7 +296,7 @@ def test_failed_task_is_named_and_the_rest_is_done(data: Any) -> None:
     assert "Traceback" in debugged.err
     document = debugged.json
     assert [("dense", "birds", "EvaluationError")] == [
-        (failed["contender"], failed["task"], failed["type"]) for failed in document["failed"]
+        (failed["model"], failed["task"], failed["type"]) for failed in document["failed"]
     ]
     assert document["complete"] is False
 
@@ -385,7 +385,7 @@ def test_searches_of_one_collection_fill_it_once(data: Any) -> None:
     }
     for more in ((), ("--again",)):
         found = data(*search, "--baseline", "dense", "--baseline", "hybrid", *more, "--results", "both").json["scores"]
-        by_label = {score["contender"]: score for score in found if score["task"] == "birds"}
+        by_label = {score["model"]: score for score in found if score["task"] == "birds"}
         words = sum(len(text.split()) for text in DOCUMENTS)
         for mode, tokens in (("dense", 2 * words), ("hybrid", words)):
             assert alone[mode]["score"] == by_label[mode]["score"]
@@ -418,7 +418,7 @@ def test_a_collection_stays_for_the_search_that_failed(
     assert "no ranking" in failed.err
     assert "of other runs" not in failed.err
     assert "1 unfinished task of other runs" in data(*search, "--baseline", other.value).err
-    scores = {score["contender"]: score for score in data(*both).json["scores"] if score["task"] == "birds"}
+    scores = {score["model"]: score for score in data(*both).json["scores"] if score["task"] == "birds"}
     assert (True, False) == (scores[other.value]["reused"], scores[failing.value]["reused"])
     words = sum(len(text.split()) for text in DOCUMENTS)
     assert words == scores[failing.value]["cost"]["tokens"]

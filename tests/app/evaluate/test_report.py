@@ -118,8 +118,8 @@ def test_json_has_the_same_numbers_unrounded(measured: Any) -> None:
     assert {"uni": 0.45, "bi": 0.5} == {
         label: pytest.approx(cell["score"]) for label, cell in found["overall"]["scores"].items()
     }
-    assert 1200.0 == found["contenders"][0]["cost"]["tokens_per_s"]
-    assert "fp-bi" == found["contenders"][1]["fingerprint"]
+    assert 1200.0 == found["models"][0]["cost"]["tokens_per_s"]
+    assert "fp-bi" == found["models"][1]["fingerprint"]
     assert [("uni", 0.45), ("bi", 0.5)] == [
         (row["step"], pytest.approx(next(iter(row["scores"].values())))) for row in found["ablations"][0]["steps"]
     ]
@@ -130,7 +130,7 @@ def test_json_has_the_same_numbers_unrounded(measured: Any) -> None:
 def test_csv_has_one_line_for_each_number(measured: Any) -> None:
     ended = measured("eval", "report", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(ended.out)))
-    found = {(row["kind"], row["category"], row["task"], row["contender"]): row for row in rows}
+    found = {(row["kind"], row["category"], row["task"], row["model"]): row for row in rows}
     bi = found["task", "Retrieval", "quest", "bi"]
     assert 0.525 == float(bi["score"])
     assert [0.125] * 3 == [
@@ -142,7 +142,7 @@ def test_csv_has_one_line_for_each_number(measured: Any) -> None:
     assert "" == found["task", "STS", "likeness", "bm25"]["score"]
     assert 0.5 == pytest.approx(float(found["overall", "", "", "bi"]["score"]))
     assert 0.45 == pytest.approx(float(found["step", "", "uni", "uni"]["score"]))
-    # Two tasks, two categories and the mean of all, for three contenders; two steps.
+    # Two tasks, two categories and the mean of all, for three models; two steps.
     assert 5 * 3 + 2 == len(rows)
 
 
@@ -288,7 +288,7 @@ def test_labels_are_shown_and_never_obeyed(shell: Any) -> None:
     assert not re.search(r"(?<!\\)<", markdown)
 
 
-def test_more_contenders_than_colours_still_differ(shell: Any) -> None:
+def test_more_models_than_colours_still_differ(shell: Any) -> None:
     store = ResultStore(shell.folder / ".searchctl-eval")
     for number in range(11):
         who = Identity(label=f"c{number:02}", kind="sentence-transformers", name="x", fingerprint=f"f{number}")
@@ -304,7 +304,7 @@ def test_more_contenders_than_colours_still_differ(shell: Any) -> None:
     assert ninth.startswith("url(#bars-")
 
 
-def test_a_single_contender_has_no_differences_and_the_same_page_each_time(shell: Any) -> None:
+def test_a_single_model_has_no_differences_and_the_same_page_each_time(shell: Any) -> None:
     ResultStore(shell.folder / ".searchctl-eval").save(RESULTS[0])
     text = page_of(shell)
     assert text == page_of(shell)
@@ -314,13 +314,13 @@ def test_a_single_contender_has_no_differences_and_the_same_page_each_time(shell
     assert "difference" not in shell("eval", "report").out
 
 
-def test_contenders_tasks_and_baseline_can_be_chosen(measured: Any) -> None:
+def test_models_tasks_and_baseline_can_be_chosen(measured: Any) -> None:
     found = measured(
         "eval",
         "report",
-        "--contender",
+        "--model",
         "bm25",
-        "--contender",
+        "--model",
         "uni",
         "--task",
         "quest",
@@ -329,7 +329,7 @@ def test_contenders_tasks_and_baseline_can_be_chosen(measured: Any) -> None:
         "-f",
         "json",
     ).json
-    assert ["bm25", "uni"] == [who["label"] for who in found["contenders"]]
+    assert ["bm25", "uni"] == [who["label"] for who in found["models"]]
     assert ["quest"] == [task["name"] for group in found["categories"] for task in group["tasks"]]
     assert "uni" == found["baseline"]
 
@@ -356,7 +356,7 @@ def test_the_paper_stands_beside_a_base_of_its_own(shell: Any) -> None:
     assert not [line for line in lines if "LLaMA" in line]
     assert ["SciFact", "61.23", "68.67", "78.86"] in Page(page_of(shell, "--compare", "paper")).rows
     rows = csv.DictReader(io.StringIO(shell("eval", "report", "--compare", "paper", "--format", "csv").out))
-    published = {(row["contender"], row["task"], row["data"]): row["score"] for row in rows if row["kind"] == "paper"}
+    published = {(row["model"], row["task"], row["data"]): row["score"] for row in rows if row["kind"] == "paper"}
     assert 0.6867 == pytest.approx(float(published["mistral-7b-instruct-v0.2 bi+mntp+simcse", "SciFact", "table 11"]))
 
 
@@ -382,10 +382,10 @@ def test_no_results_name_the_command_that_makes_them(new_shell: Any, subtests: p
 
 
 def test_mistakes_are_explained(measured: Any) -> None:
-    ended = measured("eval", "report", "--contender", "bm52")
+    ended = measured("eval", "report", "--model", "bm52")
     assert (2, "") == (ended.code, ended.out)
     assert re.match(
-        r"error: bm52: no result of that contender, expected one of [bimnu25, ]+\. Did you mean bm25\?", ended.err
+        r"error: bm52: no result of that model, expected one of [bimnu25, ]+\. Did you mean bm25\?", ended.err
     )
     for target, words in (
         ("nowhere/report.html", "nowhere is no folder to write to"),
@@ -448,9 +448,9 @@ def test_bm25_has_no_speed(shell: Any) -> None:
     assert "uni 1 1,000 500 1,000 7 1 0.5 s 2.0 s" in lines
     assert "bm25 1 1,000 500 - 7 1 0.5 s 2.0 s" in lines
     found = shell("eval", "report", "--format", "json").json
-    assert [1000.0, 1000.0, None] == [who["cost"]["tokens_per_s"] for who in found["contenders"]]
+    assert [1000.0, 1000.0, None] == [who["cost"]["tokens_per_s"] for who in found["models"]]
     rows = csv.DictReader(io.StringIO(shell("eval", "report", "--format", "csv").out))
-    speeds = {row["contender"]: row["tokens_per_s"] for row in rows if row["kind"] == "task"}
+    speeds = {row["model"]: row["tokens_per_s"] for row in rows if row["kind"] == "task"}
     assert {"uni": "1000.0", "bi": "1000.0", "bm25": ""} == speeds
     spots = re.findall(r"<title>(\w+): [\d,]+ tokens/s", page_of(shell))
     assert ["uni", "bi"] == spots

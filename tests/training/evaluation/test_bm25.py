@@ -14,7 +14,7 @@ from mteb.mocks.mock_tasks import MockRetrievalTask
 from searchctl.encoder.models.identity import digest_of
 from searchctl.training.data.bm25_index import SETTINGS
 from searchctl.training.errors import EvaluationError
-from searchctl.training.evaluation.bm25 import Bm25Contender, best
+from searchctl.training.evaluation.bm25 import Bm25Model, best
 from searchctl.training.evaluation.measurement import EvalTask, TaskInstructions
 
 RETRIEVAL = EvalTask(
@@ -22,7 +22,7 @@ RETRIEVAL = EvalTask(
     task_type="Retrieval",
     data="-",
     instructions=TaskInstructions(query="find"),
-    make=lambda: pytest.fail("a contender needs no data"),
+    make=lambda: pytest.fail("a model needs no data"),
 )
 STS = replace(RETRIEVAL, name="sts", task_type="STS")
 CORPUS = [
@@ -50,7 +50,7 @@ def lucene(query: list[str], documents: list[list[str]]) -> list[float]:
 
 
 def search(queries: list[dict[str, object]], **settings: object) -> dict[str, dict[str, float]]:
-    with Bm25Contender().open(RETRIEVAL, Path("unused")) as opened:
+    with Bm25Model().open(RETRIEVAL, Path("unused")) as opened:
         where = {"task_metadata": MockRetrievalTask.metadata, "hf_split": "t", "hf_subset": "d", "encode_kwargs": {}}
         opened.model.index(Dataset.from_list(CORPUS), **where)
         settings = {"top_k": 10, **settings}
@@ -85,11 +85,11 @@ def test_the_settings_are_what_is_used(subtests: pytest.Subtests) -> None:
             subtests.test(setting=setting, value=value, query=query, expected=expected),
             pytest.MonkeyPatch.context() as monkeypatch,
         ):
-            usual = Bm25Contender().identify().fingerprint
+            usual = Bm25Model().identify().fingerprint
             assert list(search([{"id": "q", "text": query}])["q"]) == ([] if query == "the" else ["d4"])
             monkeypatch.setitem(SETTINGS, setting, value)
             assert expected == list(search([{"id": "q", "text": query}])["q"])
-            assert usual != Bm25Contender().identify().fingerprint
+            assert usual != Bm25Model().identify().fingerprint
 
 
 def test_the_stop_words_are_lucenes() -> None:
@@ -106,7 +106,7 @@ def test_equal_scores_rank_in_the_order_of_the_corpus_for_mteb_which_orders_them
 
 def test_the_order_of_equal_scores_is_part_of_the_fingerprint() -> None:
     """Scores of the time when mteb ordered them are not reused."""
-    assert digest_of(SETTINGS) != Bm25Contender().identify().fingerprint
+    assert digest_of(SETTINGS) != Bm25Model().identify().fingerprint
 
 
 def test_equal_scores_rank_in_the_order_of_the_corpus_up_to_top_k() -> None:
@@ -146,15 +146,15 @@ def test_the_best_are_those_of_a_full_sort() -> None:
 
 
 def test_bm25_only_ranks_documents() -> None:
-    contender = Bm25Contender()
-    supported = [name for name in ("Retrieval", "Reranking", "STS", "Clustering") if contender.supports(name)]
+    model = Bm25Model()
+    supported = [name for name in ("Retrieval", "Reranking", "STS", "Clustering") if model.supports(name)]
     assert ["Retrieval", "Reranking"] == supported
-    with pytest.raises(EvaluationError, match="cannot do sts"), contender.open(STS, Path("unused")):
+    with pytest.raises(EvaluationError, match="cannot do sts"), model.open(STS, Path("unused")):
         pass
 
 
 def test_an_empty_corpus_finds_nothing() -> None:
-    with Bm25Contender().open(RETRIEVAL, Path("unused")) as opened:
+    with Bm25Model().open(RETRIEVAL, Path("unused")) as opened:
         where = {"task_metadata": MockRetrievalTask.metadata, "hf_split": "t", "hf_subset": "d", "encode_kwargs": {}}
         opened.model.index(Dataset.from_dict({"id": ["a"], "text": [" "]}), **where)
         assert {"q": {}} == opened.model.search(Dataset.from_dict({"id": ["q"], "text": ["x"]}), **where, top_k=3)
@@ -167,6 +167,6 @@ def test_without_the_extra_the_error_names_it(subtests: pytest.Subtests) -> None
             monkeypatch.setitem(sys.modules, module, None)
             with (
                 pytest.raises(EvaluationError, match=r"needs the extra eval: `pip install 'searchctl\[eval\]'`"),
-                Bm25Contender().open(RETRIEVAL, Path("unused")),
+                Bm25Model().open(RETRIEVAL, Path("unused")),
             ):
                 pass

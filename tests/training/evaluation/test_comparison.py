@@ -85,7 +85,7 @@ def test_tasks_stand_by_category_in_the_papers_order_with_means_and_differences(
     )
     assert ["Retrieval", "STS"] == [group.category for group in found.groups]
     assert ["Alpha", "zeta"] == [row.name for row in found.groups[0].rows]
-    assert ("a", "b") == tuple(found.contenders)
+    assert ("a", "b") == tuple(found.models)
     assert "a" == found.baseline
     assert {"a": 0.4, "b": 0.9} == values_of(rows(found)["Alpha"])
     assert {"a": None, "b": 0.5} == differences(rows(found)["Alpha"])
@@ -100,10 +100,10 @@ def test_tasks_stand_by_category_in_the_papers_order_with_means_and_differences(
     assert () == found.notes
 
 
-def test_the_baseline_may_be_any_contender() -> None:
+def test_the_baseline_may_be_any_model() -> None:
     results = [score("t", A, 0.25), score("t", B, 0.75)]
     found = compare(results, baseline="b")
-    assert ("a", "b") == tuple(found.contenders)
+    assert ("a", "b") == tuple(found.models)
     assert {"a": -0.5, "b": None} == differences(rows(found)["t"])
 
 
@@ -192,7 +192,7 @@ def test_who_cannot_do_a_category_does_not_take_it_from_the_others() -> None:
             *(score("s", who, value, kind="STS") for who, value in ((A, 0.6), (B, 0.7))),
         ]
     )
-    assert ("a", "b", "bm25") == tuple(found.contenders)
+    assert ("a", "b", "bm25") == tuple(found.models)
     assert {"a": 0.2, "b": 0.4, "bm25": 0.9} == values_of(found.groups[0].mean)
     assert {"a": 0.6, "b": 0.7} == values_of(found.groups[1].mean)
     assert {"a": 0.4, "b": 0.55} == values_of(found.overall)
@@ -206,10 +206,7 @@ def test_of_old_and_new_the_last_counts_and_a_note_says_so() -> None:
     )
     assert {"a": 0.9, "b": 0.5} == values_of(rows(found)["t"])
     assert ("other results do not count, only the last of each: t (a)",) == found.notes
-    assert (
-        ()
-        == compare([score("t", A, 0.1, day=3), score("t", A, 0.9, day=2), score("t", B, 0.5)], contenders=["b"]).notes
-    )
+    assert () == compare([score("t", A, 0.1, day=3), score("t", A, 0.9, day=2), score("t", B, 0.5)], models=["b"]).notes
 
 
 def test_other_data_are_left_out_and_other_settings_are_told() -> None:
@@ -222,30 +219,30 @@ def test_other_data_are_left_out_and_other_settings_are_told() -> None:
     )
     assert {"a": 0.9, "c": 0.4} == values_of(rows(found)["t"])
     assert "t: b was measured on other data, or by another metric, than a: left out" in found.notes
-    assert "t: the contenders were measured with different settings: seed" in found.notes
+    assert "t: the models were measured with different settings: seed" in found.notes
 
 
 def test_items_that_do_not_fit_take_the_intervals_away_and_a_note_says_why() -> None:
     found = compare([score("t", A, 0.5, values=[0.4, 0.6]), score("t", B, 0.5, values=[0.5, 0.4, 0.6])])
     assert rows(found)["t"].cells["a"].interval is None
-    assert "t: no intervals, since 1 items are in one contender's results only, e.g. 'q2'" in found.notes[0]
+    assert "t: no intervals, since 1 items are in one model's results only, e.g. 'q2'" in found.notes[0]
 
 
-def test_contenders_of_one_label_are_told_apart() -> None:
+def test_models_of_one_label_are_told_apart() -> None:
     one = Identity(label="x", kind="encoder", name="x", fingerprint="1234567890")
     two = Identity(label="x", kind="encoder", name="x", fingerprint="abcdefghij")
     results = [score("t", one, 0.1), score("t", two, 0.2), score("t", A, 0.3)]
-    assert {"x #12345678", "x #abcdefgh", "a"} == set(compare(results).contenders)
-    assert ("x #12345678", "x #abcdefgh") == tuple(compare(results, contenders=["x"]).contenders)
-    assert ("x #abcdefgh",) == tuple(compare(results, contenders=["x #abcdefgh"]).contenders)
+    assert {"x #12345678", "x #abcdefgh", "a"} == set(compare(results).models)
+    assert ("x #12345678", "x #abcdefgh") == tuple(compare(results, models=["x"]).models)
+    assert ("x #abcdefgh",) == tuple(compare(results, models=["x #abcdefgh"]).models)
     with pytest.raises(EvaluationError, match="--baseline x means x #12345678 and x #abcdefgh"):
         compare(results, baseline="x")
 
 
-def test_contenders_and_tasks_can_be_chosen() -> None:
+def test_models_and_tasks_can_be_chosen() -> None:
     results = [score(task, who, 0.5) for task in ("t1", "t2") for who in (A, B, BM25)]
-    found = compare(results, contenders=["bm25", "a"], tasks=["t2"])
-    assert ("bm25", "a") == tuple(found.contenders)
+    found = compare(results, models=["bm25", "a"], tasks=["t2"])
+    assert ("bm25", "a") == tuple(found.models)
     assert ["t2"] == list(found.scores)
     assert "bm25" == found.baseline
     more = compare([*results, score("t3", identity("c"), 0.1)], tasks=["t1"])
@@ -254,10 +251,10 @@ def test_contenders_and_tasks_can_be_chosen() -> None:
 
 def test_unknown_names_are_errors(subtests: pytest.Subtests) -> None:
     for choice, message in [
-        ({"contenders": ["bm52"]}, r"bm52: no result of that contender, expected one of a, bm25\. Did you mean bm25\?"),
+        ({"models": ["bm52"]}, r"bm52: no result of that model, expected one of a, bm25\. Did you mean bm25\?"),
         ({"tasks": ["scifact"]}, "scifact: no result of that task, expected one of t"),
-        ({"baseline": "zzz"}, "zzz: no result of that contender, among those shown, expected one of a, bm25"),
-        ({"baseline": "bm25", "contenders": ["a"]}, "bm25: no result of that contender, among those shown"),
+        ({"baseline": "zzz"}, "zzz: no result of that model, among those shown, expected one of a, bm25"),
+        ({"baseline": "bm25", "models": ["a"]}, "bm25: no result of that model, among those shown"),
     ]:
         with subtests.test(choice=choice, message=message), pytest.raises(EvaluationError, match=message):
             compare([score("t", A, 0.5), score("t", BM25, 0.5)], **choice)
@@ -266,8 +263,8 @@ def test_unknown_names_are_errors(subtests: pytest.Subtests) -> None:
 def test_nothing_to_compare_is_an_error() -> None:
     with pytest.raises(EvaluationError, match="no result to compare"):
         compare([])
-    with pytest.raises(EvaluationError, match="none of these contenders"):
-        compare([score("t", A, 0.5), score("u", B, 0.5)], contenders=["a"], tasks=["u"])
+    with pytest.raises(EvaluationError, match="none of these models"):
+        compare([score("t", A, 0.5), score("u", B, 0.5)], models=["a"], tasks=["u"])
 
 
 def test_costs_add_up() -> None:
@@ -323,10 +320,10 @@ def test_the_ablation_is_table_5_over_the_tasks_that_all_steps_have() -> None:
         for who in (mntp, bi, uni, uni_mean)
     ]
     found = compare([*results, score("t3", bi, 0.9), score("t1", other, 0.9), score("t1", BM25, 0.9)])
-    assert ("uni", "uni-mean", "bi", "mntp", "z", "bm25") == tuple(found.contenders)
+    assert ("uni", "uni-mean", "bi", "mntp", "z", "bm25") == tuple(found.models)
     (ablation,) = found.ablations
     assert "base, dim 8" == ablation.base
-    assert "ablation of base, dim 8: t3 left out, which not all of its contenders have" in found.notes
+    assert "ablation of base, dim 8: t3 left out, which not all of its models have" in found.notes
     assert not any("is in no ablation" in note or "mixes" in note for note in found.notes)
     assert ("t1", "t2") == ablation.tasks
     assert ("mean", "weighted_mean") == ablation.poolings
@@ -337,16 +334,16 @@ def test_the_ablation_is_table_5_over_the_tasks_that_all_steps_have() -> None:
     ] == [(row.step.key, row.values) for row in ablation.rows]
 
 
-def test_a_setting_that_a_contender_lacks_is_no_difference() -> None:
+def test_a_setting_that_a_model_lacks_is_no_difference() -> None:
     with_one = score("t", A, 0.5, settings={"seed": 1, "instructions": {"query": "x"}})
     found = compare([with_one, score("t", BM25, 0.4, settings={"seed": 1})])
     assert () == found.notes
     other = score("t", B, 0.5, settings={"seed": 1, "instructions": {"query": "y"}})
     found = compare([with_one, other, score("t", BM25, 0.4, settings={"seed": 1})])
-    assert "t: the contenders were measured with different settings: instructions" in found.notes
+    assert "t: the models were measured with different settings: instructions" in found.notes
 
 
-def test_two_contenders_of_one_step_are_told() -> None:
+def test_two_models_of_one_step_are_told() -> None:
     details = {"attention": BI, "method": "plain", "pooling": "mean"}
     one, two = identity("one", chain=["mntp"], **details), identity("two", chain=["mntp"], **details)
     found = compare([score("t", who, 0.5) for who in (one, two, identity("bi", chain=[], **details))])
@@ -369,7 +366,7 @@ def test_without_a_task_that_all_steps_have_the_most_that_share_one_are_compared
     )
     assert (
         "ablation of base: x left out, for want of a task that the others have too",
-        "ablation of base: t3 left out, which not all of its contenders have",
+        "ablation of base: t3 left out, which not all of its models have",
     ) == tuple(note for note in found.notes if note.startswith("ablation"))
 
 

@@ -71,7 +71,7 @@ def test_a_constant_gain_has_an_interval_of_no_width() -> None:
     assert Interval(low=-0.2, high=-0.1).excludes_zero
 
 
-def test_equal_contenders_differ_by_exactly_nothing(subtests: pytest.Subtests) -> None:
+def test_equal_models_differ_by_exactly_nothing(subtests: pytest.Subtests) -> None:
     for kind in ["mean", "spearman"]:
         with subtests.test(kind=kind):
             rng = np.random.default_rng(4)
@@ -144,18 +144,18 @@ def test_real_sizes_take_seconds() -> None:
     assert time.perf_counter() - began < 10
 
 
-def test_contenders_that_do_not_fit_are_an_error(subtests: pytest.Subtests) -> None:
-    for contender, message in [
-        (mean_of([0.1, 0.2], ["a", "c"]), "2 items are in one contender's results only, e.g. 'b'"),
+def test_models_that_do_not_fit_are_an_error(subtests: pytest.Subtests) -> None:
+    for model, message in [
+        (mean_of([0.1, 0.2], ["a", "c"]), "2 items are in one model's results only, e.g. 'b'"),
         (mean_of([0.1, 0.2], ["a", "a"]), "1 ids of items occur twice"),
         (ranks_of([0.1, 0.2], [1, 2]), "kind mean and spearman"),
     ]:
-        with subtests.test(contender=contender, message=message), pytest.raises(EvaluationError, match=message):
-            difference_interval(contender, mean_of([0.3, 0.4], ["a", "b"]))
+        with subtests.test(model=model, message=message), pytest.raises(EvaluationError, match=message):
+            difference_interval(model, mean_of([0.3, 0.4], ["a", "b"]))
 
 
 def test_other_gold_scores_are_an_error() -> None:
-    with pytest.raises(EvaluationError, match="gold scores of two contenders differ"):
+    with pytest.raises(EvaluationError, match="gold scores of two models differ"):
         difference_interval(ranks_of([1, 2, 3], [1, 2, 4]), ranks_of([1, 2, 3], [1, 2, 3]))
 
 

@@ -172,7 +172,7 @@ def test_similarity_is_the_dot_product() -> None:
     assert np.allclose([0.6, 0.0], np.asarray(model.similarity_pairwise(a, b)))
 
 
-def test_the_metadata_name_the_contender_and_promise_text_alone() -> None:
+def test_the_metadata_name_the_model_and_promise_text_alone() -> None:
     meta = adapted(Recorder()).mteb_model_meta
     assert ("searchctl/my-model-1", "ab" * 20, 16, 512, 7) == (
         meta.name,

@@ -1,4 +1,4 @@
-"""Contenders times tasks with mteb's own evaluators: scores by hand, reuse, resumption, and what goes wrong."""
+"""ModelSpecs times tasks with mteb's own evaluators: scores by hand, reuse, resumption, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Compass:
 
 @dataclass
 class Model:
-    """What a contender opens."""
+    """What a model opens."""
 
     model: Any
     meter: Meter
@@ -95,7 +95,7 @@ class Model:
 
 @dataclass
 class Baseline:
-    """A contender that remembers what it was asked to do."""
+    """A model that remembers what it was asked to do."""
 
     label: str = "compass"
     fingerprint: str = "f00d"
@@ -215,10 +215,10 @@ class Told:
 
 
 def run(
-    contenders: Sequence[Baseline], makers: Sequence[Callable[[], Any]], folder: Path, **options: Any
+    models: Sequence[Baseline], makers: Sequence[Callable[[], Any]], folder: Path, **options: Any
 ) -> tuple[list[TaskScore], Told]:
     told = Told()
-    scores = evaluate(contenders, [eval_task(make) for make in makers], ResultStore(folder), told=told, **options)
+    scores = evaluate(models, [eval_task(make) for make in makers], ResultStore(folder), told=told, **options)
     return scores, told
 
 
@@ -403,7 +403,7 @@ def test_process_that_waited_for_another_takes_its_score(tmp_path: Path) -> None
 
 
 class Searching(Baseline):
-    """One of several contenders that rank the same collection."""
+    """One of several models that rank the same collection."""
 
     def identify(self) -> Identity:
         return replace(super().identify(), kind="search", details={"mode": self.label, "collection": "c0de"})
@@ -420,8 +420,8 @@ def test_work_shared_with_a_pair_that_another_process_scores_is_removed(
                 (workspace / "kept").touch()
 
             prints = {"dense": "f00d", "hybrid": "beef"}
-            contenders = [Searching(label=label, fingerprint=prints[label], doing=keep) for label in prints]
-            there, _ = run(contenders, [retrieval], tmp_path / "elsewhere")
+            models = [Searching(label=label, fingerprint=prints[label], doing=keep) for label in prints]
+            there, _ = run(models, [retrieval], tmp_path / "elsewhere")
             store = ResultStore(tmp_path / "here")
             kept = []
 
@@ -432,15 +432,13 @@ def test_work_shared_with_a_pair_that_another_process_scores_is_removed(
 
             assert there == [
                 replace(mine, cost=yours.cost, finished=yours.finished)
-                for mine, yours in zip(
-                    evaluate(contenders, [eval_task(retrieval)], store, told=told), there, strict=True
-                )
+                for mine, yours in zip(evaluate(models, [eval_task(retrieval)], store, told=told), there, strict=True)
             ]
             assert elsewhere == len(kept)
             assert [] == list((store.folder / UNFINISHED).iterdir())
 
 
-def test_contender_is_closed_after_its_last_task_and_before_the_next_is_opened(tmp_path: Path) -> None:
+def test_model_is_closed_after_its_last_task_and_before_the_next_is_opened(tmp_path: Path) -> None:
     order: list[str] = []
 
     class Closing(Baseline):
@@ -456,7 +454,7 @@ def test_contender_is_closed_after_its_last_task_and_before_the_next_is_opened(t
     assert [f"{what} {label}" for label in "ab" for what in whole] == list(dict.fromkeys(order))
 
 
-def test_equal_contenders_are_measured_once_under_the_first_label(tmp_path: Path) -> None:
+def test_equal_models_are_measured_once_under_the_first_label(tmp_path: Path) -> None:
     baselines = [Baseline(label="model"), Baseline(label="bi"), Baseline(label="other", fingerprint="b")]
     scores, told = run(baselines, [retrieval, sts], tmp_path)
     assert [["by-hand", "pairs-by-hand"], [], ["by-hand", "pairs-by-hand"]] == [

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 from searchctl.encoder.config import EncoderConfig
 from searchctl.encoder.protocol import Vectors
 from searchctl.training.errors import EvaluationError
-from searchctl.training.evaluation.contenders import parse_contender
 from searchctl.training.evaluation.measurement import EvalTask, TaskInstructions
+from searchctl.training.evaluation.model_specs import parse_model
 from searchctl.training.evaluation.mteb_encoder import OpenedModel
-from searchctl.training.evaluation.sentence_transformer import StContender
+from searchctl.training.evaluation.sentence_transformer import SentenceTransformerModel
 
 TEXTS = ["The capital of France is Paris.", "A short one.", "Bread rises because yeast turns sugar into gas."]
 BASE = EncoderConfig(model="hashing", device="cpu")
@@ -29,7 +29,7 @@ STS = EvalTask(
     task_type="STS",
     data="-",
     instructions=TaskInstructions(query="not for a baseline", document="not for a baseline"),
-    make=lambda: pytest.fail("a contender needs no data"),
+    make=lambda: pytest.fail("a model needs no data"),
 )
 
 
@@ -47,10 +47,10 @@ def st_model(make_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
     return folder
 
 
-def parse(spec: str, cache: Path | None = None) -> StContender:
-    contender = parse_contender(spec, base=BASE, cache=cache)
-    assert isinstance(contender, StContender)
-    return contender
+def parse(spec: str, cache: Path | None = None) -> SentenceTransformerModel:
+    model = parse_model(spec, base=BASE, cache=cache)
+    assert isinstance(model, SentenceTransformerModel)
+    return model
 
 
 def encode(opened: OpenedModel, texts: list[str], prompt_type: PromptType | None = None) -> Vectors:
@@ -59,9 +59,9 @@ def encode(opened: OpenedModel, texts: list[str], prompt_type: PromptType | None
     return opened.model.encode(inputs, task_metadata=task, hf_split="test", hf_subset="d", prompt_type=prompt_type)
 
 
-def measure(contender: StContender, texts: list[str], workspace: Path) -> tuple[Vectors, int]:
+def measure(model: SentenceTransformerModel, texts: list[str], workspace: Path) -> tuple[Vectors, int]:
     """Return the vectors on a symmetric task and the tokens they took."""
-    with contender.open(STS, workspace) as opened:
+    with model.open(STS, workspace) as opened:
         return encode(opened, texts), opened.meter.tokens
 
 
@@ -74,8 +74,8 @@ def test_vectors_and_prompts_are_the_models_own(
             plain = SentenceTransformer(str(st_model), device="cpu")
             expected = plain.encode([prompt + text for text in TEXTS], prompt="")
             assert not np.allclose(1, np.linalg.norm(expected, axis=1), atol=0.01)
-            contender = parse(str(st_model), tmp_path)
-            with contender.open(STS, tmp_path / "work") as opened:
+            model = parse(str(st_model), tmp_path)
+            with model.open(STS, tmp_path / "work") as opened:
                 vectors = encode(opened, TEXTS, prompt_type)
                 similarity = np.asarray(opened.model.similarity(vectors, vectors))
                 tokens = [len(plain.tokenizer(prompt + text)["input_ids"]) for text in TEXTS]
@@ -101,10 +101,10 @@ def test_a_text_of_just_the_limit_is_not_cut(st_model: Path, tmp_path: Path) -> 
 
 
 def test_a_baseline_s_killed_task_goes_on_too(st_model: Path, tmp_path: Path) -> None:
-    contender = parse(str(st_model), tmp_path)
-    first, tokens = measure(contender, TEXTS, tmp_path / "work")
-    contender.close()
-    again, tokens_again = measure(contender, TEXTS, tmp_path / "work")
+    model = parse(str(st_model), tmp_path)
+    first, tokens = measure(model, TEXTS, tmp_path / "work")
+    model.close()
+    again, tokens_again = measure(model, TEXTS, tmp_path / "work")
     assert np.array_equal(first, again)
     assert tokens > 0 == tokens_again
 
@@ -138,12 +138,12 @@ def test_an_installed_package_goes_by_its_own_or_its_modules_name(
             (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-st-wheel\nVersion: 1.0\n")
             (info / "RECORD").write_text("tiny_st_package/__init__.py,,\ntiny_st_package/model/modules.json,,\n")
             monkeypatch.syspath_prepend(tmp_path)
-            contender = parse(spec)
-            assert (package / "model", spec, spec) == (contender.folder, contender.label, contender.identify().name)
+            model = parse(spec)
+            assert (package / "model", spec, spec) == (model.folder, model.label, model.identify().name)
 
 
 def test_a_package_without_a_model_is_unknown() -> None:
-    with pytest.raises(EvaluationError, match="no contender is called 'pytest'"):
+    with pytest.raises(EvaluationError, match="no model is called 'pytest'"):
         parse("pytest")
 
 
@@ -151,9 +151,9 @@ def test_a_baseline_that_does_not_load_is_an_error_that_names_the_folder(st_mode
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "modules.json").write_text((st_model / "modules.json").read_text())
-    contender = parse(str(broken), tmp_path)
+    model = parse(str(broken), tmp_path)
     with (
         pytest.raises(EvaluationError, match=r"broken: .*Expected a folder as sentence-transformers"),
-        contender.open(STS, tmp_path / "work"),
+        model.open(STS, tmp_path / "work"),
     ):
         pass

@@ -1,4 +1,4 @@
-"""What a user calls a contender, made into one: the encoder itself, its ablations, other encoders, bm25."""
+"""What a user calls a model, made into one: the encoder itself, its ablations, other encoders, bm25."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..errors import EvaluationError
 from ..recipe import Stage, adapter_name
 from ..sentence_transformer import st_folder
 from .bm25 import LABEL as BM25
-from .bm25 import Bm25Contender
-from .encoder_contender import EncoderContender
-from .sentence_transformer import StContender
+from .bm25 import Bm25Model
+from .encoder_model import EncoderModel
+from .sentence_transformer import SentenceTransformerModel
 
 if TYPE_CHECKING:
     from ...encoder.models.cache import PullCallback
@@ -38,15 +38,15 @@ STEPS = (*ABLATIONS, *STAGES)
 KNOWN = (MODEL, *STEPS, BM25)
 
 
-def parse_contender(
+def parse_model(
     spec: str,
     *,
     base: EncoderConfig,
     cache: Path | None = None,
     progress: PullCallback | None = None,
     others: Sequence[str] = (),
-) -> EncoderContender | StContender | Bm25Contender:
-    """Return the contender that `spec` means, labelled by itself or as in "label=spec".
+) -> EncoderModel | SentenceTransformerModel | Bm25Model:
+    """Return the model that `spec` means, labelled by itself or as in "label=spec".
 
     `others` are names that the caller knows itself, for the error to tell.
 
@@ -60,7 +60,7 @@ def parse_contender(
     label, name = split_spec(spec)
     maker = _Maker(base=base, cache=cache, progress=progress)
     if name == BM25:
-        return Bm25Contender(label or name)
+        return Bm25Model(label or name)
     step, pooling = _split_pooling(name, maker)
     if pooling is not None:
         shown = f"{label_of(base)}:{pooling}" if step == MODEL else name
@@ -91,18 +91,20 @@ def _split_pooling(name: str, maker: _Maker) -> tuple[str, Pooling | None]:
         return step, Pooling(wanted)
     if is_step:
         raise EvaluationError(
-            f"contender {name!r}: no pooling is called {wanted!r}, expected {', '.join(Pooling)}, as in {step}:last"
+            f"model {name!r}: no pooling is called {wanted!r}, expected {', '.join(Pooling)}, as in {step}:last"
         )
     if wanted in list(Pooling):
         raise EvaluationError(
-            f"contender {name!r}: a pooling goes with a step of the model, which {step!r} is not; expected "
+            f"model {name!r}: a pooling goes with a step of the model, which {step!r} is not; expected "
             f"{', '.join((MODEL, *STEPS))} or the name of an adapter, as in uni:{wanted}"
         )
     return name, None
 
 
-def _found(label: str | None, name: str, maker: _Maker, others: Sequence[str]) -> EncoderContender | StContender:
-    """Return the contender whose files must be looked for."""
+def _found(
+    label: str | None, name: str, maker: _Maker, others: Sequence[str]
+) -> EncoderModel | SentenceTransformerModel:
+    """Return the model whose files must be looked for."""
     path = Path(name).expanduser()
     is_place = registry.find(name) is None and path.exists()
     label = label or (path.resolve().name if is_place else name)
@@ -132,11 +134,11 @@ def label_of(config: EncoderConfig) -> str:
 
 
 def require_unique(labels: Sequence[str]) -> None:
-    """Raise EvaluationError when two contenders would have the same heading."""
+    """Raise EvaluationError when two models would have the same heading."""
     twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise EvaluationError(
-            f"{Counter(labels)[twice[0]]} contenders are called {twice[0]!r}: name them apart, as in other={twice[0]}"
+            f"{Counter(labels)[twice[0]]} models are called {twice[0]!r}: name them apart, as in other={twice[0]}"
         )
 
 
@@ -146,10 +148,10 @@ class _Maker:
     cache: Path | None
     progress: PullCallback | None
 
-    def encoder(self, label: str, config: EncoderConfig) -> EncoderContender:
-        return EncoderContender(label, config, cache=self.cache, progress=self.progress)
+    def encoder(self, label: str, config: EncoderConfig) -> EncoderModel:
+        return EncoderModel(label, config, cache=self.cache, progress=self.progress)
 
-    def other(self, label: str, model: str) -> EncoderContender:
+    def other(self, label: str, model: str) -> EncoderModel:
         """Return another encoder with its own settings, on the machine's side as `base`."""
         entry = registry.find(model)
         if entry is not None and entry.source == "builtin":
@@ -166,8 +168,8 @@ class _Maker:
             ),
         )
 
-    def baseline(self, label: str, name: str, folder: Path) -> StContender:
-        return StContender(label, folder, name=name, device=self.base.device, cache=self.cache)
+    def baseline(self, label: str, name: str, folder: Path) -> SentenceTransformerModel:
+        return SentenceTransformerModel(label, folder, name=name, device=self.base.device, cache=self.cache)
 
     def chain(self) -> tuple[Path, ...]:
         """Return all adapters of `base`, its model's own and those given, in the order of their use."""
@@ -208,7 +210,7 @@ def split_spec(spec: str) -> tuple[str | None, str]:
     if not sign or Path(spec).expanduser().exists() or "/" in label:
         return None, spec
     if not label.strip() or not rest:
-        raise EvaluationError(f"contender {spec!r}: expected LABEL=NAME, as in tuned=runs/mine")
+        raise EvaluationError(f"model {spec!r}: expected LABEL=NAME, as in tuned=runs/mine")
     return label.strip(), rest
 
 
@@ -217,6 +219,6 @@ def _unknown(spec: str, chain: Sequence[str], others: Sequence[str]) -> str:
     close = difflib.get_close_matches(spec.lower(), known, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return (
-        f"no contender is called {spec!r}.{hint} Expected {', '.join((*KNOWN, *others))}, a name of the registry, "
+        f"no model is called {spec!r}.{hint} Expected {', '.join((*KNOWN, *others))}, a name of the registry, "
         "a folder, a hub name owner/name, or an installed package that carries a sentence-transformers model"
     )

@@ -1,4 +1,4 @@
-"""Contenders: what a name means, who it is, and that what is measured is what the name says."""
+"""ModelSpecs: what a name means, who it is, and that what is measured is what the name says."""
 
 import shutil
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from searchctl.encoder.open import open_encoder
 from searchctl.encoder.protocol import Role, Vectors
 from searchctl.training.errors import EvaluationError
 from searchctl.training.evaluation.ablation import step_of
-from searchctl.training.evaluation.bm25 import Bm25Contender
-from searchctl.training.evaluation.contenders import parse_contender, require_unique
-from searchctl.training.evaluation.encoder_contender import EncoderContender
-from searchctl.training.evaluation.measurement import Contender, EvalTask, TaskInstructions
-from searchctl.training.evaluation.sentence_transformer import StContender
+from searchctl.training.evaluation.bm25 import Bm25Model
+from searchctl.training.evaluation.encoder_model import EncoderModel
+from searchctl.training.evaluation.measurement import EvalTask, EvaluatedModel, TaskInstructions
+from searchctl.training.evaluation.model_specs import parse_model, require_unique
+from searchctl.training.evaluation.sentence_transformer import SentenceTransformerModel
 
 TEXTS = ["The capital of France is Paris.", "A short one.", "Bread rises because yeast turns sugar into gas."]
 STS = EvalTask(
@@ -34,7 +34,7 @@ STS = EvalTask(
     task_type="STS",
     data="-",
     instructions=TaskInstructions(query="find", document="find"),
-    make=lambda: pytest.fail("a contender needs no data"),
+    make=lambda: pytest.fail("a model needs no data"),
 )
 
 
@@ -57,14 +57,16 @@ def config(folder: Path, **changes: object) -> EncoderConfig:
     return EncoderConfig(model=str(folder), precision=Precision.FP32, runtime=Runtime.TORCH, device="cpu", **changes)
 
 
-def parse(spec: str, base: EncoderConfig, cache: Path | None = None) -> EncoderContender | StContender | Bm25Contender:
-    return parse_contender(spec, base=base, cache=cache)
+def parse(
+    spec: str, base: EncoderConfig, cache: Path | None = None
+) -> EncoderModel | SentenceTransformerModel | Bm25Model:
+    return parse_model(spec, base=base, cache=cache)
 
 
-def measure(contender: Contender, texts: list[str], workspace: Path) -> tuple[Vectors, int]:
+def measure(model: EvaluatedModel, texts: list[str], workspace: Path) -> tuple[Vectors, int]:
     """Return the vectors on a symmetric task and the tokens they took."""
     inputs = DataLoader(Dataset.from_dict({"text": texts}))
-    with contender.open(STS, workspace) as opened:
+    with model.open(STS, workspace) as opened:
         vectors = opened.model.encode(inputs, task_metadata=MockSTSTask.metadata, hf_split="test", hf_subset="d")
         return vectors, opened.meter.tokens
 
@@ -93,49 +95,49 @@ def test_specs_of_the_encoder_itself(trained: Path, subtests: pytest.Subtests) -
     ]:
         with subtests.test(spec=spec, changes=changes):
             base = config(trained, adapters=(trained / "more",), dim=16, max_tokens=64)
-            contender = parse(spec, base)
-            assert isinstance(contender, EncoderContender)
-            assert replace(base, **changes) == contender.config
-            assert (trained.name if spec == "model" else spec) == contender.label
+            model = parse(spec, base)
+            assert isinstance(model, EncoderModel)
+            assert replace(base, **changes) == model.config
+            assert (trained.name if spec == "model" else spec) == model.label
 
 
 def test_ablations_forget_what_the_user_set_for_the_encoder(trained: Path) -> None:
     base = config(trained, attention=Attention.CAUSAL, method=Method.ECHO, pooling=Pooling.FIRST)
-    contender = parse("bi", base)
-    assert isinstance(contender, EncoderContender)
-    assert config(trained, chain=0, pooling=Pooling.MEAN) == contender.config
+    model = parse("bi", base)
+    assert isinstance(model, EncoderModel)
+    assert config(trained, chain=0, pooling=Pooling.MEAN) == model.config
 
 
 def test_another_encoder_keeps_the_machines_side_of_the_settings_alone(trained: Path, tiny_folder: Path) -> None:
     base = config(trained, pooling=Pooling.FIRST, dim=8, max_tokens=9, batch_tokens=77, chain=1)
-    contender = parse(f"other={tiny_folder}", base)
-    assert isinstance(contender, EncoderContender)
-    assert config(tiny_folder, batch_tokens=77) == contender.config
-    assert "other" == contender.label
+    model = parse(f"other={tiny_folder}", base)
+    assert isinstance(model, EncoderModel)
+    assert config(tiny_folder, batch_tokens=77) == model.config
+    assert "other" == model.label
     hashing = parse("hashing", replace(base, device="cuda", precision=Precision.BF16))
-    assert isinstance(hashing, EncoderContender)
+    assert isinstance(hashing, EncoderModel)
     assert EncoderConfig(model="hashing") == hashing.config
 
 
 def test_a_hub_name_is_another_encoder(trained: Path) -> None:
-    contender = parse("owner/name", config(trained))
-    assert isinstance(contender, EncoderContender)
-    assert ("owner/name", "owner/name") == (contender.label, contender.config.model)
+    model = parse("owner/name", config(trained))
+    assert isinstance(model, EncoderModel)
+    assert ("owner/name", "owner/name") == (model.label, model.config.model)
 
 
 def test_bm25_and_labels(trained: Path) -> None:
     assert "bm25" == parse("bm25", config(trained)).label
     words = parse("words=bm25", config(trained))
-    assert isinstance(words, Bm25Contender)
+    assert isinstance(words, Bm25Model)
     assert "words" == words.label
 
 
 def test_a_path_with_an_equals_sign_is_a_path(trained: Path, tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "lr=1").symlink_to(tiny_folder)
     for spec in (f"{tmp_path}/lr=1", f"x={tmp_path}/lr=1"):
-        contender = parse(spec, config(trained))
-        assert isinstance(contender, EncoderContender)
-        assert f"{tmp_path}/lr=1" == contender.config.model
+        model = parse(spec, config(trained))
+        assert isinstance(model, EncoderModel)
+        assert f"{tmp_path}/lr=1" == model.config.model
 
 
 def test_any_step_with_any_pooling(trained: Path, subtests: pytest.Subtests) -> None:
@@ -144,8 +146,8 @@ def test_any_step_with_any_pooling(trained: Path, subtests: pytest.Subtests) -> 
             with subtests.test(pooling=pooling, step=step):
                 base = config(trained, adapters=(trained / "more",), max_tokens=64)
                 plain, pooled = parse(step, base), parse(f"{step}:{pooling}", base)
-                assert isinstance(plain, EncoderContender)
-                assert isinstance(pooled, EncoderContender)
+                assert isinstance(plain, EncoderModel)
+                assert isinstance(pooled, EncoderModel)
                 assert replace(plain.config, pooling=pooling) == pooled.config
                 assert f"{step}:{pooling}" == pooled.label
                 assert "mine" == parse(f"mine={step}:{pooling}", base).label
@@ -167,11 +169,11 @@ def test_unknown_specs_are_errors_that_help(trained: Path, subtests: pytest.Subt
         ("uni:max", "no pooling is called 'max', expected mean, weighted_mean, last, first, as in uni:last"),
         ("simcse:eos", "no pooling is called 'eos'"),
         ("bm25:mean", "a pooling goes with a step of the model, which 'bm25' is not"),
-        ("nobody:x", "no contender is called 'nobody:x'"),
+        ("nobody:x", "no model is called 'nobody:x'"),
         ("simcs", r"'simcs'\. Did you mean simcse"),
         ("bm-25", r"'bm-25'\. Did you mean bm25"),
         ("smollm-135m", "Did you mean smollm2-135m"),
-        ("nothing of the kind", r"no contender is called 'nothing of the kind'\. Expected model, uni, bi, echo"),
+        ("nothing of the kind", r"no model is called 'nothing of the kind'\. Expected model, uni, bi, echo"),
         ("=bm25", "expected LABEL=NAME"),
         ("x=", "expected LABEL=NAME"),
     ]:
@@ -194,15 +196,15 @@ def test_a_checkpoint_is_called_after_its_training(trained: Path, tiny_folder: P
     mntp, simcse = (checkpoint(trained, tmp_path / "ad" / name) for name in ("mntp", "simcse"))
     base = config(tiny_folder, adapters=(mntp, simcse))
     for spec, adapters in (("mntp", (mntp,)), ("simcse", (mntp, simcse))):
-        contender = parse(spec, base)
-        assert isinstance(contender, EncoderContender)
-        assert (adapters, 0) == (contender.config.adapters, contender.config.chain)
+        model = parse(spec, base)
+        assert isinstance(model, EncoderModel)
+        assert (adapters, 0) == (model.config.adapters, model.config.chain)
     found = [parse(spec, base, tmp_path / "cache").identify() for spec in ("bi", "mntp", "model")]
     assert [[], ["mntp"], ["mntp", "simcse"]] == [who.details["chain"] for who in found]
     steps = [step_of(who) for who in found]
     assert ["Bi", "Bi + MNTP", "Bi + MNTP + SimCSE"] == [step_name(step.key) for step in steps if step is not None]
     own = parse("step-000100", replace(base, adapters=(mntp,)))
-    assert isinstance(own, EncoderContender)
+    assert isinstance(own, EncoderModel)
     assert (mntp,) == own.config.adapters
 
 
@@ -219,7 +221,7 @@ def test_a_name_of_two_adapters_is_refused(trained: Path, tiny_folder: Path, tmp
 
 def test_labels_must_differ() -> None:
     require_unique(["a", "b"])
-    with pytest.raises(EvaluationError, match="2 contenders are called 'bi'"):
+    with pytest.raises(EvaluationError, match="2 models are called 'bi'"):
         require_unique(["bi", "uni", "bi"])
 
 
@@ -230,9 +232,9 @@ def test_identity_tells_apart_all_that_changes_vectors(trained: Path, tmp_path: 
     base = config(trained)
     other = replace(base, precision=Precision.BF16)
     short = replace(base, max_tokens=64)
-    contenders = [parse("model", each, tmp_path) for each in (base, other, short)]
-    contenders += [parse(spec, base, tmp_path) for spec in ("uni", "bi", "echo", "mntp")]
-    assert 7 == len({contender.identify().fingerprint for contender in contenders})
+    models = [parse("model", each, tmp_path) for each in (base, other, short)]
+    models += [parse(spec, base, tmp_path) for spec in ("uni", "bi", "echo", "mntp")]
+    assert 7 == len({model.identify().fingerprint for model in models})
 
 
 def test_identity_does_not_depend_on_the_label_or_on_how_the_model_is_run(trained: Path, tmp_path: Path) -> None:
@@ -265,36 +267,36 @@ def test_details_say_what_was_measured(trained: Path, tmp_path: Path) -> None:
 
 
 def test_a_precision_that_fell_back_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contender = parse("model", EncoderConfig(model=str(trained), device="cpu", runtime=Runtime.TORCH), tmp_path)
+    model = parse("model", EncoderConfig(model=str(trained), device="cpu", runtime=Runtime.TORCH), tmp_path)
     truth = load._cpu_has_bf16()
     with monkeypatch.context() as patch:
         patch.setattr(load, "_cpu_has_bf16", lambda: not truth)
-        expected = contender.identify().details["precision"]
+        expected = model.identify().details["precision"]
     with (
-        pytest.raises(EvaluationError, match=rf"^{contender.label}: loaded in \w+, expected {expected}: free the GPU"),
-        contender.open(STS, tmp_path / "w"),
+        pytest.raises(EvaluationError, match=rf"^{model.label}: loaded in \w+, expected {expected}: free the GPU"),
+        model.open(STS, tmp_path / "w"),
     ):
         pytest.fail("opened")
 
 
-def test_each_contender_gives_the_vectors_of_its_configuration(trained: Path, tmp_path: Path) -> None:
+def test_each_model_gives_the_vectors_of_its_configuration(trained: Path, tmp_path: Path) -> None:
     base = config(trained)
     found = []
     for spec in ("uni", "bi", "echo", "mntp", "simcse"):
-        contender = parse(spec, base, tmp_path)
-        assert isinstance(contender, EncoderContender)
-        vectors, _ = measure(contender, TEXTS, tmp_path / spec)
-        encoder = open_encoder(contender.config, cache=tmp_path)
+        model = parse(spec, base, tmp_path)
+        assert isinstance(model, EncoderModel)
+        vectors, _ = measure(model, TEXTS, tmp_path / spec)
+        encoder = open_encoder(model.config, cache=tmp_path)
         assert np.allclose(encoder.encode(TEXTS, role=Role.QUERY, instruction="find"), vectors, atol=1e-5)
         found.append(vectors[0])
     assert (np.triu(np.array(found) @ np.array(found).T, 1).max()) < 0.9999
 
 
 def test_a_killed_task_goes_on_from_its_workspace(tiny_folder: Path, tmp_path: Path) -> None:
-    contender = parse("bi", config(tiny_folder), tmp_path)
-    first, _ = measure(contender, TEXTS[:2], tmp_path / "work")
-    vectors, tokens = measure(contender, TEXTS, tmp_path / "work")
-    _, last_alone = measure(contender, TEXTS[2:], tmp_path / "elsewhere")
+    model = parse("bi", config(tiny_folder), tmp_path)
+    first, _ = measure(model, TEXTS[:2], tmp_path / "work")
+    vectors, tokens = measure(model, TEXTS, tmp_path / "work")
+    _, last_alone = measure(model, TEXTS[2:], tmp_path / "elsewhere")
     assert np.array_equal(first, vectors[:2])
     assert 0 < tokens == last_alone
 
@@ -303,22 +305,22 @@ def test_the_model_stays_loaded_between_tasks_until_closed(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="searchctl")
-    contender = parse_contender("bi", base=config(tiny_folder), cache=tmp_path)
+    model = parse_model("bi", base=config(tiny_folder), cache=tmp_path)
     for name in ("a", "b"):
-        measure(contender, TEXTS, tmp_path / name)
+        measure(model, TEXTS, tmp_path / name)
     assert 1 == len(caplog.messages)
-    contender.close()
-    measure(contender, TEXTS, tmp_path / "c")
+    model.close()
+    measure(model, TEXTS, tmp_path / "c")
     assert 2 == len(caplog.messages)
 
 
 def test_a_model_that_changed_meanwhile_is_not_measured(make_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_folder(seed=3)
-    contender = parse("bi", config(folder), tmp_path)
-    contender.identify()
+    model = parse("bi", config(folder), tmp_path)
+    model.identify()
     (make_folder(seed=4) / "model.safetensors").replace(folder / "model.safetensors")
     with (
         pytest.raises(EvaluationError, match="changed meanwhile: run again"),
-        contender.open(STS, tmp_path / "work"),
+        model.open(STS, tmp_path / "work"),
     ):
         pass

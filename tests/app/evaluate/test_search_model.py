@@ -16,7 +16,7 @@ from searchctl.app.collection.encoder_choice import LazyEncoder
 from searchctl.app.collection.indexer import chunk_sizes
 from searchctl.app.collection.talk import Talk
 from searchctl.app.evaluate.corpus_index import CorpusIndex, FillProgress, Passage
-from searchctl.app.evaluate.search_contender import search_contender
+from searchctl.app.evaluate.search_model import search_model
 from searchctl.app.options import SearchMode
 from searchctl.encoder import load
 from searchctl.encoder.config import EncoderConfig
@@ -104,8 +104,8 @@ def test_ranks_as_the_commands_do(
 ) -> None:
     asked = queries(words)
     expected = by_commands(shell, rows, asked, mode.value, 12)
-    contender = search_contender(mode, config=HASHING, label="search", talk=talk())
-    with contender.open(task(), tmp_path / "w") as opened:
+    model = search_model(mode, config=HASHING, label="search", talk=talk())
+    with model.open(task(), tmp_path / "w") as opened:
         where = {"task_metadata": _Meta, "hf_split": "test", "hf_subset": "default", "encode_kwargs": {}}
         opened.model.index(dataset(rows), num_proc=None, **where)
         asked_rows = Dataset.from_list([{"id": id_, "text": text} for id_, text in asked.items()])
@@ -130,10 +130,10 @@ def test_scores_through_mteb_are_the_ndcg_of_that_ranking(
     }
     ranking = by_commands(shell, rows, asked, "hybrid", 10)
     expected = [_ndcg(ranking[id_], relevant[id_]) for id_ in asked]
-    contender = search_contender(SearchMode.HYBRID, config=HASHING, label="search", talk=talk())
+    model = search_model(SearchMode.HYBRID, config=HASHING, label="search", talk=talk())
     pulses: list[Pulse] = []
     made = _mteb_task(rows, asked, relevant)
-    with contender.open(task(), tmp_path / "w") as opened:
+    with model.open(task(), tmp_path / "w") as opened:
         opened.meter.pulse = pulses.append
         measured = measure(made, opened.model, tmp_path / "w")
         meter = opened.meter
@@ -185,7 +185,7 @@ def test_identity_follows_what_decides_a_ranking(tiny_folder: Path, make_folder:
 
     def print_of(mode: SearchMode, folder: Path, chunk_tokens: int | None = None) -> str:
         config = EncoderConfig(model=str(folder))
-        made = search_contender(mode, config=config, label="x", talk=talk(), chunk_tokens=chunk_tokens)
+        made = search_model(mode, config=config, label="x", talk=talk(), chunk_tokens=chunk_tokens)
         identity = made.identify()
         assert (identity.kind, identity.details["mode"]) == ("search", mode.value)
         return identity.fingerprint
@@ -202,10 +202,8 @@ def test_identity_follows_what_decides_a_ranking(tiny_folder: Path, make_folder:
 def test_lexical_loads_no_weights(tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="searchctl")
     seen = Talk(loading=lambda name: pytest.fail(f"{name} was loaded"))
-    contender = search_contender(
-        SearchMode.LEXICAL, config=EncoderConfig(model=str(tiny_folder)), label="words", talk=seen
-    )
-    with contender.open(task(), tmp_path) as opened:
+    model = search_model(SearchMode.LEXICAL, config=EncoderConfig(model=str(tiny_folder)), label="words", talk=seen)
+    with model.open(task(), tmp_path) as opened:
         where = {"task_metadata": _Meta, "hf_split": "test", "hf_subset": "default", "encode_kwargs": {}}
         opened.model.index(dataset(ROWS), num_proc=None, **where)
         found = opened.model.search(Dataset.from_list([{"id": "q", "text": "bees"}]), top_k=3, num_proc=None, **where)
@@ -217,28 +215,28 @@ def test_lexical_loads_no_weights(tiny_folder: Path, tmp_path: Path, caplog: pyt
 def test_a_precision_that_fell_back_is_refused_before_anything_is_embedded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contender = search_contender(
+    model = search_model(
         SearchMode.DENSE, config=EncoderConfig(model=str(tiny_folder), device="cpu"), label="mine:dense", talk=talk()
     )
     truth = load._cpu_has_bf16()
     with monkeypatch.context() as patch:
         patch.setattr(load, "_cpu_has_bf16", lambda: not truth)
-        expected = contender.identify().details["precision"]
-    with contender.open(task(), tmp_path) as opened:
+        expected = model.identify().details["precision"]
+    with model.open(task(), tmp_path) as opened:
         with pytest.raises(EvaluationError, match=rf"^mine:dense: loaded in \w+, expected {expected}: free the GPU"):
             opened.model.index(dataset(ROWS), num_proc=None, task_metadata=_Meta, hf_split="", hf_subset="")
         assert opened.meter.tokens == 0
 
 
 def test_only_retrieval_without_candidates_and_without_document_instructions(tmp_path: Path) -> None:
-    contender = search_contender(SearchMode.DENSE, config=HASHING, label="x", talk=talk())
-    assert [contender.supports(kind) for kind in ("Retrieval", "Reranking", "STS")] == [True, False, False]
+    model = search_model(SearchMode.DENSE, config=HASHING, label="x", talk=talk())
+    assert [model.supports(kind) for kind in ("Retrieval", "Reranking", "STS")] == [True, False, False]
     with (
         pytest.raises(EvaluationError, match="documents the instruction 'Passage'"),
-        contender.open(task(document="Passage"), tmp_path),
+        model.open(task(document="Passage"), tmp_path),
     ):
         pass
-    with contender.open(task(), tmp_path) as opened, pytest.raises(EvaluationError, match="candidates"):
+    with model.open(task(), tmp_path) as opened, pytest.raises(EvaluationError, match="candidates"):
         opened.model.search(
             Dataset.from_list([{"id": "q", "text": "bees"}]), task_metadata=_Meta, hf_split="", hf_subset="", top_k=3,
             encode_kwargs={}, num_proc=None, top_ranked={"q": ["bees"]},
@@ -253,22 +251,22 @@ def test_no_instructions_is_refused_where_the_index_would_give_one(
         with subtests.test(mode=mode):
             tmp_path = tmp_path_factory.mktemp("row")
             folder = make_folder()
-            contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
-            with contender.open(task(document=""), tmp_path / "plain"):
+            model = search_model(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
+            with model.open(task(document=""), tmp_path / "plain"):
                 pass  # the model has none itself
             write_sidecar(folder, Sidecar(prompt=PromptFormat(document_instruction="Passage")))
-            contender = search_contender(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
-            with contender.open(task(), tmp_path / "own"):
+            model = search_model(mode, config=EncoderConfig(model=str(folder)), label="x", talk=talk())
+            with model.open(task(), tmp_path / "own"):
                 pass
             if mode is SearchMode.LEXICAL:
-                with contender.open(task(document=""), tmp_path / "words"):
+                with model.open(task(document=""), tmp_path / "words"):
                     pass
                 continue
             with (
                 pytest.raises(
                     EvaluationError, match=r"task fish gives documents no instruction: .*'Passage'.*--no-instr"
                 ),
-                contender.open(task(document=""), tmp_path / "none"),
+                model.open(task(document=""), tmp_path / "none"),
             ):
                 pass
 
@@ -279,10 +277,10 @@ def test_tasks_of_an_aggregated_one_have_collections_of_their_own(tmp_path: Path
     class Other:
         name = "birds"
 
-    contender = search_contender(SearchMode.LEXICAL, config=HASHING, label="x", talk=talk())
+    model = search_model(SearchMode.LEXICAL, config=HASHING, label="x", talk=talk())
     where = {"hf_split": "test", "hf_subset": "default", "num_proc": None}
     folders = []
-    with contender.open(task(), tmp_path) as opened:
+    with model.open(task(), tmp_path) as opened:
         for meta in (_Meta, Other, _Meta):
             opened.model.index(dataset(ROWS), task_metadata=meta, **where)
             folders.append({path.name for path in tmp_path.glob("search-*")})

@@ -28,7 +28,7 @@ GPU_BLOCK_CHARS = 16 * BLOCK_CHARS
 """Many full batches of a GPU between two commits, and still seconds."""
 
 
-class EncoderContender:
+class EncoderModel:
     """Measures one configuration of an encoder; the model is loaded once, at the first task, and kept until `close`."""
 
     def __init__(
@@ -144,7 +144,7 @@ def _precision(resolved: ResolvedModel, config: EncoderConfig) -> str:
 def check_precision(label: str, encoder: Encoder, *, expected: Json) -> None:
     """Raise EvaluationError where an automatic choice fell back from a full GPU to the CPU and its number format.
 
-    `expected` is the precision that the contender's identity names: a score in another would be kept under it.
+    `expected` is the precision that the model's identity names: a score in another would be kept under it.
     """
     used = used_precision(encoder)
     if used != expected:

@@ -17,8 +17,8 @@ from ...encoder.protocol import EncodeProgress, EncoderInfo, ProgressCallback, R
 from ...index.lexical import CONTEXT_WEIGHT, PATH_WEIGHT, TEXT_WEIGHT
 from ...index.schema import TOKENIZER
 from ...training.errors import EvaluationError
-from ...training.evaluation.encoder_contender import EncoderContender, check_precision
-from ...training.evaluation.measurement import Contender, EvalTask, Identity, Json, Meter, Pulse, TaskInstructions
+from ...training.evaluation.encoder_model import EncoderModel, check_precision
+from ...training.evaluation.measurement import EvalTask, EvaluatedModel, Identity, Json, Meter, Pulse, TaskInstructions
 from ...training.evaluation.mteb_encoder import MeteredEncoder, OpenedModel, falling, model_meta
 from ..collection.encoder_choice import LazyEncoder
 from ..collection.indexer import chunk_sizes
@@ -161,18 +161,18 @@ VERSION = 1
 """Raised when the search path ranks otherwise for another reason than the numbers in `_path_digest`."""
 
 
-def search_contender(
+def search_model(
     mode: SearchMode, *, config: EncoderConfig, label: str, talk: Talk, chunk_tokens: int | None = None
-) -> Contender:
+) -> EvaluatedModel:
     """Return the product's search in `mode` with the encoder of `config`; `chunk_tokens` None is what `index` takes.
 
     It does retrieval: documents are indexed as the rows of a JSONL file by `searchctl index` are, and a document ranks
     by its best chunk. Mode lexical loads no weights, only the tokenizer, by whose tokens chunks are cut.
     """
-    return SearchContender(mode, config=config, label=label, talk=talk, chunk_tokens=chunk_tokens)
+    return ProductSearch(mode, config=config, label=label, talk=talk, chunk_tokens=chunk_tokens)
 
 
-class SearchContender:
+class ProductSearch:
     """One mode of search; the encoder is loaded once, when first needed."""
 
     def __init__(
@@ -215,7 +215,7 @@ class SearchContender:
 
     def _encoder_identity(self) -> Identity:
         talk = self._talk
-        return EncoderContender(self.label, self._config, cache=talk.cache, progress=talk.pulling).identify()
+        return EncoderModel(self.label, self._config, cache=talk.cache, progress=talk.pulling).identify()
 
     def _chunks(self) -> tuple[int, int]:
         return chunk_sizes(self._chunk_tokens, None, self._lazy.info().max_tokens)
@@ -281,7 +281,7 @@ class SearchContender:
             raise EvaluationError(
                 f"task {task.name} gives documents no instruction: expected the model's own, {own!r}, with which "
                 'index embeds them. Leave --no-instructions or the table\'s document = "" out, or this '
-                "contender"
+                "model"
             )
 
     def _prompt(self) -> PromptFormat:
@@ -298,7 +298,7 @@ class SearchContender:
 
 
 class _Metered:
-    """The contender's encoder, its work counted by the meter of one task; `checked` raises where it may not be used."""
+    """The model's encoder, its work counted by the meter of one task; `checked` raises where it may not be used."""
 
     def __init__(self, lazy: LazyEncoder, meter: Meter, *, checked: Callable[[Encoder], None]) -> None:
         self._lazy = lazy

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("collection.commands", "Bring a collection up to date with files and folders."),
     "query": ("search.command", "Find passages by meaning and by words."),
-    "dedup": ("dedup.commands", "Find what is said twice: exact, near and by meaning; plan, apply, undo."),
+    "dedup": ("dedup.commands", "Find what is repeated: exact, near and by meaning; plan, apply, undo."),
     "cluster": (
         "cluster.command",
         "Say what a collection is about: clusters with words, sizes and passages, and a map.",

@@ -20,11 +20,11 @@ class ExitCode(IntEnum):
     ERROR = 2
     """A mistake in the command, or an error that the message explains."""
     INCOMPLETE = 3
-    """Something is missing or stale and can be mended: re-run `index`, or run `repair`; for `eval`: a task failed."""
+    """Something is missing or stale and can be fixed: re-run `index`, or run `repair`; for `eval`: a task failed."""
     LOCKED = 4
     """Another process is writing to the collection."""
     DAMAGED = 5
-    """The collection cannot be mended from what it holds."""
+    """The collection cannot be fixed from what it holds."""
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 

@@ -54,7 +54,7 @@ def measure(side: str) -> dict[str, float]:
 
 
 def compare(sides: tuple[str, ...], rounds: int) -> None:
-    """Measure the sides by turns and print a row of a Markdown table for each."""
+    """Measure the sides alternately and print a row of a Markdown table for each."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides if number % 2 == 0 else tuple(reversed(sides)):

@@ -29,7 +29,7 @@ def merge_adapters(model: Model, adapters: Sequence[Path]) -> Model:
     is a silently different model. Raises ModelFilesError naming the folder and a tensor.
     """
     with warnings.catch_warnings():
-        # peft asks transformers by names that are on their way out: nothing that a user can mend.
+        # peft asks transformers by names that are on their way out: nothing that a user can fix.
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         for folder in adapters:
             model = _merge(model, folder)

@@ -47,7 +47,7 @@ def translated(error: sqlite3.Error, path: Path) -> Exception:
     primary = int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)) & 0xFF
     if primary in _DAMAGE:
         return CollectionDamagedError(
-            f"{path} is damaged ({error}): it cannot be mended from what it holds. Move {path.parent} away, then index "
+            f"{path} is damaged ({error}): it cannot be fixed from what it holds. Move {path.parent} away, then index "
             "again",
             next_command=("index", "PATH"),
         )
@@ -68,7 +68,7 @@ class ReadConnection:
         if not path.is_file():
             raise CollectionNotFoundError(f"there is no collection in {path.parent}", next_command=("index", "PATH"))
         self.frozen = False
-        """The file is read as one that nobody changes: the caller must open it anew for each use."""
+        """The file is read as one that nobody changes: the caller must open it again for each use."""
         self.connection = _open_read_only(path, "mode=ro")
         try:
             self.connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()

@@ -324,7 +324,7 @@ def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
     (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if result != "ok":
         raise CollectionDamagedError(
-            f"{path} is damaged since a writer was killed ({result}): it cannot be mended from what it holds. "
+            f"{path} is damaged since a writer was killed ({result}): it cannot be fixed from what it holds. "
             f"Move {path.parent} away, then index again",
             next_command=("index", "PATH"),
         )

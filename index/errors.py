@@ -29,7 +29,7 @@ class CollectionLockedError(IndexRoomError):
 
 
 class CollectionDamagedError(IndexRoomError):
-    """The SQLite file itself fails its integrity check: nothing derived can mend it."""
+    """The SQLite file itself fails its integrity check: nothing derived can fix it."""
 
 
 class EncoderMismatchError(IndexRoomError, ValueError):

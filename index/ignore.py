@@ -124,11 +124,11 @@ def _with_ranges_of_git(line: str) -> str:
     Of one that runs backwards ([9-0]) git takes the first character, and a regular expression is an error.
     """
 
-    def mend(found: re.Match[str]) -> str:
+    def fix(found: re.Match[str]) -> str:
         if found[0].startswith("\\"):
             return found[0]
         # As a range of its own the character cannot begin another one with what follows.
         members = _RANGE.sub(lambda pair: pair[0] if pair[1] <= pair[2] else f"{pair[1]}-{pair[1]}", found[2])
         return f"[{found[1]}{members}]"
 
-    return _BRACKETS.sub(mend, line)
+    return _BRACKETS.sub(fix, line)

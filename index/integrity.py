@@ -1,4 +1,4 @@
-"""Is a collection whole, and what can be mended without embedding: `verify` and `repair`."""
+"""Is a collection whole, and what can be fixed without embedding: `verify` and `repair`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def verify(connection: sqlite3.Connection, folder: Path) -> list[Problem]:
 
 
 def repair(connection: sqlite3.Connection, folder: Path, *, step: Step) -> RepairReport:
-    """Mend what can be mended from SQLite and say what was; the connection is the writer's.
+    """Fix what can be fixed from SQLite and say what was; the connection is the writer's.
 
     A document that lacks a sound vector or a chunk is dropped, and named in `left`: the next `searchctl index` finds
     its file as new and embeds just the vectors that are lacking. Vectors that no chunk uses are kept for that run.
@@ -54,11 +54,11 @@ def repair(connection: sqlite3.Connection, folder: Path, *, step: Step) -> Repai
     """
     if damage := _sqlite_damage(connection):
         raise CollectionDamagedError(
-            f"{folder / CATALOGUE_FILE} is damaged ({damage[0]}): it cannot be mended from what it holds. "
+            f"{folder / CATALOGUE_FILE} is damaged ({damage[0]}): it cannot be fixed from what it holds. "
             f"Move {folder} away, then index again",
             next_command=("index", "PATH"),
         )
-    mended: list[str] = []
+    fixed: list[str] = []
     bad = _bad_vectors(connection)
     broken = _broken_documents(connection, bad)
     stray = _stray_chunks(connection)
@@ -70,17 +70,17 @@ def repair(connection: sqlite3.Connection, folder: Path, *, step: Step) -> Repai
     )
     if stray or broken or bad or not sound:
         _drop(connection, list(broken), list(bad))
-        mended.append("rebuilt the word index")
+        fixed.append("rebuilt the word index")
     if stray:
-        mended.append(f"dropped {len(stray)} chunks that belonged to no document")
+        fixed.append(f"dropped {len(stray)} chunks that belonged to no document")
     if bad:
-        mended.append(f"dropped {len(bad)} damaged vectors")
+        fixed.append(f"dropped {len(bad)} damaged vectors")
     for path in leftovers(folder, read_state(connection).faiss):
         path.unlink(missing_ok=True)
-        mended.append(f"removed {path.name}, left from an interrupted run")
+        fixed.append(f"removed {path.name}, left from an interrupted run")
     if faiss is not None or bad:
-        mended.append(_publish_anew(connection, folder, step))
-    return RepairReport(mended=tuple(mended), left=left)
+        fixed.append(_publish_anew(connection, folder, step))
+    return RepairReport(fixed=tuple(fixed), left=left)
 
 
 def _sqlite_damage(connection: sqlite3.Connection) -> list[str]:
@@ -186,14 +186,14 @@ def _faiss_difference(connection: sqlite3.Connection, folder: Path, store: Faiss
 
 
 def _drop(connection: sqlite3.Connection, paths: list[str], vectors: list[int]) -> None:
-    """Drop documents, vectors and stray chunks in one transaction, and index the words of what stays anew."""
+    """Drop documents, vectors and stray chunks in one transaction, and index the words of what stays again."""
     # What is deleted here is what violates foreign keys.
     connection.execute("PRAGMA foreign_keys=OFF")
     with transaction(connection):
         connection.executemany("DELETE FROM documents WHERE path = ?", [[path] for path in paths])
         connection.execute("DELETE FROM chunks WHERE document_id NOT IN (SELECT id FROM documents)")
         connection.executemany("DELETE FROM vectors WHERE id = ?", [[id_] for id_ in vectors])
-        # Dropped and made anew rather than 'rebuild' alone: that reads its own damaged segments first.
+        # Dropped and made again rather than 'rebuild' alone: that reads its own damaged segments first.
         connection.execute("DROP TABLE IF EXISTS chunk_fts")
         connection.execute(SQL_FTS)
         connection.execute("INSERT INTO chunk_fts (chunk_fts) VALUES ('rebuild')")

@@ -267,12 +267,12 @@ class Problem:
 
     what: str
     repairable: bool
-    """True when `repair` mends it from what SQLite holds, without embedding."""
+    """True when `repair` fixes it from what SQLite holds, without embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:
-    mended: tuple[str, ...] = field(default=())
+    fixed: tuple[str, ...] = field(default=())
     left: tuple[Problem, ...] = field(default=())
 
 

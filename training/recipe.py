@@ -237,7 +237,7 @@ class SourceSettings:
     """How the pairs of one file are used."""
 
     weight: float = 1.0
-    """Batches drawn from it are in proportion to weight times number of pairs; 0 leaves it out."""
+    """Batches sampled from it are in proportion to weight times number of pairs; 0 leaves it out."""
     instruction: str | None = None
     """What the query is told; None: nothing."""
     symmetric: bool = False

@@ -201,7 +201,7 @@ def check_read(lacking: Iterable[str], failed: Mapping[str, str], base: Path) ->
     more = f" and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
     raise AppError(
         f"{named}{more}: cannot be read now, and the version indexed before would be lost. The collection is as it "
-        "was, and what was rebuilt is kept. Mend or delete the files and repeat the command, which goes on from there, "
+        "was, and what was rebuilt is kept. Fix or delete the files and repeat the command, which goes on from there, "
         "or do without them",
         next_command=("index", "--rebuild", "--prune"),
         code=ExitCode.INCOMPLETE,

@@ -106,7 +106,7 @@ Prune = Annotated[
 ]
 Rebuild = Annotated[
     bool,
-    typer.Option("--rebuild", help="Make the collection anew beside the old one, and swap when it is whole."),
+    typer.Option("--rebuild", help="Make the collection again beside the old one, and swap when it is whole."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Index the home folder or / without being asked to confirm.")]
 ChunkTokens = Annotated[
@@ -265,7 +265,7 @@ def verify(
 ) -> None:
     """Check a collection against itself; nothing is changed. Ends with 0 when it is sound.
 
-    Ends with 3 when `searchctl repair` mends everything that is wrong, and with 5 when something is lost.
+    Ends with 3 when `searchctl repair` fixes everything that is wrong, and with 5 when something is lost.
 
     [bold]Examples[/bold]
 
@@ -291,10 +291,10 @@ def verify(
         if not problems:
             terminal.say("sound: catalogue, vectors, lexical index and FAISS file agree")
     if problems:
-        mended = all(problem.repairable for problem in problems)
+        fixed = all(problem.repairable for problem in problems)
         repair, index = terminal.command("repair"), terminal.command("index")
-        terminal.say(f"run {repair}" if mended else f"run {repair} for what can be mended, then {index} for the rest")
-        raise typer.Exit(ExitCode.INCOMPLETE if mended else ExitCode.DAMAGED)
+        terminal.say(f"run {repair}" if fixed else f"run {repair} for what can be fixed, then {index} for the rest")
+        raise typer.Exit(ExitCode.INCOMPLETE if fixed else ExitCode.DAMAGED)
 
 
 def repair(
@@ -328,14 +328,14 @@ def repair(
         opened.close()
     if form is ReportFormat.JSON:
         left = [problem.what for problem in report.left]
-        terminal.write(json.dumps({"schema": SCHEMA, "mended": list(report.mended), "left": left}, indent=2) + "\n")
+        terminal.write(json.dumps({"schema": SCHEMA, "fixed": list(report.fixed), "left": left}, indent=2) + "\n")
     else:
-        for what in report.mended:
-            terminal.write(f"mended: {what}\n")
+        for what in report.fixed:
+            terminal.write(f"fixed: {what}\n")
         for problem in report.left:
             terminal.write(f"left: {problem.what}\n")
-        if not report.mended and not report.left:
-            terminal.say("nothing to mend")
+        if not report.fixed and not report.left:
+            terminal.say("nothing to fix")
     if report.left:
         raise typer.Exit(ExitCode.DAMAGED)
 

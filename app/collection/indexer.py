@@ -60,7 +60,7 @@ class IndexRequest:
 
 
 class Indexer:
-    """Brings the collection of one folder up to date, or makes it anew."""
+    """Brings the collection of one folder up to date, or makes it again."""
 
     def __init__(self, path: Path, talk: Talk) -> None:
         """`path` is the collection's own folder; it need not be there for `index`."""
@@ -105,7 +105,7 @@ class Indexer:
             collection.close()
 
     def rebuild(self, request: IndexRequest, hooks: IndexHooks) -> IndexSummary:
-        """Make the collection anew beside the old one, which answers queries until the new one is whole.
+        """Make the collection again beside the old one, which answers queries until the new one is whole.
 
         Everything indexed before is read again, also outside of the request's places. Ended early and repeated, it
         goes on from there. The old settings hold where the request says nothing. A place that has vanished, or lost

@@ -162,7 +162,7 @@ class IndexRun:
         return nullcontext() if self._hooks.shield is None else self._hooks.shield()
 
     def _take(self, task: Task) -> None:
-        """Look at one file: unchanged after all, moved, or to be stored anew."""
+        """Look at one file: unchanged after all, moved, or to be stored again."""
         try:
             data, record = _read(task)
         except OSError as error:
@@ -261,7 +261,7 @@ class IndexRun:
 
 
 def _suffix(path: str) -> str:
-    """Return what decides the reader: a file renamed from .txt to .md is read anew."""
+    """Return what decides the reader: a file renamed from .txt to .md is read again."""
     return os.path.splitext(path.rpartition("/")[2])[1].lower()  # noqa: PTH122 (stored paths are POSIX strings)
 
 

@@ -188,7 +188,7 @@ def _work(switched: Switched, seconds: float) -> str:
 
 
 def _cut(terminal: Terminal, switched: Switched, run: _Run) -> None:
-    """Say how many chunks the encoder could not take in whole, and what mends it."""
+    """Say how many chunks the encoder could not take in whole, and what fixes it."""
     count, embedded = switched.filled.texts_truncated, switched.filled.chunks_embedded
     if not count:
         return

@@ -72,11 +72,11 @@ class Promotion:
         with (
             write_lock(self.path),
             closing(open_collection(self.path, self._talk)) as old,
-        ):  # anew: a swap may have come in between
+        ):  # again: a swap may have come in between
             before = old.settings
             if before is None:
                 raise AppError(
-                    f"{self.path} holds nothing yet, so that there is nothing to embed anew: choose the encoder with "
+                    f"{self.path} holds nothing yet, so that there is nothing to embed again: choose the encoder with "
                     "the first run",
                     next_command=("index", "PATH", "--model", choice.model or "NAME"),
                 )

@@ -38,8 +38,8 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, confirmed: bool = Fa
     """Put the kept generation back in the place of the collection `path`, and keep the collection in its stead.
 
     Nothing is embedded. Raises AppError when no
-    generation is kept, when its encoder is not to be had any more, and, unless `confirmed`, when the collection has
-    changed or was made anew otherwise since.
+    generation is kept, when its encoder is not available any more, and, unless `confirmed`, when the collection has
+    changed or was made again otherwise since.
     """
     open_collection(path, Talk()).close()  # completes a half-made catalogue, which takes the lock itself
     with write_lock(path), closing(open_folder(path)) as current:  # swapped meanwhile?
@@ -72,7 +72,7 @@ def roll_back(path: Path, talk: Talk, hooks: IndexHooks, *, confirmed: bool = Fa
 
 
 def _kept_encoder(kept: Generation, settings: CollectionSettings, talk: Talk) -> EncoderInfo:
-    """Return who the encoder of the kept generation is. Raises AppError when it is not to be had any more."""
+    """Return who the encoder of the kept generation is. Raises AppError when it is not available any more."""
     config = config_from_json(settings.encoder_config)
     lost = (
         f"the generation kept in {kept.folder} was made with {settings.encoder_name} (fingerprint "

@@ -1,6 +1,6 @@
 """What a collection was made from: the paths and options of its `index` runs, so that a refresh needs no arguments.
 
-Kept in `sources.json` in the collection's folder. Losing it loses no content: `index PATH` writes it anew.
+Kept in `sources.json` in the collection's folder. Losing it loses no content: `index PATH` writes it again.
 """
 
 from __future__ import annotations

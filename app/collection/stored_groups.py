@@ -1,7 +1,7 @@
 """What the last `dedup` and `cluster` runs found, kept in the collection's folder for queries: two JSON files.
 
 They speak of chunks by the hash of their text, and of documents by their path: ids change when a file is indexed
-again. Losing them loses nothing that the command does not make anew. A rebuild or promotion makes a new folder, which
+again. Losing them loses nothing that the command does not make again. A rebuild or promotion makes a new folder, which
 has none.
 """
 

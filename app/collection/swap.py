@@ -225,7 +225,7 @@ def is_swap_begun(collection: Path) -> bool:
 
 
 def _complete(collection: Path, step: Step) -> None:
-    """Do what is left of the swap; the caller holds its lock, under which the folders are looked at anew."""
+    """Do what is left of the swap; the caller holds its lock, under which the folders are looked at again."""
     collection = _folder(collection)
     rebuilt, replaced = _rebuilt_folder(collection), _replaced_folder(collection)
     promoted, previous = _promoted_folder(collection), previous_folder(collection)

@@ -202,7 +202,7 @@ def _tell_applied(terminal: Terminal, request: ApplyRequest, plan: Plan, applied
         terminal.say(f"to take it back: {terminal.command('dedup', 'undo', manifest.id)}")
     if applied.left:
         terminal.say(
-            f"{many(len(applied.left), 'file')} stayed: once the reasons are mended, run the same command again"
+            f"{many(len(applied.left), 'file')} stayed: once the reasons are fixed, run the same command again"
         )
     return ExitCode.INCOMPLETE if applied.left else ExitCode.OK
 
@@ -274,7 +274,7 @@ def _summary(terminal: Terminal, undone: Undone) -> str:
     end = ""
     if manifest.state is State.PARTLY:
         again = terminal.command("dedup", "undo", manifest.id)
-        end = f"; what is left is in {shown_path(undone.folder)}: once the reasons are mended, run {again} again"
+        end = f"; what is left is in {shown_path(undone.folder)}: once the reasons are fixed, run {again} again"
     return f"{manifest.id}: {files} back in place, {documents} back in the index{end}"
 
 

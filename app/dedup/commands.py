@@ -321,7 +321,7 @@ class _Dedup(DefaultGroup):
 dedup = typer.Typer(
     add_completion=False,
     cls=_Dedup,
-    help="Find what is said twice, plan what could go, and take it away and back. `searchctl dedup ...` is "
+    help="Find what is repeated, plan what could go, and take it away and back. `searchctl dedup ...` is "
     "`dedup run ...`.",
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

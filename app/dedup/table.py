@@ -1,4 +1,4 @@
-"""Duplicates for a person: how much is said twice, the groups, and where the threshold cuts."""
+"""Duplicates for a person: how much is repeated, the groups, and where the threshold cuts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _summary(terminal: Terminal, report: DedupReport) -> None:
     dropped = sum(len(group.dropped) for group in report.groups)
     if not dropped:
         where = "" if report.against is None else f" is in {report.against}"
-        said = f"no {noun} of {report.own:,}{where}" if where else f"no {noun} of {report.own:,} is said twice"
+        said = f"no {noun} of {report.own:,}{where}" if where else f"no {noun} of {report.own:,} is repeated"
         terminal.show(Text(said))
     else:
         saved = size(report.saved(report.groups))

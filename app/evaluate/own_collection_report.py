@@ -207,7 +207,7 @@ def _close(terminal: Terminal, report: OwnReport) -> None:
         terminal.show(
             f"encoding a query takes {milliseconds:.1f} ms more in dense and hybrid, {reuse.queries:,} at once"
         )
-    source = f"{reuse.taken:,} vectors from the collection, {reuse.encoded:,} encoded anew"
+    source = f"{reuse.taken:,} vectors from the collection, {reuse.encoded:,} encoded again"
     terminal.show(
         Text(f"passages: {source if reuse.taken or reuse.encoded else 'all there from an earlier run'}", "dim")
     )

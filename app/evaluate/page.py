@@ -23,7 +23,7 @@ from .report_tables import (
 )
 
 _SIDE_BY_SIDE = 5
-"""ModelSpecs up to which a difference and its interval share a line."""
+"""Models up to which a difference and its interval share a line."""
 
 
 def page(comparison: Comparison, paper: PaperComparison | None, *, command: str) -> str:
@@ -190,7 +190,7 @@ def _speed(comparison: Comparison) -> str:
     caption = "Up is better, right is faster. Speeds of different machines, or of a busy one, do not compare."
     without = [label for label in comparison.models if label not in labels]
     if without:
-        caption += f" Not drawn, for want of a count of tokens or of a mean over the same tasks: {', '.join(without)}."
+        caption += f" Not drawn, for lack of a count of tokens or of a mean over the same tasks: {', '.join(without)}."
     return figure(speed_scatter(comparison), caption)
 
 
@@ -222,7 +222,7 @@ def _provenance(comparison: Comparison) -> str:
         )
         tasks.setdefault(row, []).append(score.finished[:16].replace("T", " "))
     return (
-        text_table("ModelSpecs", ("model", "kind", "name", "fingerprint", "details"), models)
+        text_table("Models", ("model", "kind", "name", "fingerprint", "details"), models)
         + text_table(
             "Tasks",
             ("task", "category", "metric", "data", "query instruction", "document instruction", "settings", "measured"),

@@ -202,7 +202,7 @@ class _Bars:
             yield
 
     def update(self, pair: Pair, share: float, words: str, whole: tuple[float, str]) -> None:
-        """Show how far `pair` is, where a task that encodes several times starts its bar anew, and all of them."""
+        """Show how far `pair` is, where a task that encodes several times starts its bar again, and all of them."""
         said = f"{printable(pair.task)}  {printable(pair.label)}"
         if share < self._highest:
             self._progress.reset(self._pair)

@@ -395,7 +395,7 @@ def _check_direction(ctx: typer.Context, model: str | None, *, rollback: bool) -
                 said.append(f"--{name.replace('_', '-')}")
         if said:
             raise AppError(
-                f"{', '.join(said)} cannot be had with --rollback, which goes back to the encoder before",
+                f"{', '.join(said)} are not available with --rollback, which goes back to the encoder before",
                 next_command=("models", "promote", "--rollback"),
             )
     elif model is None:

@@ -50,7 +50,7 @@ class ExportWish:
 def run_export(terminal: Terminal, wish: ExportWish) -> None:
     """Write the encoder to a folder and print that. Raises AppError for a model that has no files."""
     config = _config(wish)
-    # peft asks transformers by names that are on their way out: nothing that a person exporting can mend.
+    # peft asks transformers by names that are on their way out: nothing that a person exporting can fix.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from ...encoder.export.check import sentence_transformers_loader
     from ...encoder.export.export import ExportRequest, export_model

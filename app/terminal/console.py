@@ -54,7 +54,7 @@ def stop_listening() -> None:
 
 
 class Terminal:
-    """The two streams of one invocation; built anew each time, because Rich keeps what it saw when it was made."""
+    """The two streams of one invocation; built again each time, because Rich keeps what it saw when it was made."""
 
     def __init__(
         self,

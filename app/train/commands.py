@@ -230,7 +230,7 @@ def curve(
     """Score the checkpoints of a training run against its steps.
 
     The sample-efficiency curve of the LLM2Vec paper's Figure 6. It goes into curve.json of FOLDER,
-    which `searchctl train report` draws. Every score is kept as soon as it is had: the same
+    which `searchctl train report` samples. Every score is kept as soon as it is had: the same
     command goes on after a kill, and reads what is there.
 
     [bold]Examples[/bold]
@@ -466,7 +466,7 @@ Folders = Annotated[
     list[Path],
     typer.Argument(
         metavar="FOLDER...",
-        help="Output folders of `searchctl train`; several are drawn over each other.",
+        help="Output folders of `searchctl train`; several are sampled over each other.",
         show_default=False,
     ),
 ]
@@ -494,7 +494,7 @@ def report(
 ) -> None:
     """Show how a training run went, also one that is unfinished or under way: losses, held-out scores, speed.
 
-    Reads what `searchctl train run` wrote; nothing is computed anew.
+    Reads what `searchctl train run` wrote; nothing is computed again.
 
     [bold]Examples[/bold]
 

@@ -85,7 +85,7 @@ def run_train_curve(terminal: Terminal, request: CurveRequest) -> ExitCode:
 
     Raises AppError and TrainingError for what cannot be measured at all; then curve.json is as it was.
     """
-    # peft asks transformers by names that are on their way out: nothing that a person can mend.
+    # peft asks transformers by names that are on their way out: nothing that a person can fix.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     if request.instructions is not None and request.no_instructions:
         raise AppError("--instructions and --no-instructions contradict each other: expected one of them")
@@ -103,7 +103,7 @@ def run_train_curve(terminal: Terminal, request: CurveRequest) -> ExitCode:
     _print(terminal, request, folder, curve)
     terminal.say(f"scores: {len(view.computed):,} computed, {len(scores) - len(view.computed):,} reused")
     page = shlex.join(["searchctl", "train", "report", str(request.folder), "--html", "report.html"])
-    terminal.say(f"wrote {shown_path(path)}; draw it with `{page}`")
+    terminal.say(f"wrote {shown_path(path)}; sample it with `{page}`")
     if view.failed:
         terminal.say("the same command again computes what failed and reads the rest")
     return ExitCode.INCOMPLETE if view.failed else ExitCode.OK

@@ -84,7 +84,7 @@ class EncoderScoring:
         settings = self._told(source.name)
         encoder = self._lazy.open()
         info, precision, place = encoder.info, used_precision(encoder), device_type(encoder)
-        # One file for each kind of vector: another model or precision begins anew, and nothing is mixed.
+        # One file for each kind of vector: another model or precision begins again, and nothing is mixed.
         vectors = workspace / f"{info.fingerprint[:16]}-{precision}-{info.max_tokens}.sqlite"
         cached = CachedEncoder(
             encoder,

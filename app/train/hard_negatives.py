@@ -226,7 +226,7 @@ def _outputs(wish: MineWish) -> list[Path]:
     if is_pair_file(folder) and not folder.is_dir():
         raise AppError(
             f"--output is {wish.output} and there are {len(wish.pairs)} files of pairs: expected a folder, for a batch "
-            "of training is drawn from one file"
+            "of training is sampled from one file"
         )
     _check_names(wish.pairs)
     if not folder.is_dir():

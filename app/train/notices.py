@@ -115,7 +115,7 @@ class CutTexts:
             self._shares += moment.metrics["cut"]
 
     def tell(self, terminal: Terminal, recipe: Recipe, stage: Stage) -> None:
-        """Say the share of cut texts, where there are any, and begin anew."""
+        """Say the share of cut texts, where there are any, and begin again."""
         share = self._shares / max(1, self._steps)
         self._steps, self._shares = 0, 0.0
         if share > 0:

@@ -181,7 +181,7 @@ def _read(terminal: Terminal, wish: PairsWish, output: Path) -> _Read:
         places = ", ".join(map(str, wish.texts)) or str(wish.collection)
         expected = "documents that have a reader"
         if read.unread:
-            expected = "documents that can be read: mend what is named, or give the text of it as JSON lines"
+            expected = "documents that can be read: fix what is named, or give the text of it as JSON lines"
         raise AppError(f"{places}: no text found{_unread(read)}. Expected JSON lines or {expected}")
     return read
 

@@ -77,7 +77,7 @@ def run_train_report(terminal: Terminal, request: TrainReportRequest) -> None:
 def leave_report(terminal: Terminal, folder: Path) -> None:
     """Write the page of the run in `folder` into it and say so.
 
-    Whatever goes wrong is told and nothing more: the training is done and saved, and a page can be had any time.
+    Whatever goes wrong is reported and nothing more: the training is done and saved, and a page can be made any time.
     """
     target = folder / REPORT
     words = ["searchctl", "train", "report", str(folder), "--html", str(target)]

@@ -153,7 +153,7 @@ TRAINED_WITH = ("peft", "tokenizers", "safetensors")
 def run_train(terminal: Terminal, wish: TrainWish) -> ExitCode:
     """Train, and return OK when all stages are done, else INCOMPLETE, or INTERRUPTED after a second Ctrl-C."""
     require_model(wish.model)
-    # peft asks transformers by names that are on their way out: nothing that a person training can mend.
+    # peft asks transformers by names that are on their way out: nothing that a person training can fix.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     stages = _stages(wish.stages)
     _require_time(wish.max_minutes)

@@ -40,7 +40,7 @@ def convert_apart(source: Path, target: Path, *, python: str = sys.executable) -
         raise PullError(f"disk full while converting {source.name} in {target.parent}: free space and run it again")
     if done.returncode < 0:
         raise PullError(
-            f"converting {source.name} was ended by signal {-done.returncode}, often for want of memory: "
+            f"converting {source.name} was ended by signal {-done.returncode}, often because memory ran out: "
             "close other programs and run it again"
         )
     raise ModelFilesError(

@@ -21,7 +21,7 @@ def pull(name: str, *, progress: PullCallback | None = None, cache: Path | None 
     """Return the folder of the model `name` (registry name, or hub name `owner/name`), fetching it when missing.
 
     The folder appears in one step when it is complete; a second process waits for the first and finds it.
-    Raises UnknownModelError for another name, PullError when the files cannot be had or have the wrong hash.
+    Raises UnknownModelError for another name, PullError when the files are not available or have the wrong hash.
     """
     entry = find(name)
     if entry is not None:

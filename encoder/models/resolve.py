@@ -170,7 +170,7 @@ class _Resolver:
         """Return the plain weights that a folder of adapters names, with these adapters and no others on top."""
         here = folder.resolve()
         if here in self.seen:
-            raise ModelFilesError(f"{folder}: its base leads back to itself. Mend base in {folder / FILE_NAME}.")
+            raise ModelFilesError(f"{folder}: its base leads back to itself. Fix base in {folder / FILE_NAME}.")
         if find(named) is None and (folder / named).is_dir():
             named = str(folder / named)
         try:
@@ -237,7 +237,7 @@ class _Resolver:
         """
         here = folder.resolve()
         if here in self.seen:
-            raise ModelFilesError(f"adapter {folder}: its base leads back to itself. Mend base_model_name_or_path.")
+            raise ModelFilesError(f"adapter {folder}: its base leads back to itself. Fix base_model_name_or_path.")
         check_adapter_folder(folder)
         named = _base_name(folder)
         sidecar = read_sidecar(folder)

@@ -53,7 +53,7 @@ def read_sidecar(folder: Path) -> Sidecar | None:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ModelFilesError(f"{path}: no valid JSON ({error}). Mend it, or remove it to use the defaults.") from error
+        raise ModelFilesError(f"{path}: no valid JSON ({error}). Fix it, or remove it to use the defaults.") from error
     if not isinstance(data, dict):
         raise ModelFilesError(f"{path}: holds a {type(data).__name__}, expected an object with keys {_known()}")
     return _parse(data, path)

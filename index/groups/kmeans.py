@@ -18,11 +18,11 @@ ITERATIONS = 10
 _POLISH = 20
 """Rounds after FAISS's own, with exact assignment; they end when nothing moves."""
 _SEED_ROWS = 10
-"""Rows per cluster among which the first centres are drawn, at least _LEAST_SEED_ROWS in all."""
+"""Rows per cluster among which the first centres are sampled, at least _LEAST_SEED_ROWS in all."""
 _LEAST_SEED_ROWS = 2000
-_DRAWS = 16
-"""Draws for each first centre. In hundreds of dimensions members are far from their centre too, so that few draws hit
-the one cluster that has none yet: scikit-learn's 2 + ln(n) missed one of 20 planted clusters in two starts."""
+_SAMPLES = 16
+"""Samples for each first centre. In hundreds of dimensions members are far from their centre too, so that few hit the
+one cluster that has none yet: scikit-learn's 2 + ln(n) missed one of 20 planted clusters in two starts."""
 _BLOCK_ROWS = 4096
 
 
@@ -129,9 +129,9 @@ def _filled(vectors: Vectors, centers: Vectors) -> tuple[Labels, Vectors]:
 
 
 def _first_centers(vectors: Vectors, n: int, random: np.random.Generator) -> Vectors:
-    """Return float32 (n, dim) rows drawn far from each other: greedy k-means++ (Arthur and Vassilvitskii 2007).
+    """Return float32 (n, dim) rows sampled far from each other: greedy k-means++ (Arthur and Vassilvitskii 2007).
 
-    Of _DRAWS draws the one that leaves the least distance is taken.
+    Of _SAMPLES samples the one that leaves the least distance is taken.
     """
     limit = max(_LEAST_SEED_ROWS, _SEED_ROWS * n)
     rows = vectors
@@ -144,17 +144,17 @@ def _first_centers(vectors: Vectors, n: int, random: np.random.Generator) -> Vec
         if sums[-1] <= 0:  # fewer different rows than clusters: _filled decides
             chosen.append(int(random.integers(len(rows))))
             continue
-        draws = np.searchsorted(sums, random.random(_DRAWS) * sums[-1], side="right")
-        draws = np.minimum(draws, len(rows) - 1)
-        left = np.minimum(distance[:, None], _distances(rows, draws))
+        samples = np.searchsorted(sums, random.random(_SAMPLES) * sums[-1], side="right")
+        samples = np.minimum(samples, len(rows) - 1)
+        left = np.minimum(distance[:, None], _distances(rows, samples))
         best = int(np.argmin(left.sum(axis=0, dtype=np.float64)))
-        chosen.append(int(draws[best]))
+        chosen.append(int(samples[best]))
         distance = left[:, best]
     return np.ascontiguousarray(rows[chosen])
 
 
 def _distances(rows: Vectors, chosen: list[int] | Labels) -> Vectors:
-    """Return 1 - cosine (rows, chosen), 0 where it is rounding: an equal row must not be drawn again."""
+    """Return 1 - cosine (rows, chosen), 0 where it is rounding: an equal row must not be sampled again."""
     distances = 1 - rows @ rows[chosen].T
     distances[distances < 1e-6] = 0
     return distances

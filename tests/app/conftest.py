@@ -103,7 +103,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 @pytest.fixture
 def new_shell(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Shell]:
-    """Return a maker of shells, for a test that begins anew with each row of a table."""
+    """Return a maker of shells, for a test that begins again with each row of a table."""
     return lambda: shell_in(tmp_path_factory.mktemp("shell"), monkeypatch)
 
 

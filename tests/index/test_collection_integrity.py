@@ -1,4 +1,4 @@
-"""Each kind of damage is found by verify, named, and mended by repair or left with the next step."""
+"""Each kind of damage is found by verify, named, and fixed by repair or left with the next step."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def answers(folder: Path) -> list[list[tuple[str, int, float]]]:
 def test_clean(folder: Path) -> None:
     collection = FolderCollection.open(folder)
     assert collection.verify() == []
-    assert collection.repair().mended == ()
+    assert collection.repair().fixed == ()
     assert collection.repair().left == ()
     assert FolderCollection.create(folder.parent / "empty").verify() == []
 
@@ -133,7 +133,7 @@ def test_damaged_faiss_file_changes_no_answer_and_is_mended(
     (problem,) = collection.verify()
     assert (message in problem.what, problem.repairable) == (True, True)
     report = collection.repair()
-    assert ("published the FAISS file" in report.mended[-1], report.left) == (True, ())
+    assert ("published the FAISS file" in report.fixed[-1], report.left) == (True, ())
     assert collection.verify() == []
     assert answers(folder) == before
     caplog.clear()
@@ -227,7 +227,7 @@ def test_stray_chunk_is_dropped(folder: Path) -> None:
     sql(folder, "PRAGMA foreign_keys=OFF", "DELETE FROM documents WHERE path = 'c.txt'")
     collection = FolderCollection.open(folder)
     assert "chunk 5 belongs to no document" in collection.verify()[0].what
-    assert "dropped 1 chunks that belonged to no document" in collection.repair().mended
+    assert "dropped 1 chunks that belonged to no document" in collection.repair().fixed
     assert collection.verify() == []
     assert collection.status().chunks == 4
 
@@ -245,7 +245,7 @@ def test_damaged_word_index_is_rebuilt(statement: str, folder: Path) -> None:
     sql(folder, statement)
     collection = FolderCollection.open(folder)
     assert [(problem.repairable, "word index" in problem.what) for problem in collection.verify()] == [(True, True)]
-    assert collection.repair().mended == ("rebuilt the word index",)
+    assert collection.repair().fixed == ("rebuilt the word index",)
     assert collection.verify() == []
     assert collection.chunks(collection.lexical("text4", 5).ids.tolist())[0].path == "c.txt"
 

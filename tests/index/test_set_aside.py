@@ -198,7 +198,7 @@ def test_vectors_that_nobody_uses_and_an_unfinished_run_stay_as_they_are(
 def test_a_collection_made_anew_gives_its_own_ids(collection: FolderCollection, tmp_path: Path) -> None:
     file = tmp_path / "rows.db"
     set_aside(collection, "a.txt", "d.txt", file=file)
-    other = FolderCollection.create(tmp_path / "anew")
+    other = FolderCollection.create(tmp_path / "again")
     store(other, {"x.txt": ["ex", "why", "zed"], "c.txt": TEXTS["c.txt"]})
     between = rows(other)
     with other.keeper() as keeper:
@@ -216,7 +216,7 @@ def test_a_free_id_of_another_collection_is_not_taken(collection: FolderCollecti
     """A reader that was open all along would take it for the vector it knows under that id."""
     file = tmp_path / "rows.db"
     set_aside(collection, "a.txt", file=file)
-    other = FolderCollection.create(tmp_path / "anew")
+    other = FolderCollection.create(tmp_path / "again")
     store(other, {"x.txt": ["ex", "why", "zed"], "c.txt": TEXTS["c.txt"]})
     reader = FolderCollection.open(other.path)
     answers(reader)

@@ -45,7 +45,7 @@ pairs = tuple(
 source = PairSource(name="pairs", digest="", pairs=pairs)
 tokenizer = load_tokenizer(base)
 tokens = TextTokenizer(tokenizer=tokenizer, prompt=resolved.sidecar.prompt, max_tokens=32)
-# All tokens hidden: which ones is drawn by each process for itself, and must not matter here.
+# All tokens hidden: which ones is sampled by each process for itself, and must not matter here.
 mntp = MntpStage(lora=lora, batch=4, length=24, mask_probability=1.0, masking=Masking.ALL)
 teacher = open_encoder(EncoderConfig(model=str(base)))
 lessons = pair_lessons([source], {})

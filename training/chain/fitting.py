@@ -24,7 +24,7 @@ from .preflight import supply_of
 def with_possible_start(
     recipe: Recipe, base: ResolvedModel, stages: Sequence[Stage], output: Path
 ) -> tuple[Recipe, str | None]:
-    """Return `recipe` with a start of the supervised stage that is there to be had, and what was changed.
+    """Return `recipe` with a start of the supervised stage that is there, and what was changed.
 
     Where SimCSE's adapter is to be trained further and no such stage is asked for or finished, the last adapter of the
     model is trained further instead, or a fresh one on top of the stage before, or of a model without adapters.

@@ -178,7 +178,7 @@ def describe(request: TrainRequest) -> None:
             max_tokens=base.sidecar.max_tokens,
             prompt=base.sidecar.prompt,
             adapters=tuple(last["adapters"]),
-            # An encoder trained further is used as it was; what is made anew has to be measured first.
+            # An encoder trained further is used as it was; what is made again has to be measured first.
             dense_weight=base.sidecar.dense_weight if base.adapters else None,
             layers=base.sidecar.layers,
             projection=projection if (request.output / projection).is_file() else None,

@@ -1,4 +1,4 @@
-"""What the stages of a run need, looked at before the first step: no run is to end after hours for want of data."""
+"""What the stages of a run need, looked at before the first step: no run is to end after hours for lack of data."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check_needs(request: TrainRequest, data: Data, ranks: Ranks) -> None:
 
 
 def supply_of(stage: Stage, recipe: Recipe, data: Data) -> Supply:
-    """Return what `stage`, any but MNTP, draws its batches from."""
+    """Return what `stage`, any but MNTP, samples its batches from."""
     settings = stage_settings(recipe, stage)
     if isinstance(settings, SimcseStage):
         seen, unseen = (sentences(part) if settings.sentences else part for part in (data.texts, data.unseen_texts))

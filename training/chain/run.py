@@ -61,7 +61,7 @@ def out_of_memory(error: BaseException, request: TrainRequest, stage: Stage) -> 
     )
     return TrainingError(
         f"{ran}. {first}. Other ways to need less are {recipe}: they change what is trained, so that this stage begins "
-        f"anew; remove {folder} before --resume"
+        f"again; remove {folder} before --resume"
     )
 
 
@@ -85,7 +85,7 @@ def adapters_below(
 def _below_distill(request: TrainRequest, done: Mapping[Stage, Path]) -> tuple[tuple[Path, ...], Path | None]:
     if request.recipe.distill.start == "fresh":
         return (*request.base.adapters, *(done[stage] for stage in done if stage is Stage.MNTP)), None
-    # Those that the stage before was used with: where supervised training began anew, SimCSE's is not among them.
+    # Those that the stage before was used with: where supervised training began again, SimCSE's is not among them.
     before = applied_adapters(request.output, list(done)[-1]) if done else request.base.adapters
     if request.recipe.distill.start == "previous":
         return before[:-1], before[-1]

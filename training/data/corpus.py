@@ -1,4 +1,4 @@
-"""Training data: JSON lines, checked whole before the first step, and drawn in an order that a resumed run repeats."""
+"""Training data: JSON lines, checked whole before the first step, sampled in an order that a resumed run repeats."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TextSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSource:
-    """Pairs of one kind: a batch is drawn from one source, so that its negatives are of that kind too."""
+    """Pairs of one kind: a batch is sampled from one source, so that its negatives are of that kind too."""
 
     name: str
     digest: str

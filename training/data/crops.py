@@ -1,8 +1,8 @@
 """Training pairs out of plain text: a sentence and its passage, two crops of one passage, a title and its text.
 
 A sentence as the query and the rest of its passage as the answer is the inverse cloze task (Lee, Chang and Toutanova,
-ACL 2019, arXiv 1906.00300, section 4); two crops drawn independently are Contriever's pairs (Izacard et al., TMLR 2022,
-arXiv 2112.09118, section 3.1), here without its deletion of words.
+ACL 2019, arXiv 1906.00300, section 4); two crops sampled independently are Contriever's pairs (Izacard et al., TMLR
+2022, arXiv 2112.09118, section 3.1), here without its deletion of words.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def make_pairs(
 ) -> MadePairs:
     """Return up to `each` pairs of every passage of `texts`, one with TITLE.
 
-    What is drawn from a passage depends on its words and the seed, not on where it stands. A positive of CLOZE begins
+    What is sampled from a passage depends on its words and the seed, not on where it stands. A positive of CLOZE begins
     with the title where there is one, as passages are embedded for a search.
     """
     dropped: Counter[str] = Counter()

@@ -119,7 +119,7 @@ def _ablation(
     members = {place: label for place, label in everyone.items() if label in scores[tasks[0]]}
     notes = []
     if out := [label for label in everyone.values() if label not in members.values()]:
-        notes.append(f"ablation of {base}: {', '.join(out)} left out, for want of a task that the others have too")
+        notes.append(f"ablation of {base}: {', '.join(out)} left out, for lack of a task that the others have too")
     if missed := [task for task, row in scores.items() if task not in tasks and row.keys() & set(members.values())]:
         notes.append(f"ablation of {base}: {', '.join(missed)} left out, which not all of its models have")
     rows = []

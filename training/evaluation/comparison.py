@@ -1,4 +1,4 @@
-"""ModelSpecs beside each other: tasks by models, means of categories, differences to a baseline with intervals.
+"""Models beside each other: tasks by models, means of categories, differences to a baseline with intervals.
 
 Every number is on mteb's scale, 0 to 1, and not rounded.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import EvaluationError
 from .ablation import Ablation, ablations, step_order
-from .intervals import SEED, Draws, Interval, interval, resample
+from .intervals import SEED, Interval, Resampled, interval, resample
 from .measurement import Identity, TaskScore
 from .result_selection import Scores, chosen_names, labelled, newest, on_same_data, one_label, same, task_place
 
@@ -171,7 +171,7 @@ def _present(chosen: Sequence[str], scores: Scores, notes: list[str]) -> list[st
         raise EvaluationError("none of these models was measured on any of these tasks: expected at least one pair")
     if len(present) < len(chosen):
         absent = ", ".join(label for label in chosen if label not in present)
-        notes.append(f"not shown, for want of a result on these tasks: {absent}")
+        notes.append(f"not shown, for lack of a result on these tasks: {absent}")
     return present
 
 
@@ -193,7 +193,7 @@ class _Rows:
         self._labels = labels
         self._baseline = baseline
         self._notes = notes
-        self._draws: dict[str, dict[str, Draws]] = {}
+        self._resampled: dict[str, dict[str, Resampled]] = {}
 
     def groups(self, scores: Scores) -> tuple[tuple[Group, ...], Row]:
         """Return the tasks by category and the mean of all."""
@@ -209,16 +209,16 @@ class _Rows:
     def _task(self, task: str, row: Mapping[str, TaskScore]) -> Row:
         sampled = [label for label in self._labels if label in row and row[label].samples is not None]
         if sampled:
-            # A seed of each task's own: the means of tasks are then of independent draws.
+            # A seed of each task's own: the means of tasks are then of independent samples.
             seed = (SEED, zlib.crc32(task.encode()))
             try:
-                draws = resample([samples for label in sampled if (samples := row[label].samples)], seed=seed)
-                self._draws[task] = dict(zip(sampled, draws, strict=True))
+                resampled = resample([samples for label in sampled if (samples := row[label].samples)], seed=seed)
+                self._resampled[task] = dict(zip(sampled, resampled, strict=True))
             except EvaluationError as error:
                 self._notes.append(f"{task}: no intervals, since {error}")
         values = {label: row[label].score for label in self._labels if label in row}
         metric = next(iter(row.values())).metric
-        return Row(name=task, metric=metric, tasks=(task,), cells=self._cells(values, self._draws.get(task, {})))
+        return Row(name=task, metric=metric, tasks=(task,), cells=self._cells(values, self._resampled.get(task, {})))
 
     def _mean(self, name: str, members: Sequence[Row], who: Sequence[str]) -> Row:
         """Return the mean of `who` over the rows that all of them are in."""
@@ -229,16 +229,16 @@ class _Rows:
             self._notes.append(f"the mean of {name} leaves out what not all were measured on: {words}")
         tasks = tuple(row.name for row in counted)
         values = {label: fmean(row.cells[label].value for row in counted) for label in who if counted}
-        draws = {
-            label: np.mean([self._draws[task][label] for task in tasks], axis=0)
+        resampled = {
+            label: np.mean([self._resampled[task][label] for task in tasks], axis=0)
             for label in values
-            if all(label in self._draws.get(task, {}) for task in tasks) and self._alike(tasks, label)
+            if all(label in self._resampled.get(task, {}) for task in tasks) and self._alike(tasks, label)
         }
-        return Row(name=name, metric="", tasks=tasks, cells=self._cells(values, draws))
+        return Row(name=name, metric="", tasks=tasks, cells=self._cells(values, resampled))
 
     def _alike(self, tasks: Sequence[str], label: str) -> bool:
         """Return whether the tasks have as many resamples each: means and rank correlations have not."""
-        return len({len(self._draws[task][label]) for task in tasks}) == 1
+        return len({len(self._resampled[task][label]) for task in tasks}) == 1
 
     def _overall(self, groups: Sequence[Group]) -> Row:
         who = []
@@ -250,23 +250,26 @@ class _Rows:
                 who.append(label)
         return self._mean("all tasks", [row for group in groups for row in group.rows], who)
 
-    def _cells(self, values: Mapping[str, float], draws: Mapping[str, Draws]) -> dict[str, Cell]:
+    def _cells(self, values: Mapping[str, float], resampled: Mapping[str, Resampled]) -> dict[str, Cell]:
         return {
             label: Cell(
                 value=value,
-                interval=interval(draws[label]) if label in draws else None,
-                difference=self._difference(label, values, draws),
+                interval=interval(resampled[label]) if label in resampled else None,
+                difference=self._difference(label, values, resampled),
             )
             for label, value in values.items()
         }
 
-    def _difference(self, label: str, values: Mapping[str, float], draws: Mapping[str, Draws]) -> Difference | None:
+    def _difference(
+        self, label: str, values: Mapping[str, float], resampled: Mapping[str, Resampled]
+    ) -> Difference | None:
         base = self._baseline
         if label == base or base not in values:
             return None
-        paired = label in draws and base in draws
+        paired = label in resampled and base in resampled
         return Difference(
-            value=values[label] - values[base], interval=interval(draws[label] - draws[base]) if paired else None
+            value=values[label] - values[base],
+            interval=interval(resampled[label] - resampled[base]) if paired else None,
         )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import EvaluationError
 from .measurement import Samples
 
-Draws = NDArray[np.float64]
+Resampled = NDArray[np.float64]
 
 LEVEL = 0.95
 SEED = 20240409
@@ -39,11 +39,11 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def resample(models: Sequence[Samples], *, resamples: int | None = None, seed: int | Sequence[int] = SEED) -> Draws:
-    """Return (models, resamples) scores, column j of all of them on the same items, drawn with replacement.
+def resample(models: Sequence[Samples], *, resamples: int | None = None, seed: int | Sequence[int] = SEED) -> Resampled:
+    """Return (models, resamples) scores, column j of all of them on the same items, sampled with replacement.
 
     Items are matched by id; their order is that of the first model. Equal samples give equal rows, and equal
-    seeds equal draws. `resamples` None is `RESAMPLES` of the kind. Raises EvaluationError when the models differ
+    seeds equal samples. `resamples` None is `RESAMPLES` of the kind. Raises EvaluationError when the models differ
     in kind, items or gold scores, have fewer than 2 items, or when a resample has no rank correlation because all its
     values are equal.
     """
@@ -58,19 +58,19 @@ def resample(models: Sequence[Samples], *, resamples: int | None = None, seed: i
         return np.concatenate([[(counts * row).sum(axis=1) / items for row in values_CN] for counts in blocks], axis=1)
     ranks = [_Ranks(row) for row in values_CN]
     gold = _Ranks(np.array(first.gold))
-    draws = np.concatenate([_spearman(counts, ranks, gold) for counts in blocks], axis=1)
-    if not np.isfinite(draws).all():
+    resampled = np.concatenate([_spearman(counts, ranks, gold) for counts in blocks], axis=1)
+    if not np.isfinite(resampled).all():
         raise EvaluationError(
             f"{items} items: in some resamples all values or all gold scores are equal, and there is no rank "
             "correlation. Expected more items, or more distinct scores"
         )
-    return draws
+    return resampled
 
 
-def interval(draws: Draws) -> Interval:
-    """Return the middle 95 % of `draws`, of shape (resamples,)."""
+def interval(resampled: Resampled) -> Interval:
+    """Return the middle 95 % of `resampled`, of shape (resamples,)."""
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(low=float(low), high=float(high))
 
 
@@ -106,33 +106,33 @@ def _matched(samples: Samples, first: Samples) -> list[float]:
     return [samples.values[at] for at in order]
 
 
-def _counts(items: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Draws]:
+def _counts(items: int, resamples: int, seed: int | Sequence[int]) -> Iterator[Resampled]:
     """Yield blocks (rows, items): how often each item is in each resample."""
     rng = np.random.default_rng(seed)
     rows = max(1, _BLOCK_CELLS // items)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
-        drawn = rng.integers(items, size=(size, items)) + items * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items).astype(np.float64)
+        chosen = rng.integers(items, size=(size, items)) + items * np.arange(size)[:, None]
+        yield np.bincount(chosen.ravel(), minlength=size * items).reshape(size, items).astype(np.float64)
 
 
 class _Ranks:
     """The ranks of a list of values in any resample of it, equal values sharing the mean of theirs."""
 
-    def __init__(self, values: Draws) -> None:
+    def __init__(self, values: Resampled) -> None:
         distinct, self._group = np.unique(values, return_inverse=True)
         self._order = np.argsort(self._group, kind="stable")
         self._starts = np.searchsorted(self._group[self._order], np.arange(len(distinct)))
 
-    def centred(self, counts_RN: Draws) -> Draws:
+    def centred(self, counts_RN: Resampled) -> Resampled:
         """Return (resamples, items): the rank of each item less the mean rank; it counts as often as `counts_RN`."""
         sizes_RG = np.add.reduceat(counts_RN[:, self._order], self._starts, axis=1)
         ranks_RG = np.cumsum(sizes_RG, axis=1) - (sizes_RG - 1) / 2
-        centred: Draws = ranks_RG[:, self._group] - (counts_RN.shape[1] + 1) / 2
+        centred: Resampled = ranks_RG[:, self._group] - (counts_RN.shape[1] + 1) / 2
         return centred
 
 
-def _spearman(counts_RN: Draws, ranks: Sequence[_Ranks], gold: _Ranks) -> Draws:
+def _spearman(counts_RN: Resampled, ranks: Sequence[_Ranks], gold: _Ranks) -> Resampled:
     """Return (models, resamples): the Pearson correlation of the ranks, nan where it has none."""
     gold_RN = gold.centred(counts_RN)
     gold_R = (counts_RN * gold_RN**2).sum(axis=1)

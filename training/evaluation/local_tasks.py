@@ -59,13 +59,13 @@ class LocalPairClassification(_InMemory, AbsTaskPairClassification):
 class LocalClustering(_InMemory, AbsTaskClusteringLegacy):
     """V-measure of one k-means over every text, with as many clusters as labels and mteb's fixed seed.
 
-    mteb's newer class scores ten samples drawn with replacement from a part of the texts, made for large sets; the
+    mteb's newer class scores ten samples sampled with replacement from a part of the texts, made for large sets; the
     one here scores exactly the texts given, as in the tasks of MTEB(eng, v1) that the paper reports.
     """
 
 
 class LocalClassification(_InMemory, AbsTaskClassification):
-    """Accuracy of logistic regression on 8 texts for each label, the mean of ten draws with mteb's fixed seed."""
+    """Accuracy of logistic regression on 8 texts for each label, the mean of ten samples with mteb's fixed seed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class EvalTask:
     """As in TaskScore."""
     instructions: TaskInstructions
     make: Callable[[], AbsTask]
-    """Raises DataError for malformed local files, EvaluationError when a hub task's data cannot be had."""
+    """Raises DataError for malformed local files, EvaluationError when a hub task's data are not available."""
 
 
 class Opened(Protocol):

@@ -149,7 +149,7 @@ def _mapping(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 UNFINISHED = ".unfinished"
-_ANEW = "anew"
+_ANEW = "again"
 """Marks a workspace of a score that is computed once more: what it holds is of that computation alone."""
 _LONGEST_NAME = 60
 _FILES = f"[!.]*-*/[!.]*-{'[0-9a-f]' * 8}.json"
@@ -189,7 +189,7 @@ class ResultStore:
     ) -> TaskScore | None:
         """Return the stored score, None when there is none. Raises EvaluationError for a damaged file.
 
-        Its label is that of `identity`, and a file with another one is written anew: reports then know the model
+        Its label is that of `identity`, and a file with another one is written again: reports then know the model
         by the name it was last given. A file whose label is in `labels`, the others now in use, keeps it. That the
         score was wanted now is noted beside it, for `all`.
         """
@@ -278,7 +278,7 @@ class ResultStore:
             yield self.workspace(identity, task, settings)
         finally:
             _remove_empty(self.folder / UNFINISHED / name)
-            # While it is held: a process that waits for it sees that the file is gone, and makes it anew.
+            # While it is held: a process that waits for it sees that the file is gone, and makes it again.
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 

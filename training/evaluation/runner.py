@@ -1,4 +1,4 @@
-"""ModelSpecs times tasks: what is stored is read, the rest is measured, and every score is kept once it is had.
+"""Models times tasks: what is stored is read, the rest is measured, and every score is kept once it is had.
 
 The events say how far it is: plans, beginnings, progress, scores, and what went wrong.
 """
@@ -110,7 +110,7 @@ Told = Callable[[EvalEvent], None]
 
 
 SEED = 42
-"""mteb's default, of the samples that classification draws and where clusters start. Tasks set it when they are made,
+"""mteb's default, of the samples that classification samples and where clusters start. Tasks set it when they are made,
 and evaluators once more before they begin."""
 _HUB = "hub "
 
@@ -154,7 +154,7 @@ def evaluate(
 def settings_of(task: EvalTask) -> dict[str, Json]:
     """Return what decides the score of an encoder besides itself and the data.
 
-    mteb counts with its major and minor version: a new one may score in another way, so all is computed anew with it,
+    mteb counts with its major and minor version: a new one may score in another way, so all is computed again with it,
     and the scores of the old one stay on disk.
     """
     return {

@@ -57,7 +57,7 @@ class HubTask:
         return mteb.get_task(self.name, eval_splits=list(self.splits), hf_subsets=list(self.subsets))
 
     def load(self) -> mteb.AbsTask:
-        """Return the task with its data. Raises EvaluationError when they cannot be had."""
+        """Return the task with its data. Raises EvaluationError when they are not available."""
         task = self.empty()
         parts = task.tasks if isinstance(task, AbsTaskAggregate) else [task]
         for part in parts:

@@ -62,7 +62,7 @@ class CachedEncoder:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB, truncated INTEGER)")
         if "truncated" not in [row[1] for row in self._db.execute("PRAGMA table_info(vectors)")]:
-            # Of an older searchctl: nobody knows whether its texts were cut (NULL), so they are encoded anew.
+            # Of an older searchctl: nobody knows whether its texts were cut (NULL), so they are encoded again.
             self._db.execute("ALTER TABLE vectors ADD COLUMN truncated INTEGER")
         self._db.execute("CREATE TABLE IF NOT EXISTS mark (mark TEXT)")
         found = self._db.execute("SELECT mark FROM mark").fetchone()

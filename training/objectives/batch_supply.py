@@ -16,7 +16,7 @@ LEAST_BATCH = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
-    """What a stage draws its batches from, each batch from one source."""
+    """What a stage samples its batches from, each batch from one source."""
 
     kind: str
     """What is counted, in the plural."""

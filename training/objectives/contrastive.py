@@ -69,7 +69,7 @@ class SimcseTraining:
     def held_out(self) -> dict[str, float]:
         """Return the loss and alignment between two halves' views with dropout, and uniformity without.
 
-        Dropout is drawn from the same numbers each time.
+        Dropout is sampled from the same numbers each time.
         """
         rows = self._unseen_rows
         still = Views(self._trainable, rows, self._stage.pooling, self._stage.chunk).evaluate()
@@ -237,7 +237,7 @@ class SupervisedTraining:
         return Views(self._trainable, rows, stage.pooling, stage.chunk, cached=stage.cached)
 
     def _sample(self, count: int) -> list[Lesson]:
-        """Return about `count` texts as they will be drawn, of all sources."""
+        """Return about `count` texts as they will be sampled, of all sources."""
         found: list[Lesson] = []
         for number in range(self._stage.schedule.steps):
             if len(found) >= count:

@@ -94,7 +94,7 @@ def same_texts(
 
 
 class RandomState:
-    """The random numbers of a forward pass, to draw them a second time (dropout must be the same in both)."""
+    """The random numbers of a forward pass, to sample them a second time (dropout must be the same in both)."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -1,4 +1,4 @@
-"""The stage MNTP over plain texts: tokenised once, packed anew each epoch."""
+"""The stage MNTP over plain texts: tokenised once, packed again each epoch."""
 
 from __future__ import annotations
 

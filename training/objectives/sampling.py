@@ -33,7 +33,7 @@ class BatchPlan:
 
 
 def plan_steps(counts: Sequence[int], weights: Sequence[float], *, batch: int, steps: int, seed: int) -> BatchPlan:
-    """Return the plan of a stage: sources are drawn in proportion to their weight times their number of rows."""
+    """Return the plan of a stage: sources are sampled in proportion to their weight times their number of rows."""
     shares = np.array(weights) * np.array(counts)
     rng = np.random.default_rng([seed, 0x50])
     sources = rng.choice(len(shares), size=steps, p=shares / shares.sum())
@@ -45,7 +45,7 @@ def plan_steps(counts: Sequence[int], weights: Sequence[float], *, batch: int, s
 
 
 def draw_rows(counts: Sequence[int], weights: Sequence[float], *, count: int, seed: int) -> NDArray[np.int64]:
-    """Return `count` draws (source, row), each by itself: as `plan_steps` with batches of one row, all at once."""
+    """Return `count` samples (source, row), each by itself: as `plan_steps` with batches of one row, all at once."""
     plan = plan_steps(counts, weights, batch=1, steps=count, seed=seed)
     rows = np.empty_like(plan.sources)
     for source, size in enumerate(counts):

@@ -34,7 +34,7 @@ from .sampling import EVALUATION_TEXTS, draw_rows
 from .teacher_target import Lesson, TeacherTarget, lessons
 
 WINDOW = 32
-"""Steps whose texts are drawn together and then sorted by length: enough for texts of one length, few enough that the
+"""Steps whose texts are sampled together and then sorted by length: enough for texts of one length, few enough that the
 kinds of texts come evenly."""
 
 
@@ -79,7 +79,7 @@ def _once(texts: Iterable[str]) -> list[str]:
 
 
 def kind_supply(kinds: Sequence[TextKind], unseen: Sequence[TextKind]) -> Supply:
-    """Return what there is to draw: texts of all kinds together, since a step takes them from all."""
+    """Return what there is to sample: texts of all kinds together, since a step takes them from all."""
     total = sum(len(kind.side.texts) for kind in kinds)
     return source_supply("texts", {"all kinds": total} if kinds else {}, [len(kind.side.texts) for kind in unseen])
 
@@ -106,7 +106,7 @@ class VectorTraining:
         self._tokenizer = tokenizer
         self._kinds, self._unseen = list(kinds), [kind for kind in held_out if len(kind.side.texts) > 1]
         ranks.share(stage.batch, "distill.batch")
-        self._drawn = draw_rows(
+        self._sampled = draw_rows(
             [len(kind.side.texts) for kind in self._kinds],
             [kind.weight for kind in self._kinds],
             count=stage.schedule.steps * stage.batch,
@@ -117,7 +117,7 @@ class VectorTraining:
         self._target = TeacherTarget(
             trainable,
             teacher,
-            lambda count: self._lessons([(self._kinds[kind], row) for kind, row in self._drawn[:count]]),
+            lambda count: self._lessons([(self._kinds[kind], row) for kind, row in self._sampled[:count]]),
             self._views,
             folder=folder,
             begun=begun,
@@ -171,8 +171,8 @@ class VectorTraining:
         """Return the texts of the steps of window `at`: as many tokens in each, and the steps in an order by chance."""
         first, steps = at * WINDOW, min(WINDOW, self._stage.schedule.steps - at * WINDOW)
         batch = self._stage.batch
-        drawn = [(self._kinds[kind], row) for kind, row in self._drawn[first * batch : (first + steps) * batch]]
-        texts = [(kind, lesson) for (kind, _), lesson in zip(drawn, self._lessons(drawn), strict=True)]
+        sampled = [(self._kinds[kind], row) for kind, row in self._sampled[first * batch : (first + steps) * batch]]
+        texts = [(kind, lesson) for (kind, _), lesson in zip(sampled, self._lessons(sampled), strict=True)]
         texts.sort(key=lambda text: len(text[1].row.ids))
         ends = np.cumsum([len(lesson.row.ids) for _, lesson in texts])
         # Cut where the tokens before reach each step's share; a process has at least one text of each step.
@@ -185,18 +185,18 @@ class VectorTraining:
         order = np.random.default_rng([self._seed, 0x57, at]).permutation(steps)
         return [parts[int(place)] for place in order]
 
-    def _lessons(self, drawn: Sequence[tuple[TextKind, int]]) -> list[Lesson]:
-        """Return the texts with their tokens, in the order in which they were drawn."""
+    def _lessons(self, sampled: Sequence[tuple[TextKind, int]]) -> list[Lesson]:
+        """Return the texts with their tokens, in the order in which they were sampled."""
         by_kind: dict[int, list[int]] = {}
-        for place, (kind, _) in enumerate(drawn):
+        for place, (kind, _) in enumerate(sampled):
             by_kind.setdefault(id(kind), []).append(place)
         found: dict[int, Lesson] = {}
         for places in by_kind.values():
-            side = drawn[places[0]][0].side
-            taken = [side.texts[drawn[place][1]] for place in places]
+            side = sampled[places[0]][0].side
+            taken = [side.texts[sampled[place][1]] for place in places]
             made = lessons(self._tokenizer, self._tokenizer, taken, role=side.role, instruction=side.instruction)
             found.update(zip(places, made, strict=True))
-        return [found[place] for place in range(len(drawn))]
+        return [found[place] for place in range(len(sampled))]
 
     def _views(self, texts: Sequence[Lesson]) -> Views:
         rows = [lesson.row for lesson in texts]

@@ -163,11 +163,11 @@ def accuracy_interval(test: ProbeScore, against: ProbeScore | None = None) -> In
     words = test.words[seen]
     gained = (test.correct if against is None else test.correct - against.correct)[seen]
     rng = np.random.default_rng(SEED)
-    draws = np.empty(RESAMPLES)
+    resampled = np.empty(RESAMPLES)
     for number in range(RESAMPLES):
-        drawn = rng.integers(0, len(seen), len(seen))
-        draws[number] = gained[drawn].sum() / words[drawn].sum()
-    return interval(draws)
+        rows = rng.integers(0, len(seen), len(seen))
+        resampled[number] = gained[rows].sum() / words[rows].sum()
+    return interval(resampled)
 
 
 SCHEMA = 1

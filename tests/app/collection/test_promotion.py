@@ -262,7 +262,7 @@ def test_changes_of_the_collection_during_a_promotion_are_brought_over(library: 
 
 
 def test_rebuild_during_a_promotion_is_brought_over_too(library: Any) -> None:
-    """The rebuilt collection counts its changes anew: nothing but the documents themselves tells what is stale."""
+    """The rebuilt collection counts its changes again: nothing but the documents themselves tells what is stale."""
     stopped_promotion(library, at_step="publish:write")
     library.write("docs/query.md", "# Searching\n\nA query finds nothing at all.\n")
     assert library("index", "--rebuild").code == 0
@@ -550,8 +550,8 @@ def test_model_that_has_moved_needs_no_embedding(shell: Any, make_folder: Callab
     [
         ((), "no model was given"),
         (("--rollback",), "no generation is kept"),
-        (("hashing", "--rollback"), "cannot be had with --rollback"),
-        (("--rollback", "--dim", "64"), "--dim cannot be had with --rollback"),
+        (("hashing", "--rollback"), "are not available with --rollback"),
+        (("--rollback", "--dim", "64"), "--dim are not available with --rollback"),
         (("nosuch",), "nosuch"),
         ((" ",), "expected a name"),
     ],
@@ -657,7 +657,7 @@ def test_document_that_lost_a_vector_or_a_chunk_is_no_shorter_document(
             assert said in ended.err
             assert not (shell.folder / "store.previous").exists()
             assert ended.err.endswith("hint: searchctl repair --collection store\n")
-            # Typed as shown, and followed as that says, it mends the collection.
+            # Typed as shown, and followed as that says, it fixes the collection.
             shell("repair", "--collection", "store")
             shell("index", "--collection", "store")
             assert shell(*promoting).code == 0

@@ -183,7 +183,7 @@ def test_the_table_names_the_kept_and_the_dropped(twice: Any) -> None:
 def test_nothing_said_twice_is_said(library: Any) -> None:
     ended = library("dedup", "--level", "document")
     assert 0 == ended.code
-    assert "no document of 5 is said twice" in ended.out
+    assert "no document of 5 is repeated" in ended.out
 
 
 def test_mistakes_are_explained(twice: Any, subtests: pytest.Subtests) -> None:

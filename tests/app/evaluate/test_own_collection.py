@@ -315,7 +315,7 @@ def test_the_bar_says_speed_and_time_left() -> None:
         (0.0, "100 of 200 passages"),
         (pytest.approx(0.8 * 0.2), "100 of 200 passages, 500 tokens/s, 16 s left"),
     ] == said
-    # 80 of the 100 were there: the 20 read anew hold 1,000 tokens, and 100 more are to come.
+    # 80 of the 100 were there: the 20 read again hold 1,000 tokens, and 100 more are to come.
     words.filling(FillProgress(passages=100, known=80, tokens_done=500, tokens_seen=1000, encode_s=1.0), 200)
     assert (pytest.approx(0.8 * 0.45), "100 of 200 passages, 500 tokens/s, 11 s left") == said[-1]
     words.asking(

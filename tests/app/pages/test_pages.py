@@ -39,7 +39,7 @@ class Browser:
         self.folder = folder
 
     def open(self, text: str, *, size: tuple[int, int] = WIDE, dark: bool = False) -> None:
-        """Show a page anew, and what was before is forgotten."""
+        """Show a page again, and what was before is forgotten."""
         path = self.folder / "report.html"
         path.write_text(text, encoding="utf-8")
         shape = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size is PHONE}
@@ -370,7 +370,7 @@ def test_page_fits_a_phone_and_turns_dark(browser: Browser, dedup: Any, cluster:
     )
     light = browser.js(ground)
     assert light != dark
-    if kind == "cluster":  # the map is drawn anew in the colours of the page
+    if kind == "cluster":  # the map is drawn again in the colours of the page
         corner = (
             "const map = document.getElementById('map');"
             "const [r, g, b] = map.getContext('2d').getImageData(2, map.height - 3, 1, 1).data;"

@@ -312,7 +312,7 @@ def test_what_came_after_the_clusters_is_counted(shelf: Any) -> None:
     store(shelf, clusters={0: named(*range(40))})
     assert shelf("query", "heron", "--cluster", "0").err == ""
     shelf.write("even/new.md", "An egret came later.\n")
-    shelf.write("even/00.txt", "All of this was written anew.\n")
+    shelf.write("even/00.txt", "All of this was written again.\n")
     shelf.index("even")
     ended = shelf("query", "heron egret", "--cluster", "0", "-k", "60", "-l")
     assert "2 chunks are in no cluster yet" in ended.err

@@ -61,7 +61,7 @@ def test_what_is_wrong_with_a_sentence(subtests: pytest.Subtests) -> None:
 def test_a_name_with_an_initial_is_no_border() -> None:
     text = f"The prize was given to John F. Kennedy in the summer of that year. {HERON}"
     assert sentences_of(text) == [HERON]
-    # A new paragraph begins anew, whatever stood before it.
+    # A new paragraph begins again, whatever stood before it.
     assert sentences_of(f"Written by A.\n\n{HERON}") == [HERON]
 
 

@@ -127,7 +127,7 @@ def test_intervals_are_those_of_the_items() -> None:
         assert score_interval(b, seed=seed) == cells["b"].interval
         assert cells["b"].difference is not None
         assert difference_interval(b, a, seed=seed) == cells["b"].difference.interval
-    assert found.overall.cells["b"].interval is None  # of means and rank correlations there is no common draw
+    assert found.overall.cells["b"].interval is None  # of means and rank correlations there is no common sample
 
 
 def test_significance_is_that_the_interval_excludes_nothing() -> None:
@@ -153,14 +153,14 @@ def test_the_interval_of_a_mean_is_of_independent_tasks() -> None:
     found = compare(
         [score(task, identity(label), values.mean(), values=values) for (task, label), values in items.items()]
     )
-    draws = {
+    resampled = {
         task: resample(
             [found.scores[task][label].samples for label in "ab"],  # type: ignore[misc]
             seed=(SEED, zlib.crc32(task.encode())),
         )
         for task in ("r1", "r2")
     }
-    mean = (draws["r1"] + draws["r2"]) / 2
+    mean = (resampled["r1"] + resampled["r2"]) / 2
     expected = interval(mean[1] - mean[0])
     difference = found.groups[0].mean.cells["b"].difference
     assert difference is not None and difference.interval is not None
@@ -246,7 +246,7 @@ def test_models_and_tasks_can_be_chosen() -> None:
     assert ["t2"] == list(found.scores)
     assert "bm25" == found.baseline
     more = compare([*results, score("t3", identity("c"), 0.1)], tasks=["t1"])
-    assert ("not shown, for want of a result on these tasks: c",) == more.notes
+    assert ("not shown, for lack of a result on these tasks: c",) == more.notes
 
 
 def test_unknown_names_are_errors(subtests: pytest.Subtests) -> None:
@@ -365,7 +365,7 @@ def test_without_a_task_that_all_steps_have_the_most_that_share_one_are_compared
         [row.step.key for row in ablation.rows],
     )
     assert (
-        "ablation of base: x left out, for want of a task that the others have too",
+        "ablation of base: x left out, for lack of a task that the others have too",
         "ablation of base: t3 left out, which not all of its models have",
     ) == tuple(note for note in found.notes if note.startswith("ablation"))
 

@@ -30,24 +30,24 @@ def ranks_of(values: np.ndarray | list[float], gold: np.ndarray | list[float]) -
     )
 
 
-def drawn(items: int, resamples: int, seed: int) -> np.ndarray:
-    """The items of each resample, one block, as the product draws them."""
+def rows(items: int, resamples: int, seed: int) -> np.ndarray:
+    """The items of each resample, one block, as the product resampled them."""
     return np.random.default_rng(seed).integers(items, size=(resamples, items))
 
 
 def test_draws_of_a_mean_are_the_means_of_the_drawn_items() -> None:
     values = np.random.default_rng(1).random(40)
-    draws = resample([mean_of(values)], resamples=25, seed=7)
-    np.testing.assert_allclose(draws[0], values[drawn(40, 25, 7)].mean(axis=1), rtol=1e-12)
+    resampled = resample([mean_of(values)], resamples=25, seed=7)
+    np.testing.assert_allclose(resampled[0], values[rows(40, 25, 7)].mean(axis=1), rtol=1e-12)
 
 
 def test_draws_of_a_rank_correlation_are_those_of_scipy_with_ties() -> None:
     rng = np.random.default_rng(2)
     gold = rng.integers(0, 6, 50) / 5  # many ties
     values = np.round(gold + rng.normal(0, 0.4, 50), 1)  # some ties
-    draws = resample([ranks_of(values, gold)], resamples=25, seed=7)
-    expected = [spearmanr(values[row], gold[row])[0] for row in drawn(50, 25, 7)]
-    np.testing.assert_allclose(draws[0], expected, rtol=1e-12)
+    resampled = resample([ranks_of(values, gold)], resamples=25, seed=7)
+    expected = [spearmanr(values[row], gold[row])[0] for row in rows(50, 25, 7)]
+    np.testing.assert_allclose(resampled[0], expected, rtol=1e-12)
 
 
 def test_the_interval_holds_the_middle_of_the_draws() -> None:
@@ -77,8 +77,8 @@ def test_equal_models_differ_by_exactly_nothing(subtests: pytest.Subtests) -> No
             rng = np.random.default_rng(4)
             values, gold = rng.random(333), rng.random(333)
             one = mean_of(values) if kind == "mean" else ranks_of(values, gold)
-            draws = resample([one, one, one], resamples=500)
-            assert (draws[0] == draws[1]).all() and (draws[0] == draws[2]).all()
+            resampled = resample([one, one, one], resamples=500)
+            assert (resampled[0] == resampled[1]).all() and (resampled[0] == resampled[2]).all()
             assert Interval(low=0.0, high=0.0) == difference_interval(one, one, resamples=500)
 
 
@@ -139,8 +139,8 @@ def test_real_sizes_take_seconds() -> None:
     began = time.perf_counter()
     resample([mean_of(rng.random(300)) for _ in range(4)])
     gold = rng.random(1379)
-    draws = resample([ranks_of(rng.random(1379), gold) for _ in range(4)])
-    assert (4, 2000) == draws.shape
+    resampled = resample([ranks_of(rng.random(1379), gold) for _ in range(4)])
+    assert (4, 2000) == resampled.shape
     assert time.perf_counter() - began < 10
 
 

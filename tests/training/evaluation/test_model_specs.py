@@ -1,4 +1,4 @@
-"""ModelSpecs: what a name means, who it is, and that what is measured is what the name says."""
+"""Models: what a name means, who it is, and that what is measured is what the name says."""
 
 import shutil
 from collections.abc import Callable

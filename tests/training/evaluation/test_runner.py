@@ -1,4 +1,4 @@
-"""ModelSpecs times tasks with mteb's own evaluators: scores by hand, reuse, resumption, and what goes wrong."""
+"""Models times tasks with mteb's own evaluators: scores by hand, reuse, resumption, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from searchctl.training.evaluation.runner import (
 )
 
 ANGLES = {"north": 90, "north-east": 45, "east": 0, "almost north": 80, "south": 270, "west": 190, "up": 105}
-"""The vector of a text is the unit vector of its angle: every cosine can be had by hand."""
+"""The vector of a text is the unit vector of its angle: every cosine can be computed by hand."""
 
 
 class Compass:
@@ -479,7 +479,7 @@ def test_settings_name_instructions_seed_and_the_version_of_mteb() -> None:
 
 
 def test_same_evaluation_twice_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
-    """Classification draws its training samples: the draw must not depend on what was drawn before."""
+    """Classification draws its training samples: the sample must not depend on what was sampled before."""
     makers = [retrieval, sts, classification]
     first, _ = run([Baseline()], makers, tmp_path / "first")
     random.seed(7)
@@ -490,7 +490,7 @@ def test_same_evaluation_twice_is_the_same_to_the_last_bit(tmp_path: Path) -> No
     for score in first:
         other = by_name[score.task]
         assert (score.score, score.metrics, score.samples) == (other.score, other.metrics, other.samples)
-    assert 0 < first[2].score < 1  # else the draw would not show
+    assert 0 < first[2].score < 1  # else the sample would not show
 
 
 def test_unsupported_pair_is_told(tmp_path: Path) -> None:
@@ -515,9 +515,9 @@ def test_error_in_one_task_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert ["pairs-by-hand"] == [score.task for score in scores]
     [failed] = told.of(Failed)
     assert ("by-hand", "out of memory") == (failed.pair.task, str(failed.error))
-    mended = Baseline()
-    scores, told = run([mended], [retrieval, sts], tmp_path)
-    assert ["by-hand"] == mended.opened
+    fixed = Baseline()
+    scores, told = run([fixed], [retrieval, sts], tmp_path)
+    assert ["by-hand"] == fixed.opened
     assert ["by-hand", "pairs-by-hand"] == [score.task for score in scores]
 
 

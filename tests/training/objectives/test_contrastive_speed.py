@@ -160,15 +160,15 @@ def test_simcse_tokenises_a_text_once_in_all_its_epochs(model: Trainable, tiny_f
 
 def test_simcse_draws_a_batch_once_a_step(model: Trainable, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objective = simcse(model, Counting(tiny_folder))
-    drawn: list[int] = []
+    sampled: list[int] = []
     real = contrastive_objective.batch_rows
     monkeypatch.setattr(
         contrastive_objective,
         "batch_rows",
-        lambda count, size, number, seed: (drawn.append(number), real(count, size, number, seed))[1],
+        lambda count, size, number, seed: (sampled.append(number), real(count, size, number, seed))[1],
     )
     objective.step(3)
-    assert drawn == [3]
+    assert sampled == [3]
 
 
 def supervised(

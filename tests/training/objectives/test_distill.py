@@ -159,8 +159,8 @@ def test_chunks_change_no_gradient(tiny_folder: Path, make_folder: Callable[...,
 
 def test_sources_are_drawn_by_weight_times_rows_and_one_a_step() -> None:
     plan = plan_steps([100, 300, 50], [3.0, 1.0, 0.0], batch=10, steps=4000, seed=4)
-    drawn = [int((plan.sources == source).sum()) for source in range(3)]
-    assert drawn[2] == 0 and abs(drawn[0] - 2000) < 130  # four standard deviations of a fair coin
+    sampled = [int((plan.sources == source).sum()) for source in range(3)]
+    assert sampled[2] == 0 and abs(sampled[0] - 2000) < 130  # four standard deviations of a fair coin
     # Each source goes through its own rows, all of them before any comes again.
     first = [plan.rows(step) for step in np.flatnonzero(plan.sources == 1)[:30]]
     assert sorted(row for rows in first for row in rows) == list(range(300))
@@ -292,7 +292,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("start", "adapters", "begun"),
     [
-        # SimCSE's was a branch of its own: supervised training began anew on top of MNTP.
+        # SimCSE's was a branch of its own: supervised training began again on top of MNTP.
         ("merged", ["mntp", "supervised", "distill"], "supervised"),
         ("fresh", ["mntp", "distill"], "mntp"),
         ("previous", ["mntp", "distill"], "supervised"),

@@ -100,7 +100,7 @@ def distilling(
     return objective, model, teacher
 
 
-# What is drawn.
+# What is sampled.
 
 
 def test_every_side_is_a_kind_of_texts_each_text_once() -> None:
@@ -131,13 +131,13 @@ def test_draws_are_those_of_a_plan_with_batches_of_one() -> None:
 
 def test_steps_of_a_window_share_its_texts_by_length_and_its_tokens_evenly(tiny_folder: Path, tmp_path: Path) -> None:
     objective, _, _ = distilling(tiny_folder, tmp_path, text_kinds([SOURCE], [], {}, cut=True), length=128)
-    drawn = objective._drawn
+    sampled = objective._sampled
     for first, steps in ((0, WINDOW), (WINDOW, WINDOW), (2 * WINDOW, 5)):
         batches = [
             [(lesson.text, len(lesson.row.ids)) for _, lesson in objective._texts(number)]
             for number in range(first, first + steps)
         ]
-        asked = [objective._kinds[kind].side.texts[row] for kind, row in drawn[first * 8 : (first + steps) * 8]]
+        asked = [objective._kinds[kind].side.texts[row] for kind, row in sampled[first * 8 : (first + steps) * 8]]
         assert sorted(text for batch in batches for text, _ in batch) == sorted(asked)
         tokens = [sum(length for _, length in batch) for batch in batches]
         longest = max(length for batch in batches for _, length in batch)

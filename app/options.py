@@ -13,7 +13,7 @@ from ..encoder.config import Attention, Method, Pooling, Precision, Runtime
 
 DENSE_WEIGHT = 0.05
 """Share of the dense side in hybrid search where the model recommends none. Measured with the untrained default
-(benchmarks/retrieval.py, docs/results.md): with it an encoder nobody vouches for did not drag lexical down."""
+(benchmarks/retrieval.py, training/LOG.md): with it an encoder nobody vouches for did not drag lexical down."""
 CHUNK_TOKENS = 256
 CHUNK_OVERLAP = 32
 MAX_MIB = 32
@@ -22,7 +22,7 @@ MAX_MIB = 32
 
 DEDUP_THRESHOLD = 0.95
 """Cosine from which two texts are taken to say the same. Measured with the default model
-(benchmarks/planted_duplicates.py, docs/results.md)."""
+(benchmarks/planted_duplicates.py, training/LOG.md)."""
 DEDUP_NEAR_THRESHOLD = 0.7
 """Jaccard similarity of five-word runs: one word in a sentence of thirty may differ."""
 

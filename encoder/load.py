@@ -175,7 +175,7 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def require_complete(resolved: ResolvedModel, loading: Mapping[str, Any]) -> None:
-    """Return when transformers' loading info names no missing tensor. Raises ModelFilesError naming the first."""
+    """Raise ModelFilesError naming the first unless transformers' loading info names no missing tensor."""
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise ModelFilesError(

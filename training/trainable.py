@@ -66,7 +66,7 @@ class VocabularyHead(nn.Module):
 
 
 def require_own_logits(whole: PreTrainedModel, decoder: PreTrainedModel, head: nn.Module, *, name: str) -> None:
-    """Return when `head` on the decoder's states gives the logits of the whole model. Raises TrainingError if not."""
+    """Raise TrainingError unless `head` on the decoder's states gives the logits of the whole model."""
     vocabulary = whole.config.get_text_config().vocab_size
     step = max(1, (vocabulary - 8) // PROBE_TOKENS)
     ids_BL = (torch.arange(PROBE_TOKENS) * step + 5).clamp(max=vocabulary - 1)[None].to(whole.device)

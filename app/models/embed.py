@@ -83,7 +83,7 @@ def run_embed(terminal: Terminal, request: EmbedRequest, choice: EncoderChoice) 
 
 
 def _require_other_file(request: EmbedRequest) -> None:
-    """Return when the vectors go to no file that the texts come from. Raises AppError naming it."""
+    """Raise AppError naming it unless the vectors go to no file that the texts come from."""
     if request.out is None or not request.out.exists():
         return
     for path in request.files:

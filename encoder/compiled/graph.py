@@ -64,7 +64,7 @@ class _Writer:
         return len(self.nodes), len(self.tensors)
 
     def close(self) -> None:
-        """Return when every weight is in the graph: one that is left has a part that the graph lacks."""
+        """Raise NotCompiledError for a weight that is left: the model has a part that the graph lacks."""
         if self._left:
             raise NotCompiledError(f"the graph has no place for {next(iter(self._left))}")
 

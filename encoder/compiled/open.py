@@ -86,7 +86,7 @@ def open_compiled(
 
 
 def require_fit(resolved: ResolvedModel, config: EncoderConfig) -> None:
-    """Return when a graph can do what `config` asks. Raises NotCompiledError with the reason."""
+    """Raise NotCompiledError with the reason unless a graph can do what `config` asks."""
     if config.attention is not Attention.BIDIRECTIONAL:
         raise NotCompiledError(f"attention is {config.attention}")
     if config.precision is Precision.BF16:

@@ -116,9 +116,9 @@ def check_folder(
 
 
 def require_bidirectional(folder: Path, dtype: torch.dtype) -> None:
-    """Return when transformers alone, with nothing of ours set, loads the folder as a model that passes the proof.
+    """Raise ExportError unless transformers alone, with nothing of ours set, loads a model that passes the proof.
 
-    Raises ExportError otherwise: some architectures read a flag that no config.json sets.
+    Some architectures read a flag that no config.json sets.
     """
     from transformers import AutoModel
 

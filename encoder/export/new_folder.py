@@ -14,7 +14,7 @@ from ..errors import ExportError
 
 
 def require_new(target: Path) -> None:
-    """Return when `target` is not there or an empty folder. Raises ExportError for anything else."""
+    """Raise ExportError unless `target` is not there or an empty folder."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -62,7 +62,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def require_room(folder: Path, need: int) -> None:
-    """Return when the disk of `folder` has `need` bytes free. Raises ExportError naming both."""
+    """Raise ExportError naming both unless the disk of `folder` has `need` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < need:
         raise ExportError(

@@ -134,7 +134,7 @@ def disk_error(error: OSError, target: Path) -> PullError:
 
 
 def require_space(folder: Path, need: int) -> None:
-    """Return when `folder`'s disk has `need` bytes free. Raises PullError naming both."""
+    """Raise PullError naming both unless `folder`'s disk has `need` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < need:
         raise PullError(

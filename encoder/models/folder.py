@@ -55,10 +55,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Return when config, tokenizer and all weights are there and of the size their headers say.
-
-    Raises ModelFilesError naming the file.
-    """
+    """Raise ModelFilesError naming the file unless config, tokenizer and all weights are there and whole."""
     read_config(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ModelFilesError(
@@ -70,7 +67,7 @@ def check_model_folder(folder: Path) -> None:
 
 
 def check_whole_folder(folder: Path) -> None:
-    """Return when this is a complete model, or an adapter without one. Raises ModelFilesError naming the file."""
+    """Raise ModelFilesError naming the file unless this is a complete model, or an adapter without one."""
     if is_adapter(folder) and not has_weights(folder):
         check_adapter_folder(folder)
     else:
@@ -78,7 +75,7 @@ def check_whole_folder(folder: Path) -> None:
 
 
 def check_adapter_folder(folder: Path) -> None:
-    """Return when this is a complete peft adapter. Raises ModelFilesError naming what is missing."""
+    """Raise ModelFilesError naming what is missing unless this is a complete peft adapter."""
     if not folder.is_dir():
         raise ModelFilesError(f"adapter {folder}: no such folder")
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):

@@ -101,7 +101,7 @@ def _convert_by_transformers(source: Path, target: Path) -> None:
 
 
 def require_one_file(source: Path) -> None:
-    """Return when the file is a whole model. Raises ValueError for one part of several."""
+    """Raise ValueError for one part of several, or unless the file is a whole model."""
     parts = GgufFile(source).field("split.count")
     if parts is not None and int(parts) > 1:
         raise ValueError(f"it is one of {parts} parts; join them with `llama-gguf-split --merge FIRST-PART WHOLE`")

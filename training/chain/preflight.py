@@ -41,10 +41,9 @@ _WORD = "a"
 
 
 def check_needs(request: TrainRequest, data: Data, ranks: Ranks) -> None:
-    """Return when each stage that is yet to be run has data for its batches and room for its instructions.
+    """Raise TrainingError naming the value to set unless each stage that is yet to be run has data for its batches.
 
-    MNTP is the first stage, and counts its rows itself when it has read the texts. Raises TrainingError naming the
-    value to set.
+    And room for its instructions. MNTP is the first stage, and counts its rows itself when it has read the texts.
     """
     held = finished_stages(request.output)
     tokenizer = load_tokenizer(request.base.folder)

@@ -39,7 +39,7 @@ def largest_batch(least: int, processes: int) -> int | None:
 
 
 def require_supply(stage: Stage, batch: int, supply: Supply, processes: int = 1) -> None:
-    """Return when every source fills a batch and something is held out. Raises TrainingError with the value to set."""
+    """Raise TrainingError with the value to set unless every source fills a batch and something is held out."""
     if not supply.counts:
         raise TrainingError(
             f"{stage}: no source of {supply.kind} has a weight above 0: expected one in [supervised.sources.NAME] of "
@@ -72,7 +72,7 @@ def source_supply(kind: str, counts: Mapping[str, int], unseen: Iterable[int]) -
 
 
 def require_negatives(sources: Iterable[PairSource], hard_negatives: int) -> None:
-    """Return when each source has something to tell a positive from. Raises TrainingError naming the source.
+    """Raise TrainingError naming the source unless each source has something to tell a positive from.
 
     The rows of one query are no negatives of each other, nor are those of one positive. Where a source has no more
     than one of either, the loss of its batches is 0: only hard negatives of its own, `hard_negatives` of them to a

@@ -136,7 +136,7 @@ def packing_mask(trainable: Trainable, documents_BL: Tensor) -> Tensor:
 
 
 def require_apart(trainable: Trainable, length: int) -> None:
-    """Return when two documents in one row have the states that each has alone. Raises TrainingError when they leak.
+    """Raise TrainingError unless two documents in one row have the states that each has alone.
 
     Where the model has a window shorter than a row, the second document is longer than it: a mask of ours replaces
     the window's.

@@ -215,7 +215,7 @@ def _unit(vectors: Vectors) -> Vectors:
 def require_teacher(
     teacher: Teacher | None, settings: DistillStage, stage: Stage, base: ResolvedModel, output: Path
 ) -> None:
-    """Return when `stage` can learn from this teacher as the recipe says. Raises TrainingError."""
+    """Raise TrainingError unless `stage` can learn from this teacher as the recipe says."""
     if teacher is None:
         raise TrainingError(
             f"the {stage} stage has no teacher: expected --teacher NAME|FOLDER, or teacher = "

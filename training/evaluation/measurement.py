@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ... import __version__
 
@@ -195,13 +195,19 @@ class EvaluatedModel(Protocol):
         ...
 
 
-_PACKAGES = ("mteb", "torch", "transformers", "numpy", "scikit-learn", "scipy", "sentence-transformers", "bm25s")
+_PACKAGES = (
+    *("mteb", "torch", "transformers", "onnxruntime", "numpy", "scikit-learn", "scipy"),
+    *("sentence-transformers", "bm25s"),
+)
 
 
 def describe_machine() -> str:
     """Return GPUs, processor, threads and memory in one line, e.g. "AMD EPYC 7B13, 2 threads, 8 GiB"."""
-    words = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    words += [_processor(), f"{torch.get_num_threads()} threads"]
+    # What was measured has imported torch where it computed with it.
+    torch: Any = sys.modules.get("torch")
+    cards = range(torch.cuda.device_count() if torch is not None else 0)
+    threads = len(os.sched_getaffinity(0)) if torch is None else torch.get_num_threads()
+    words = [*(torch.cuda.get_device_name(number) for number in cards), _processor(), f"{threads} threads"]
     memory = _memory_gib()
     return ", ".join(words if memory is None else [*words, f"{memory:.0f} GiB"])
 

@@ -1,6 +1,6 @@
 """Tokens a second of the compiled encoder beside torch and sentence-transformers, all sides in turn in one process.
 
-    searchctl models export smollm2-135m -o exported --precision fp32
+    searchctl models export smollm2-135m -o exported --format sentence-transformers
     python benchmarks/encode.py --exported exported --baseline MINILM-FOLDER --rounds 5
 
 Texts are the paragraphs of docs/ and questions of some 15 tokens. `--exported` is this encoder as sentence-transformers

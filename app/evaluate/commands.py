@@ -305,7 +305,7 @@ Baseline = Annotated[
         help="EvaluatedModel that the others are compared with. [dim]Default: the first column.[/dim]",
     ),
 ]
-ModelSpecs = Annotated[
+Shown = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
@@ -336,7 +336,7 @@ def report(
     *,
     results: ReadResults = DEFAULT_RESULTS,
     baseline: Baseline = None,
-    model: ModelSpecs = None,
+    model: Shown = None,
     task: TaskNames = None,
     compare: Compare = None,
     form: Format = ComparisonFormat.TABLE,

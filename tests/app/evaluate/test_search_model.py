@@ -19,7 +19,7 @@ from searchctl.app.evaluate.corpus_index import CorpusIndex, FillProgress, Passa
 from searchctl.app.evaluate.search_model import search_model
 from searchctl.app.options import SearchMode
 from searchctl.encoder import load
-from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.config import EncoderConfig, Runtime
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.models.sidecar import Sidecar, write_sidecar
 from searchctl.encoder.prompts import PromptFormat
@@ -216,7 +216,10 @@ def test_a_precision_that_fell_back_is_refused_before_anything_is_embedded(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = search_model(
-        SearchMode.DENSE, config=EncoderConfig(model=str(tiny_folder), device="cpu"), label="mine:dense", talk=talk()
+        SearchMode.DENSE,
+        config=EncoderConfig(model=str(tiny_folder), device="cpu", runtime=Runtime.TORCH),
+        label="mine:dense",
+        talk=talk(),
     )
     truth = load._cpu_has_bf16()
     with monkeypatch.context() as patch:

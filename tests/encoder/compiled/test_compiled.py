@@ -263,7 +263,7 @@ def test_a_damaged_graph_is_built_again(
     else:
         path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"\xff" * 9)
     after = vectors(open_encoder(config_of(tiny_folder), cache=tmp_path))
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert np.array_equal(before, after)
     assert (compiled_at(tmp_path) / name).read_bytes() == content
 

@@ -169,9 +169,9 @@ MEMORY = (
 
 
 def test_memory_that_runs_out_names_what_needs_less_and_how_to_go_on(
-    request_of: Callable[..., TrainRequest], data: Data, subtests: pytest.Subtests
+    request_of: Callable[..., TrainRequest], data: Data, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    for error in MEMORY:
+    for number, error in enumerate(MEMORY):
         for step in [0, 3]:
             with subtests.test(error=error, step=step):
 
@@ -180,7 +180,8 @@ def test_memory_that_runs_out_names_what_needs_less_and_how_to_go_on(
                         raise error
 
                 with pytest.raises(TrainingError, match="simcse: memory ran out on cpu") as raised:
-                    train(request_of(), data, told=told, stop=lambda: False)
+                    output = tmp_path / f"{number}-{step}"
+                    train(request_of(output=output), data, told=told, stop=lambda: False)
                 said = str(raised.value)
                 for words in (
                     "--gradient-checkpointing",

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from searchctl.encoder.config import EncoderConfig
+from searchctl.encoder.config import EncoderConfig, Runtime
 from searchctl.encoder.hashing import HashingEncoder
 from searchctl.encoder.models.identity import identify
 from searchctl.encoder.models.resolve import resolve
@@ -331,7 +331,7 @@ def test_projection_and_layers_are_in_the_folder(tiny_folder: Path, data: Path, 
     assert identify(EncoderConfig(model=str(out))).dim == 16
     # The stage's own folder is the same model.
     np.testing.assert_array_equal(chain.vectors(out / "distill"), vectors)
-    encoder = open_encoder(EncoderConfig(model=str(out)))
+    encoder = open_encoder(EncoderConfig(model=str(out), runtime=Runtime.TORCH))
     assert encoder.model.config.num_hidden_layers == 2  # type: ignore[attr-defined]
     # Texts and pairs are read, both.
     names = json.loads((out / "distill" / "stage.json").read_text())["data"]

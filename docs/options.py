@@ -14,7 +14,7 @@ import difflib
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typer.main import get_command
 
 from searchctl.app.cli import app
 from searchctl.app.options import COMMON, ENCODER
+from searchctl.app.terminal.help import every_command
 
 PAGE = Path(__file__).with_name("commands.md")
 EVERY, ENCODING = "all commands", "encoder"
@@ -56,7 +57,7 @@ def difference(page: str) -> str:
 def tables() -> dict[str, str]:
     """Return the Markdown of each block by its name."""
     root = get_command(app)
-    commands = dict(leaves(root))
+    commands = {words: command for words, command in every_command(root) if not hasattr(command, "commands")}
     every = [p for p in commands["index"].params if p.rich_help_panel == COMMON]
     encoding = [p for p in commands["index"].params if p.rich_help_panel == ENCODER]
     known = {p.name for p in every}
@@ -71,17 +72,6 @@ def tables() -> dict[str, str]:
         own = [p for p in command.params if p not in (*common, *encoder)]
         found[words] = "\n".join([*([table(own)] if own else []), reference(encoder, common)])
     return found
-
-
-def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yield each command that does something, with its words: groups are left out, and what help hides."""
-    children = getattr(command, "commands", None)
-    if children is None:
-        yield " ".join(words), command
-    else:
-        for name, child in children.items():
-            if not child.hidden:
-                yield from leaves(child, (*words, name))
 
 
 def table(parameters: Sequence[Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from typing import Any
 
 from rich.table import Table
 
@@ -57,3 +59,11 @@ def _broken(line: str) -> list[str]:
             parts.append("")
         parts[-1] += f" {piece}" if parts[-1] else piece
     return [f"  {parts[0]} \\", *(f"      {part} \\" for part in parts[1:-1]), f"      {parts[-1]}"]
+
+
+def every_command(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield a command and all below it that help shows, groups too, each by its words ("models list")."""
+    yield " ".join(words), command
+    for name, child in getattr(command, "commands", {}).items():
+        if not child.hidden:
+            yield from every_command(child, (*words, name))

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from searchctl.app.cli import app, run
 from searchctl.app.command_groups import COMMANDS
-from searchctl.app.terminal.help import WIDTH, dressed
+from searchctl.app.terminal.help import WIDTH, dressed, every_command
 
 TREE = Path(__file__).resolve().parents[2]
 ROOMS = ("encoder", "index", "training", "app")
@@ -283,18 +283,7 @@ def test_help_loads_nothing_heavy_and_nothing_foreign_besides_typer(subtests: py
 
 def commands() -> dict[str, object]:
     """Return every command by its words."""
-    found: dict[str, object] = {}
-
-    def visit(command: object, words: tuple[str, ...]) -> None:
-        children = getattr(command, "commands", None)
-        if not children:
-            found[" ".join(words)] = command
-            return
-        for name, child in children.items():
-            visit(child, (*words, name))
-
-    visit(get_command(app), ())
-    return found
+    return {words: command for words, command in every_command(get_command(app)) if not hasattr(command, "commands")}
 
 
 def test_help_cuts_nothing_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

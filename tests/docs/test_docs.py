@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from searchctl.app.cli import app
+from searchctl.app.terminal.help import every_command
 
 TREE = Path(__file__).resolve().parents[2]
 README = TREE / "README.md"
@@ -30,15 +31,9 @@ HEADING = re.compile(r"^(#+) (.+)$", flags=re.MULTILINE)
 def command_line() -> dict[str, frozenset[str]]:
     """Return the option names of each command by its words ("models list"); "" is searchctl itself."""
     found: dict[str, frozenset[str]] = {}
-
-    def visit(command: object, words: tuple[str, ...]) -> None:
-        options = {name for p in command.params for name in (*p.opts, *p.secondary_opts) if name.startswith("-")}  # type: ignore[attr-defined]
-        found[" ".join(words)] = frozenset(options | {"--help", "-h"})
-        for name, child in getattr(command, "commands", {}).items():
-            if not child.hidden:
-                visit(child, (*words, name))
-
-    visit(get_command(app), ())
+    for words, command in every_command(get_command(app)):
+        options = {name for p in command.params for name in (*p.opts, *p.secondary_opts) if name.startswith("-")}
+        found[words] = frozenset(options | {"--help", "-h"})
     for group in ("eval", "train", "dedup"):
         found[group] |= found[f"{group} run"]  # `searchctl eval TASK` is short for it
     return found

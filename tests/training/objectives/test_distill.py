@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,16 +39,9 @@ from searchctl.training.objectives.teacher import Teacher, find_teacher
 from searchctl.training.recipe import DevSettings, DistillStage, Schedule, SourceSettings, Stage
 from searchctl.training.trainable import Trainable
 
+from .. import test_training_core as core
+from ..chain import test_chain as chain
 
-def _tests_of(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, Path(__file__).parents[1] / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-core, chain = _tests_of("test_training_core.py"), _tests_of("chain/test_chain.py")
 data, run, weights = chain.data, chain.run, chain.weights
 STAGE = DistillStage(lora=chain.LORA, schedule=chain.FAST, batch=8, length=32)
 RECIPE = replace(chain.RECIPE, distill=STAGE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -10,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,16 +34,9 @@ from searchctl.training.objectives.vector import WINDOW, TextKind, VectorTrainin
 from searchctl.training.recipe import DistillStage, ModelSettings, Schedule, SourceSettings, Stage
 from searchctl.training.trainable import Trainable
 
+from .. import test_training_core as core
+from ..chain import test_chain as chain
 
-def _tests_of(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, Path(__file__).parents[1] / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-core, chain = _tests_of("test_training_core.py"), _tests_of("chain/test_chain.py")
 data, run, weights = chain.data, chain.run, chain.weights
 ONLY = (Stage.DISTILL,)
 STAGE = DistillStage(

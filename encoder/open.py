@@ -67,7 +67,9 @@ def choose_runtime(resolved: ResolvedModel, config: EncoderConfig) -> tuple[Runt
     """
     if config.runtime is Runtime.TORCH:
         return Runtime.TORCH, "asked for"
-    if config.runtime is Runtime.AUTO and _has_gpu(config):
+    has_gpu = config.runtime is Runtime.AUTO and _has_gpu(config)
+    lacks_torch = config.device == "auto" and find_spec("torch") is None
+    if has_gpu and not lacks_torch:
         return Runtime.TORCH, "there is a GPU"
     from .compiled.open import require_fit
 
@@ -77,7 +79,9 @@ def choose_runtime(resolved: ResolvedModel, config: EncoderConfig) -> tuple[Runt
         if config.runtime is Runtime.COMPILED:
             raise
         return Runtime.TORCH, str(error)
-    return Runtime.COMPILED, "asked for" if config.runtime is Runtime.COMPILED else "the CPU computes"
+    if config.runtime is Runtime.COMPILED:
+        return Runtime.COMPILED, "asked for"
+    return Runtime.COMPILED, "the CPU computes" + (": torch, which the GPU needs, is not installed" if has_gpu else "")
 
 
 def _has_gpu(config: EncoderConfig) -> bool:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModel
 
+from searchctl.encoder import open as encoder_open
 from searchctl.encoder.batching import plan_equal_batches
 from searchctl.encoder.compiled import graph
 from searchctl.encoder.compiled import open as opening
@@ -28,7 +30,8 @@ from searchctl.encoder.config import Attention, EncoderConfig, Pooling, Precisio
 from searchctl.encoder.errors import EncoderError, ModelFilesError, NonFiniteError, NotBidirectionalError, PullError
 from searchctl.encoder.models.cache import PullProgress
 from searchctl.encoder.models.projection import save_projection
-from searchctl.encoder.open import open_encoder
+from searchctl.encoder.models.resolve import resolve
+from searchctl.encoder.open import choose_runtime, open_encoder
 from searchctl.encoder.protocol import Encoder, Role
 from searchctl.encoder.transformer import TransformerEncoder
 
@@ -314,3 +317,26 @@ def test_batches_hold_texts_of_one_length() -> None:
     batches = list(plan_equal_batches(lengths, 10))
     assert batches == [[6], [1, 3], [4], [0, 2], [5]]
     assert list(plan_equal_batches([], 10)) == []
+
+
+def test_a_gpu_is_for_torch_where_it_is_installed(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve(EncoderConfig(model=str(tiny_folder)), cache=tmp_path)
+    auto = EncoderConfig(model=str(tiny_folder))
+    monkeypatch.setattr(encoder_open, "_has_gpu", lambda config: config.device != "cpu")
+    chosen = {}
+    for installed in (True, False):
+        monkeypatch.setattr(encoder_open, "find_spec", lambda name, there=installed: there or None)
+        for device in ("auto", "cpu", "cuda"):
+            chosen[installed, device] = choose_runtime(resolved, replace(auto, device=device))
+    runtimes = {key: runtime for key, (runtime, _) in chosen.items()}
+    assert runtimes == {
+        (True, "auto"): Runtime.TORCH,
+        (True, "cpu"): Runtime.COMPILED,
+        (True, "cuda"): Runtime.TORCH,
+        (False, "auto"): Runtime.COMPILED,
+        (False, "cpu"): Runtime.COMPILED,
+        (False, "cuda"): Runtime.TORCH,
+    }
+    assert "torch" in chosen[False, "auto"][1]

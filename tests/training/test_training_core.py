@@ -305,6 +305,7 @@ def run(
     return lora_weights(model), moments
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
     tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:
@@ -362,6 +363,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(name: str, tiny_f
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_the_held_out_loss_falls(
     tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests
 ) -> None:

@@ -144,6 +144,7 @@ def scores(document: Any) -> Any:
     return [[score[key] for key in ("task", "score", "metrics", "samples")] for score in document["scores"]]
 
 
+@pytest.mark.slow
 def test_kill_9_within_a_task_and_rerun(bench: Bench) -> None:
     tasks = ("small", "big", "sides")
     whole = bench.finish("whole", tasks)

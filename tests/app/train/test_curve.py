@@ -21,6 +21,9 @@ from searchctl.training.data.training_data import read_data
 from searchctl.training.evaluation.step_curve import CurvePoint, curve_steps, read_curves
 from searchctl.training.recipe import Stage, load_recipe
 
+# Training runs of seconds each.
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 source = "this test"
 [mntp]

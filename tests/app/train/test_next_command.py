@@ -16,6 +16,9 @@ from searchctl.encoder.models.resolve import resolve
 from searchctl.training.recipe import LoraSettings
 from searchctl.training.trainable import load_trainable, save_lora
 
+# Training runs of seconds each.
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 source = "this test"
 [mntp]

@@ -257,6 +257,7 @@ def test_adapter_repository_is_fetched_as_an_adapter(hub: Hub, source: Path, tmp
     assert [path.name for path in model.adapters] == [f"someone--adapter-{COMMIT}"]
 
 
+@pytest.mark.slow
 def test_pickled_weights_of_an_older_repository_are_converted(hub: Hub, source: Path, tmp_path: Path) -> None:
     weights = load_file(source / "model.safetensors")
     torch.save(weights, source / "pytorch_model.bin")

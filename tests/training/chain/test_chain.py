@@ -160,6 +160,7 @@ def test_the_log_holds_every_step_with_held_out_scores(trained: Path) -> None:
     assert last["supervised"].keys() == {"loss", "accuracy", "dev"}
 
 
+@pytest.mark.slow
 def test_a_chain_stopped_in_each_stage_ends_with_the_same_bytes(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     run(tiny_folder, data, tmp_path / "whole")
     for _ in range(12):
@@ -178,6 +179,7 @@ def test_finished_stages_are_not_run_again(trained: Path, tiny_folder: Path, dat
     assert (outcome, seen) == (TrainOutcome(stages=(), complete=True), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "adapters"), [("simcse", ["mntp", "supervised"]), ("merged", ["mntp", "simcse", "supervised"])]
 )

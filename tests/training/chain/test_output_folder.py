@@ -59,6 +59,7 @@ def test_mntp_on_the_bare_base_of_a_trained_folder_opens_without_its_adapters(
     np.testing.assert_array_equal(vectors(tmp_path / "o2"), vectors(tmp_path / "o2" / "mntp"))
 
 
+@pytest.mark.slow
 def test_adapters_that_the_base_brings_are_in_the_folder(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     run(tiny_folder, data, tmp_path / "o1", stages=(Stage.MNTP, Stage.SIMCSE))
     before = vectors(tmp_path / "o1")
@@ -72,6 +73,7 @@ def test_adapters_that_the_base_brings_are_in_the_folder(tiny_folder: Path, data
         np.testing.assert_array_equal(vectors(tmp_path / "o2" / alone), vectors(tmp_path / "o2", chain))
 
 
+@pytest.mark.slow
 def test_the_manifest_keeps_what_the_adapters_of_the_base_were_made_from(
     tiny_folder: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -92,6 +94,7 @@ def test_the_manifest_keeps_what_the_adapters_of_the_base_were_made_from(
     assert (said["data"]["pairs (base)"]["rows"], said["data"]["pairs"]["rows"]) == (60, 59)
 
 
+@pytest.mark.slow
 def test_each_adapter_and_checkpoint_opens_with_what_is_below_it(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, supervised=replace(RECIPE.supervised, start="simcse", pooling=Pooling.LAST))
     out = tmp_path / "out"
@@ -110,6 +113,7 @@ def test_each_adapter_and_checkpoint_opens_with_what_is_below_it(tiny_folder: Pa
     assert names(tmp_path / "moved" / "supervised") == ["mntp", "supervised"]
 
 
+@pytest.mark.slow
 def test_stages_in_commands_of_their_own_give_what_one_command_gives(
     tiny_folder: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +168,7 @@ def test_a_simcse_adapter_of_the_base_cannot_be_left_out(
         run(tmp_path / "o1", data, tmp_path / "o2", stages=(Stage.SUPERVISED,), chain=None, recipe=recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [True, False])
 def test_the_last_adapter_of_a_model_can_be_trained_further(
     finished: bool, tiny_folder: Path, data: Path, tmp_path: Path
@@ -201,6 +206,7 @@ def test_the_last_adapter_of_a_model_can_be_trained_further(
         assert np.abs(vectors(out) - vectors(out / "base-1")).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_stage_before_is_trained_further_where_there_is_one(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     settings = {start: replace(RECIPE.supervised, start=start) for start in ("simcse", "previous")}
     for start, supervised in settings.items():

@@ -321,6 +321,7 @@ def test_a_start_that_is_gone_is_told(earlier: Path, tiny_folder: Path, data: Pa
         curve_steps(out, Stage.DISTILL, EncoderConfig())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bytes(
     tiny_folder: Path, wide_folder: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -329,6 +329,7 @@ def test_projection_and_layers_are_in_the_folder(tiny_folder: Path, data: Path, 
     assert sorted(names) == ["pairs", "plain"]
 
 
+@pytest.mark.slow
 def test_a_projection_is_trained_further_and_the_one_below_stays(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     teacher = teacher_of("hashing")
     run(tiny_folder, data, tmp_path / "one", recipe=RECIPE, stages=ONLY, teacher=teacher)
@@ -365,6 +366,7 @@ def test_a_projection_is_trained_further_and_the_one_below_stays(tiny_folder: Pa
     assert chain.vectors(tmp_path / "three").shape[1] == 16
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bytes(tiny_folder: Path, data: Path, tmp_path: Path) -> None:
     longer = replace(STAGE, schedule=replace(STAGE.schedule, steps=9))
     recipe = replace(RECIPE, distill=longer, model=ModelSettings(layers=None))

@@ -207,7 +207,9 @@ def _runtime() -> Any:
 def _session(model: str | bytes, *, folder: Path | None = None) -> onnxruntime.InferenceSession:
     runtime = _runtime()
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Threads that spin while they wait take the cores from whatever else runs.

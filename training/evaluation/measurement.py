@@ -206,7 +206,7 @@ def describe_machine() -> str:
     # What was measured has imported torch where it computed with it.
     torch: Any = sys.modules.get("torch")
     cards = range(torch.cuda.device_count() if torch is not None else 0)
-    threads = len(os.sched_getaffinity(0)) if torch is None else torch.get_num_threads()
+    threads = (os.cpu_count() or 1) if torch is None else torch.get_num_threads()
     words = [*(torch.cuda.get_device_name(number) for number in cards), _processor(), f"{threads} threads"]
     memory = _memory_gib()
     return ", ".join(words if memory is None else [*words, f"{memory:.0f} GiB"])
